@@ -1,0 +1,47 @@
+"""Every exception and warning of torchjac; each message says what came, what was expected, why, and what to write."""
+
+from __future__ import annotations
+
+
+class TorchjacError(Exception):
+    """Base of every error that torchjac raises on purpose.
+
+    ``got``, ``expected``, ``why`` and ``instead`` are kept as attributes, so that a program can read them too.
+    """
+
+    def __init__(self, got: str, *, expected: str = "", why: str = "", instead: str = "") -> None:
+        self.got, self.expected, self.why, self.instead = got, expected, why, instead
+        rows = (("expected", expected), ("why", why), ("write instead", instead))
+        super().__init__("\n".join([got, *(f"  {label}: {text}" for label, text in rows if text)]))
+
+
+class InputError(TorchjacError, ValueError):
+    """The arguments of the function cannot be differentiated as asked."""
+
+
+class OutputError(TorchjacError, TypeError):
+    """The function returned something that has no Jacobian."""
+
+
+class SignatureError(TorchjacError, ValueError):
+    """A plan was called with inputs of another tree, shape, dtype or device than it was made for."""
+
+
+class PatternError(TorchjacError, ValueError):
+    """A sparsity pattern (or a coloring) does not fit what it is used for."""
+
+
+class OptionError(TorchjacError, ValueError):
+    """An option does not exist, or its value is not one of those it can take."""
+
+
+class StalePatternError(TorchjacError, RuntimeError):
+    """The function depends on inputs that the plan's pattern says it does not depend on."""
+
+
+class DerivativeMismatchError(TorchjacError, RuntimeError):
+    """Two ways of computing the same derivative disagree, so at least one formula is wrong."""
+
+
+class TorchjacWarning(UserWarning):
+    """Something works, but otherwise than asked; announced once per plan."""

@@ -1,0 +1,249 @@
+"""SparsityPattern: which entries of a matrix can be nonzero.
+
+Many rows of a Jacobian share one index set (every output of a dense layer, every component of a mesh node), so a
+pattern keeps the *distinct* sets once, in CSR, and for every row the number of its set. A dense m x n pattern is one
+set of n indices and m equal numbers. The plain CSR arrays are made when somebody asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ._errors import PatternError
+from ._types import Scope
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What made a pattern larger, or local: an op, why, and the line of the user's code that called it."""
+
+    op: str
+    reason: str
+    line: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.op}: {self.reason}" + (f" ({self.line})" if self.line else "")
+
+
+class SparsityPattern:
+    """The places of an (m, n) matrix that can be nonzero, row by row.
+
+    >>> import torch, torchjac as tj
+    >>> pattern = tj.jacobian_sparsity(lambda x: x[1:] * x[:-1], torch.rand(4))
+    >>> pattern
+    SparsityPattern(3 x 4, 6 entries, 50% dense, global)
+    >>> pattern.to_dense().int().tolist()
+    [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+
+    An entry is *structural*: it is there when the input takes part in the computation of the output, also where its
+    value happens to be zero (``x * 0``), and it is not there when the output never reads the input.
+
+    Attributes
+    ----------
+    shape: (m, n), the number of ravelled outputs and inputs.
+    scope: ``"global"`` when the pattern holds for every input, ``"local"`` when f took a decision by value.
+    notes: what made the pattern larger than need be, or local; each names an op and a line.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        row_sets: IntArray,
+        set_indptr: IntArray,
+        set_indices: IntArray,
+        *,
+        scope: Scope = "global",
+        notes: Iterable[Note] = (),
+    ) -> None:
+        self.shape = (int(shape[0]), int(shape[1]))
+        self._row_sets = row_sets
+        self._set_indptr = set_indptr
+        self._set_indices = set_indices
+        self.scope: Scope = scope
+        self.notes = tuple(notes)
+
+    # ---- making one
+
+    @classmethod
+    def from_csr(
+        cls, indptr: npt.ArrayLike, indices: npt.ArrayLike, shape: tuple[int, int], *, scope: Scope = "global"
+    ) -> SparsityPattern:
+        """A pattern from CSR arrays: ``indptr`` (m + 1,), ``indices`` (nnz,) sorted and distinct within each row."""
+        indptr, indices = np.asarray(indptr, np.int64), _narrow(np.asarray(indices), shape[1])
+        if indptr.shape != (shape[0] + 1,) or indptr[0] != 0 or indptr[-1] != indices.size or (np.diff(indptr) < 0).any():
+            raise PatternError(
+                f"indptr of shape {indptr.shape} and {indices.size} indices do not describe {shape[0]} rows",
+                expected=f"indptr of shape ({shape[0] + 1},) that starts at 0, never falls and ends at the number of indices",
+            )
+        return cls(shape, np.arange(shape[0]), indptr, indices, scope=scope)
+
+    @classmethod
+    def from_coo(cls, rows: npt.ArrayLike, columns: npt.ArrayLike, shape: tuple[int, int]) -> SparsityPattern:
+        """A pattern from the (row, column) pairs of its entries, in any order; duplicates count once.
+
+        >>> import torchjac as tj
+        >>> tj.SparsityPattern.from_coo([0, 1, 1], [2, 0, 0], (2, 3)).nnz
+        2
+        """
+        rows, columns = np.asarray(rows, np.int64).ravel(), np.asarray(columns, np.int64).ravel()
+        if rows.shape != columns.shape:
+            raise PatternError(f"{rows.size} row and {columns.size} column indices", expected="as many of one as of the other")
+        for name, index, size in (("row", rows, shape[0]), ("column", columns, shape[1])):
+            if index.size and (index.min() < 0 or index.max() >= size):
+                raise PatternError(
+                    f"{name} index {int(index.min() if index.min() < 0 else index.max())} in a pattern of shape {tuple(shape)}",
+                    expected=f"{name} indices from 0 to {size - 1}",
+                )
+        keys = np.unique(rows * shape[1] + columns)
+        counts = np.bincount(keys // max(shape[1], 1), minlength=shape[0])
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        return cls.from_csr(indptr, keys % max(shape[1], 1), shape)
+
+    @classmethod
+    def from_scipy(cls, matrix: Any) -> SparsityPattern:
+        """A pattern from the stored entries of a SciPy sparse matrix; explicit zeros are entries, duplicates count once."""
+        coo = matrix.tocoo()
+        return cls.from_coo(coo.row, coo.col, coo.shape)
+
+    @classmethod
+    def from_dense(cls, matrix: Any) -> SparsityPattern:
+        """A pattern from the nonzero entries of a dense (m, n) tensor or array."""
+        dense = np.asarray(torch.as_tensor(matrix).detach().cpu().resolve_conj().numpy() != 0)
+        if dense.ndim != 2:
+            raise PatternError(f"a dense pattern of {dense.ndim} dimensions", expected="2 dimensions, (m, n)")
+        rows, columns = dense.nonzero()
+        return cls.from_coo(rows, columns, dense.shape)
+
+    # ---- reading it
+
+    @cached_property
+    def indptr(self) -> npt.NDArray[np.int64]:
+        """Where each row starts in ``indices``: (m + 1,), NumPy."""
+        out = np.zeros(self.shape[0] + 1, np.int64)
+        np.cumsum(np.diff(self._set_indptr)[self._row_sets], out=out[1:])
+        return out
+
+    @cached_property
+    def indices(self) -> IntArray:
+        """The columns of the entries, row by row and rising within a row: (nnz,), NumPy, int32 where n allows."""
+        starts = self._set_indptr[self._row_sets]
+        if self.shape[0] == self._set_indptr.size - 1 and np.array_equal(starts, self._set_indptr[:-1]):
+            return self._set_indices
+        shift = np.repeat(starts - self.indptr[:-1], np.diff(self.indptr))
+        shift += np.arange(self.nnz)
+        return self._set_indices[shift]
+
+    @cached_property
+    def rows(self) -> IntArray:
+        """The rows of the entries, in the same order as ``indices``: (nnz,), NumPy."""
+        return np.repeat(np.arange(self.shape[0], dtype=_index_dtype(self.shape[0])), np.diff(self.indptr))
+
+    @property
+    def nnz(self) -> int:
+        """The number of entries."""
+        return int(self.indptr[-1])
+
+    @cached_property
+    def crow_indices(self) -> torch.Tensor:
+        """Row pointers as ``torch.sparse_csr`` wants them: (m + 1,), int64."""
+        return torch.from_numpy(self.indptr)
+
+    @cached_property
+    def col_indices(self) -> torch.Tensor:
+        """Column indices as ``torch.sparse_csr`` wants them: (nnz,), int64."""
+        return torch.from_numpy(self.indices.astype(np.int64))
+
+    @cached_property
+    def T(self) -> SparsityPattern:
+        """The transposed pattern, (n, m). O(nnz)."""
+        transposed = self.to_scipy().tocsc()
+        m, n = self.shape
+        return SparsityPattern(
+            (n, m), np.arange(n), transposed.indptr.astype(np.int64), transposed.indices, scope=self.scope, notes=self.notes
+        )
+
+    def to_scipy(self) -> Any:
+        """The pattern as a SciPy ``csr_array`` of booleans, all true."""
+        from scipy.sparse import csr_array
+
+        dtype = _index_dtype(max(self.nnz, *self.shape))
+        return csr_array(
+            (np.ones(self.nnz, bool), self.indices.astype(dtype, copy=False), self.indptr.astype(dtype)), shape=self.shape
+        )
+
+    def to_dense(self) -> torch.Tensor:
+        """The pattern as a dense (m, n) ``torch.bool`` tensor; m x n bytes."""
+        dense = torch.zeros(self.shape, dtype=torch.bool)
+        dense[torch.from_numpy(self.rows.astype(np.int64)), self.col_indices] = True
+        return dense
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SparsityPattern):
+            return NotImplemented
+        return (
+            self.shape == other.shape
+            and np.array_equal(self.indptr, other.indptr)
+            and np.array_equal(self.indices, other.indices)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equal by value, and as large as a matrix: not a dictionary key
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        share = f"{100 * self.nnz / (m * n):.3g}% dense" if m * n else "empty"
+        return f"SparsityPattern({m} x {n}, {self.nnz:,} entries, {share}, {self.scope})"
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self), *picture(self), *(f"  note: {note}" for note in self.notes)])
+
+
+def picture(pattern: SparsityPattern, height: int = 16, width: int = 48) -> list[str]:
+    """A text view of a pattern, one character a block of entries: from ' ' (none) over '·:+' to '#' (most)."""
+    m, n = pattern.shape
+    if m == 0 or n == 0:
+        return []
+    height, width = min(m, height), min(n, width)
+    cells = (pattern.rows.astype(np.int64) * height // m) * width + pattern.indices.astype(np.int64) * width // n
+    counts = np.bincount(cells, minlength=height * width).reshape(height, width)
+    per_cell = (m / height) * (n / width)
+    shades = np.array(list(" ·:+#"))
+    level = np.ceil(4 * np.sqrt(np.minimum(counts / per_cell, 1))).astype(int)
+    return ["  ┌" + "─" * width + "┐", *("  │" + "".join(row) + "│" for row in shades[level]), "  └" + "─" * width + "┘"]
+
+
+def as_pattern(pattern: Any) -> SparsityPattern:
+    """A SparsityPattern from one of ours, a SciPy sparse matrix, a torch sparse tensor, or a dense matrix."""
+    if isinstance(pattern, SparsityPattern):
+        return pattern
+    if isinstance(pattern, torch.Tensor) and pattern.layout is not torch.strided:
+        coo = pattern.detach().cpu().to_sparse_coo()
+        if coo.dim() != 2 or coo.sparse_dim() != 2:
+            raise PatternError(f"a sparse tensor of shape {tuple(pattern.shape)}", expected="two sparse dimensions, (m, n)")
+        rows, columns = coo._indices()
+        return SparsityPattern.from_coo(rows.numpy(), columns.numpy(), (coo.shape[0], coo.shape[1]))
+    if hasattr(pattern, "tocoo"):
+        return SparsityPattern.from_scipy(pattern)
+    if isinstance(pattern, (torch.Tensor, np.ndarray, list, tuple)):
+        return SparsityPattern.from_dense(torch.as_tensor(pattern))
+    raise PatternError(
+        f"a pattern of type {type(pattern).__name__}",
+        expected="a SparsityPattern, a SciPy sparse matrix, a torch sparse tensor or a dense (m, n) array",
+        instead="torchjac.SparsityPattern.from_coo(rows, columns, (m, n))",
+    )
+
+
+def _index_dtype(size: int) -> type[np.integer[Any]]:
+    return np.int32 if size <= np.iinfo(np.int32).max else np.int64
+
+
+def _narrow(indices: IntArray, size: int) -> IntArray:
+    return indices.astype(_index_dtype(size), copy=False)

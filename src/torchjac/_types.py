@@ -1,0 +1,33 @@
+"""The closed sets of words that options take, with their meaning."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from ._errors import OptionError
+
+Mode = Literal["auto", "forward", "reverse"]
+"""Which products build the Jacobian: JVPs (forward), VJPs (reverse), or the cheaper of the two (auto)."""
+
+Partition = Literal["column", "row", "bidirectional", "symmetric"]
+"""What shares a color: columns (one JVP each), rows (one VJP each), both, or both at once in a symmetric matrix."""
+
+Order = Literal["auto", "natural", "largest-first", "smallest-last"]
+"""In which order a greedy coloring visits the vertices; auto tries several and keeps the best."""
+
+Recovery = Literal["direct", "substitution"]
+"""How values come out of a symmetric compression: each read off (direct), or solved for one after another."""
+
+Check = Literal["first", "always", False]
+"""When a plan compares itself with an independent product: on its first call, on every call, or never."""
+
+Scope = Literal["global", "local"]
+"""Whether a pattern holds for every x, or only for inputs that take the same branches as the traced one."""
+
+
+def choose(name: str, value: object, options: object) -> None:
+    """Raise OptionError unless ``value`` is one of the words of the Literal ``options``."""
+    words = get_args(options)
+    if not any(value is word or (isinstance(value, str) and value == word) for word in words):
+        listed = ", ".join(repr(word) for word in words)
+        raise OptionError(f"{name}={value!r} is not an option", expected=f"one of {listed}", instead=f"{name}={words[0]!r}")
