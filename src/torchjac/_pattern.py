@@ -125,6 +125,11 @@ class SparsityPattern:
 
     # ---- reading it
 
+    @property
+    def index_sets(self) -> tuple[IntArray, IntArray, IntArray]:
+        """(row_sets, indptr, indices): the number of each row's set, and the sets in CSR; some may belong to no row."""
+        return self._row_sets, self._set_indptr, self._set_indices
+
     @cached_property
     def indptr(self) -> npt.NDArray[np.int64]:
         """Where each row starts in ``indices``: (m + 1,), NumPy."""

@@ -12,8 +12,17 @@ Mode = Literal["auto", "forward", "reverse"]
 Partition = Literal["column", "row", "bidirectional", "symmetric"]
 """What shares a color: columns (one JVP each), rows (one VJP each), both, or both at once in a symmetric matrix."""
 
-Order = Literal["auto", "natural", "largest-first", "smallest-last"]
-"""In which order a greedy coloring visits the vertices; auto tries several and keeps the best."""
+Order = Literal[
+    "auto",
+    "natural",
+    "random",
+    "largest-first",
+    "smallest-last",
+    "incidence-degree",
+    "dynamic-largest-first",
+    "dsatur",
+]
+"""In which order a greedy coloring visits the vertices; auto tries several, improves the best and keeps it."""
 
 Recovery = Literal["direct", "substitution"]
 """How values come out of a symmetric compression: each read off (direct), or solved for one after another."""

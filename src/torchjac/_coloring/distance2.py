@@ -1,0 +1,78 @@
+"""Partial distance-2 coloring: two vertices that share a net get different colors.
+
+Greedy first fit: Gebremedhin, Manne, Pothen, "What color is your Jacobian? Graph coloring for computing derivatives",
+SIAM Review 47 (2005), algorithm 3.1 (GREEDYPARTIALD2COLORING).
+
+The paper walks from a vertex through its nets to every vertex there: the sum of the squares of the net sizes. Here
+each net keeps the set of its colors as the bits of one integer, so a vertex reads its nets and nothing else: O(nnz).
+An integer holds 62 colors. A vertex that finds all of them taken waits for the next round, which hands out the next
+62; nobody after it could have changed its turn, so the colors are those of the paper's algorithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .._colors import Colors
+from .graph import BipartiteGraph, Ints
+from .kernel import kernel
+
+ROUND = 62
+"""Colors in one round: bits of an int64 such that the set of all, plus one, does not overflow."""
+
+BIT_NUMBER = np.zeros(67, np.int32)  # 2 generates the units modulo 67, so a power of two modulo 67 tells which it is
+BIT_NUMBER[[pow(2, k, 67) for k in range(ROUND)]] = np.arange(ROUND)
+
+
+def color_distance2(graph: BipartiteGraph, order: Ints, limit: int | None = None) -> Colors | None:
+    """First-fit colors of the vertices in ``order``, (num_vertices,), -1 for the others; O(nnz) for up to 62 colors.
+
+    None as soon as ``limit`` colors or more are needed: what is not better than the best so far is not worth ending.
+    """
+    colors = np.full(graph.num_vertices, -1, np.int32)
+    limit = np.iinfo(np.int32).max if limit is None else limit
+    if graph.largest_net >= limit:
+        return None
+    done = _first_fit(
+        *graph.by_vertex, order.astype(np.int32), np.zeros(graph.num_nets, np.int64), limit, BIT_NUMBER, colors
+    )
+    return colors if done else None
+
+
+def color_distance2_by_definition(nets: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, int]:
+    """The same colors, slowly: the smallest that no vertex of a common net has yet."""
+    colors: dict[int, int] = {}
+    for v in order:
+        forbidden = {colors[u] for net in nets if v in net for u in net if u in colors}
+        colors[v] = min(set(range(len(forbidden) + 1)) - forbidden)
+    return colors
+
+
+@kernel
+def _first_fit(ptr: Ints, nets: Ints, waiting: Ints, taken: Ints, limit: int, bit_number: Ints, colors: Colors) -> bool:
+    """Fill ``colors``; ``waiting`` and ``taken`` are used up."""
+    full = (1 << 62) - 1
+    count, base = waiting.size, 0
+    while count > 0:
+        left = 0
+        for k in range(count):
+            v = waiting[k]
+            mask = 0
+            for e in range(ptr[v], ptr[v + 1]):
+                mask |= taken[nets[e]]
+            if mask == full:
+                waiting[left] = v
+                left += 1
+                continue
+            bit = ~mask & (mask + 1)
+            color = base + bit_number[bit % 67]
+            if color >= limit:
+                return False
+            colors[v] = color
+            for e in range(ptr[v], ptr[v + 1]):
+                taken[nets[e]] |= bit
+        taken[:] = 0
+        count, base = left, base + 62
+    return True
