@@ -48,7 +48,8 @@ class Coloring:
     def __str__(self) -> str:
         gap = self.num_colors - self.lower_bound
         verdict = "which is optimal" if gap == 0 else f"at most {gap} from optimal"
-        return f"{self.num_colors} {self.partition} colors ({self.order} order), {verdict} (lower bound {self.lower_bound})"
+        bound = f"lower bound {self.lower_bound}"
+        return f"{self.num_colors} {self.partition} colors ({self.order} order), {verdict} ({bound})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +107,15 @@ def _verify_distance2(pattern: SparsityPattern, coloring: Coloring, side: str) -
     """Partial distance-2 coloring of the columns of ``pattern`` (Gebremedhin, Manne, Pothen 2005, definition 3.2)."""
     shape = coloring.shape if side == "column" else coloring.shape[::-1]
     if pattern.shape != shape:
-        raise PatternError(f"a coloring of shape {shape} for a pattern of shape {pattern.shape}", expected="the same shape")
+        raise PatternError(
+            f"a coloring of shape {shape} for a pattern of shape {pattern.shape}", expected="the same shape"
+        )
     color = coloring.colors[pattern.indices]
     if (color < 0).any():
         missing = int(pattern.indices[color < 0][0])
-        raise PatternError(f"{side} {missing} has entries but no color", expected=f"a color for every {side} with entries")
+        raise PatternError(
+            f"{side} {missing} has entries but no color", expected=f"a color for every {side} with entries"
+        )
     keys = pattern.rows.astype(np.int64) * max(coloring.num_colors, 1) + color
     order = np.argsort(keys, kind="stable")
     clash = np.flatnonzero(np.diff(keys[order]) == 0)

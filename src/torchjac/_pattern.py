@@ -79,12 +79,23 @@ class SparsityPattern:
     ) -> SparsityPattern:
         """A pattern from CSR arrays: ``indptr`` (m + 1,), ``indices`` (nnz,) sorted and distinct within each row."""
         indptr, indices = np.asarray(indptr, np.int64), _narrow(np.asarray(indices), shape[1])
-        if indptr.shape != (shape[0] + 1,) or indptr[0] != 0 or indptr[-1] != indices.size or (np.diff(indptr) < 0).any():
+        if (
+            indptr.shape != (shape[0] + 1,)
+            or indptr[0] != 0
+            or indptr[-1] != indices.size
+            or (np.diff(indptr) < 0).any()
+        ):
             raise PatternError(
                 f"indptr of shape {indptr.shape} and {indices.size} indices do not describe {shape[0]} rows",
-                expected=f"indptr of shape ({shape[0] + 1},) that starts at 0, never falls and ends at the number of indices",
+                expected=f"shape ({shape[0] + 1},), starting at 0, never falling, ending at the number of indices",
             )
         return cls(shape, np.arange(shape[0]), indptr, indices, scope=scope)
+
+    @classmethod
+    def full(cls, shape: tuple[int, int]) -> SparsityPattern:
+        """The pattern with every entry: n indices are kept, not m x n."""
+        m, n = shape
+        return cls(shape, np.zeros(m, np.int64), np.array([0, n]), np.arange(n, dtype=_index_dtype(n)))
 
     @classmethod
     def from_coo(cls, rows: npt.ArrayLike, columns: npt.ArrayLike, shape: tuple[int, int]) -> SparsityPattern:
@@ -96,11 +107,12 @@ class SparsityPattern:
         """
         rows, columns = np.asarray(rows, np.int64).ravel(), np.asarray(columns, np.int64).ravel()
         if rows.shape != columns.shape:
-            raise PatternError(f"{rows.size} row and {columns.size} column indices", expected="as many of one as of the other")
+            raise PatternError(f"{rows.size} row and {columns.size} column indices", expected="as many of each")
         for name, index, size in (("row", rows, shape[0]), ("column", columns, shape[1])):
             if index.size and (index.min() < 0 or index.max() >= size):
+                wrong = index.min() if index.min() < 0 else index.max()
                 raise PatternError(
-                    f"{name} index {int(index.min() if index.min() < 0 else index.max())} in a pattern of shape {tuple(shape)}",
+                    f"{name} index {wrong} in a pattern of {shape[0]} x {shape[1]}",
                     expected=f"{name} indices from 0 to {size - 1}",
                 )
         keys = np.unique(rows * shape[1] + columns)
@@ -110,7 +122,7 @@ class SparsityPattern:
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> SparsityPattern:
-        """A pattern from the stored entries of a SciPy sparse matrix; explicit zeros are entries, duplicates count once."""
+        """The stored entries of a SciPy sparse matrix; explicit zeros are entries, duplicates count once."""
         coo = matrix.tocoo()
         return cls.from_coo(coo.row, coo.col, coo.shape)
 
@@ -152,10 +164,10 @@ class SparsityPattern:
         """The rows of the entries, in the same order as ``indices``: (nnz,), NumPy."""
         return np.repeat(np.arange(self.shape[0], dtype=_index_dtype(self.shape[0])), np.diff(self.indptr))
 
-    @property
+    @cached_property
     def nnz(self) -> int:
         """The number of entries."""
-        return int(self.indptr[-1])
+        return int(np.diff(self._set_indptr)[self._row_sets].sum())
 
     @cached_property
     def crow_indices(self) -> torch.Tensor:
@@ -173,7 +185,12 @@ class SparsityPattern:
         transposed = self.to_scipy().tocsc()
         m, n = self.shape
         return SparsityPattern(
-            (n, m), np.arange(n), transposed.indptr.astype(np.int64), transposed.indices, scope=self.scope, notes=self.notes
+            (n, m),
+            np.arange(n),
+            transposed.indptr.astype(np.int64),
+            transposed.indices,
+            scope=self.scope,
+            notes=self.notes,
         )
 
     def to_scipy(self) -> Any:
@@ -182,7 +199,8 @@ class SparsityPattern:
 
         dtype = _index_dtype(max(self.nnz, *self.shape))
         return csr_array(
-            (np.ones(self.nnz, bool), self.indices.astype(dtype, copy=False), self.indptr.astype(dtype)), shape=self.shape
+            (np.ones(self.nnz, bool), self.indices.astype(dtype, copy=False), self.indptr.astype(dtype)),
+            shape=self.shape,
         )
 
     def to_dense(self) -> torch.Tensor:
@@ -222,7 +240,11 @@ def picture(pattern: SparsityPattern, height: int = 16, width: int = 48) -> list
     per_cell = (m / height) * (n / width)
     shades = np.array(list(" ·:+#"))
     level = np.ceil(4 * np.sqrt(np.minimum(counts / per_cell, 1))).astype(int)
-    return ["  ┌" + "─" * width + "┐", *("  │" + "".join(row) + "│" for row in shades[level]), "  └" + "─" * width + "┘"]
+    return [
+        "  ┌" + "─" * width + "┐",
+        *("  │" + "".join(row) + "│" for row in shades[level]),
+        "  └" + "─" * width + "┘",
+    ]
 
 
 def as_pattern(pattern: Any) -> SparsityPattern:
@@ -232,7 +254,9 @@ def as_pattern(pattern: Any) -> SparsityPattern:
     if isinstance(pattern, torch.Tensor) and pattern.layout is not torch.strided:
         coo = pattern.detach().cpu().to_sparse_coo()
         if coo.dim() != 2 or coo.sparse_dim() != 2:
-            raise PatternError(f"a sparse tensor of shape {tuple(pattern.shape)}", expected="two sparse dimensions, (m, n)")
+            raise PatternError(
+                f"a sparse tensor of shape {tuple(pattern.shape)}", expected="two sparse dimensions, (m, n)"
+            )
         rows, columns = coo._indices()
         return SparsityPattern.from_coo(rows.numpy(), columns.numpy(), (coo.shape[0], coo.shape[1]))
     if hasattr(pattern, "tocoo"):

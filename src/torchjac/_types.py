@@ -39,4 +39,6 @@ def choose(name: str, value: object, options: object) -> None:
     words = get_args(options)
     if not any(value is word or (isinstance(value, str) and value == word) for word in words):
         listed = ", ".join(repr(word) for word in words)
-        raise OptionError(f"{name}={value!r} is not an option", expected=f"one of {listed}", instead=f"{name}={words[0]!r}")
+        raise OptionError(
+            f"{name}={value!r} is not an option", expected=f"one of {listed}", instead=f"{name}={words[0]!r}"
+        )

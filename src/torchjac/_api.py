@@ -1,0 +1,90 @@
+"""The public verbs: thin functions over plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Unpack
+
+from ._detection import detect
+from ._function import Argnums, FlatFunction
+from ._options import JacobianOptions, Options
+from ._pattern import SparsityPattern
+from ._plan import JacobianPlan
+
+
+def jacobian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) -> SparsityPattern:
+    """Which entries of the Jacobian of ``f`` can be nonzero: (m, n) over ravelled outputs and selected inputs.
+
+    >>> import torch, torchjac as tj
+    >>> print(tj.jacobian_sparsity(lambda x: x.cumsum(0), torch.rand(4)))
+    SparsityPattern(4 x 4, 10 entries, 62.5% dense, global)
+      ┌────┐
+      │#   │
+      │##  │
+      │### │
+      │####│
+      └────┘
+
+    f runs once (on copies of ``args``), differentiated in one random direction, while every op is followed. The
+    pattern may hold more than the truth, never less; ``notes`` say where and why. Time and memory grow with the
+    number of elements and entries, never with m x n.
+
+    Parameters
+    ----------
+    f: maps tensors (or pytrees of tensors) to tensors (or pytrees).
+    argnums: which arguments count as inputs; a number, or a tuple of them.
+
+    Raises
+    ------
+    InputError: an input is not a floating point tensor, or argnums is out of range.
+    OutputError: f returns something that has no derivative.
+    """
+    return detect(FlatFunction(f, args, argnums), args)
+
+
+def plan_jacobian(
+    f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[JacobianOptions]
+) -> JacobianPlan:
+    """Prepare the Jacobian of ``f`` once; the plan evaluates it at any inputs like ``args``.
+
+    >>> import torch, torchjac as tj
+    >>> def burgers(u):
+    ...     return u * (torch.roll(u, -1) - torch.roll(u, 1)) / 2 + (torch.roll(u, -1) - 2 * u + torch.roll(u, 1))
+    >>> plan = tj.plan_jacobian(burgers, torch.rand(999), layout=torch.sparse_csr)
+    >>> plan
+    JacobianPlan(999 x 999, 2,997 entries, 3 products, reverse)
+    >>> J = plan(torch.rand(999))
+
+    Parameters
+    ----------
+    f: maps tensors (or pytrees of tensors) to tensors (or pytrees).
+    argnums: which arguments are differentiated; a number, or a tuple of them.
+    layout: ``torch.strided`` (default), ``sparse_coo``, ``sparse_csr`` or ``sparse_csc``.
+    ravel: True for one (m, n) matrix over all leaves.
+    mode: ``"auto"``, ``"forward"`` or ``"reverse"``.
+    sparsity: ``"detect"``, a pattern (ours, SciPy, torch) or None for a dense Jacobian.
+    has_aux: f returns (output, aux).
+    check: ``"first"``, ``"always"`` or False.
+
+    Raises
+    ------
+    InputError, OutputError: f or its arguments cannot be differentiated.
+    PatternError: ``sparsity`` has the wrong shape.
+    OptionError: an option does not exist.
+    """
+    return JacobianPlan(f, args, argnums, Options.parse(dict(options)))
+
+
+def jacobian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[JacobianOptions]) -> Any:
+    """The Jacobian of ``f`` at ``args``: ``plan_jacobian(f, *args, ...)(*args)``, with the same options.
+
+    >>> import torch, torchjac as tj
+    >>> tj.jacobian(lambda x: x[1:] * x[:-1], torch.arange(4.0), layout=torch.sparse_csr).to_dense()
+    tensor([[1., 0., 0., 0.],
+            [0., 2., 1., 0.],
+            [0., 0., 3., 2.]])
+
+    Shapes and nesting are those of ``torch.func.jacrev``; with a sparse layout every block is a 2-D matrix over
+    the ravelled output and input leaf. Keep a plan when the same function is differentiated again.
+    """
+    return plan_jacobian(f, *args, argnums=argnums, **options)(*args)

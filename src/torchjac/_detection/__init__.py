@@ -1,0 +1,5 @@
+"""Detection: the sparsity pattern of a function, by following what is linear in a direction through its derivative."""
+
+from .detect import detect
+
+__all__ = ["detect"]

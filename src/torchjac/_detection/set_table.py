@@ -1,0 +1,207 @@
+"""A growing table of distinct index sets in CSR, and the one operation that matters: union, many at a time.
+
+Set 0 is empty, set 1 + j is {j}. Ids are positions in the table. Sets are never changed; those that nobody refers to
+any more are dropped by ``compact``. All algebra is vectorised; the work of a union is linear in the entries it reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+_SMALL_SETS = 16  # below this mean size, finding equal sets costs more than keeping them twice
+
+
+class SetTable:
+    """Index sets over {0, ..., n - 1}."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        dtype = np.int32 if n <= np.iinfo(np.int32).max else np.int64
+        self._indptr = np.concatenate([[0], np.arange(n + 1)]).astype(np.int64)
+        self._indices: npt.NDArray[Any] = np.arange(n, dtype=dtype)
+        self.size = n + 1
+
+    @property
+    def nnz(self) -> int:
+        """Entries of all sets together."""
+        return int(self._indptr[self.size])
+
+    def lengths(self, ids: Ints) -> Ints:
+        """How many indices each set has."""
+        return self._indptr[ids + 1] - self._indptr[ids]
+
+    def take(self, ids: Ints) -> tuple[Ints, npt.NDArray[Any]]:
+        """(indptr, indices) of the sets ``ids``, in that order, in CSR."""
+        starts = self._indptr[ids]
+        lengths = self._indptr[ids + 1] - starts
+        indptr = np.zeros(ids.size + 1, np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        if ids.size and ids[-1] - ids[0] == ids.size - 1 and _rising(ids):
+            return indptr, self._indices[starts[0] : starts[0] + indptr[-1]]
+        where = np.repeat(starts - indptr[:-1], lengths)
+        where += np.arange(where.size)
+        return indptr, self._indices[where]
+
+    def union(self, a: Ints, b: Ints) -> Ints:
+        """Elementwise union of two id arrays of one shape (k,)."""
+        out = np.where(a == 0, b, a)
+        open_ = np.flatnonzero((a != b) & (a != 0) & (b != 0))
+        if open_.size == 0:
+            return out
+        a, b = a[open_], b[open_]
+        if _all_distinct(a) or _all_distinct(b):
+            out[open_] = self._union_distinct(np.stack([a, b], 1).reshape(-1), np.arange(0, 2 * a.size + 1, 2))
+            return out
+        keys, inverse = np.unique(a * self.size + b, return_inverse=True)
+        pairs = np.stack(np.divmod(keys, self.size), 1).reshape(-1)
+        out[open_] = self._union_distinct(pairs, np.arange(0, 2 * keys.size + 1, 2))[inverse]
+        return out
+
+    def union_groups(self, ids: Ints, indptr: Ints) -> Ints:
+        """For each group ``ids[indptr[g]:indptr[g + 1]]`` the union of its sets: (groups,)."""
+        counts = np.diff(indptr)
+        out = np.zeros(counts.size, np.int64)
+        single = counts == 1
+        out[single] = ids[indptr[:-1][single]]
+        many = np.flatnonzero(counts > 1)
+        if many.size:
+            picked = ids if many.size == counts.size else ids[np.repeat(counts > 1, counts)]
+            out[many] = self._union_distinct(picked, np.concatenate([[0], np.cumsum(counts[many])]))
+        return out
+
+    def _union_distinct(self, ids: Ints, indptr: Ints) -> Ints:
+        """``union_groups`` for groups that are all different and of two members or more; new sets are appended."""
+        new_indptr, new_indices = self._product(ids, indptr)
+        sizes = np.diff(new_indptr)
+        known = np.zeros(sizes.size, np.int64)  # a union as large as its largest member is that member
+        largest = _largest_member(ids, indptr, self.lengths(ids))
+        is_member = self.lengths(largest) == sizes
+        known[is_member] = largest[is_member]
+        fresh = np.flatnonzero(~is_member)
+        if fresh.size == 0:
+            return known
+        if fresh.size < sizes.size:
+            keep = np.repeat(~is_member, sizes)
+            new_indices = new_indices[keep]
+            new_indptr = np.concatenate([[0], np.cumsum(sizes[fresh])])
+        known[fresh] = self._append(*_deduplicated(new_indptr, new_indices))
+        return known
+
+    def _product(self, ids: Ints, indptr: Ints) -> tuple[Ints, npt.NDArray[Any]]:
+        """The boolean product (groups x sets) @ (sets x n), in CSR with sorted indices."""
+        from scipy.sparse import csr_array
+
+        counts, flat = self.take(ids)
+        bounds = counts[indptr]
+        if indptr.size == 2:  # one group: sorting its members would cost more than a mask
+            present = np.zeros(self.n, bool)
+            present[flat] = True
+            members = np.flatnonzero(present).astype(flat.dtype)
+            return np.array([0, members.size]), members
+        index_type = np.int32 if max(flat.size, self.n) < np.iinfo(np.int32).max else np.int64
+        groups = csr_array(
+            (np.ones(flat.size, bool), flat.astype(index_type, copy=False), bounds.astype(index_type)),
+            shape=(indptr.size - 1, self.n),
+        )
+        groups.sum_duplicates()
+        return groups.indptr.astype(np.int64), groups.indices
+
+    def _append(self, indptr: Ints, indices: npt.NDArray[Any], inverse: Ints | None) -> Ints:
+        first, old, count = self.size, self.nnz, indptr.size - 1
+        self._indptr = _room(self._indptr, first + 1, count)
+        self._indices = _room(self._indices, old, indices.size)
+        self._indptr[first + 1 : first + 1 + count] = old + indptr[1:]
+        self._indices[old : old + indices.size] = indices
+        self.size += count
+        return np.arange(first, first + count) if inverse is None else first + inverse
+
+    def compact(self, used: Ints) -> Ints:
+        """Keep only the sets ``used``, the empty one and the single ones; returns old id -> new id."""
+        keep = np.zeros(self.size, bool)
+        keep[: self.n + 1] = True
+        keep[used] = True
+        ids = np.flatnonzero(keep)
+        indptr, indices = self.take(ids)
+        renumbered: Ints = np.cumsum(keep) - 1
+        self._indptr, self._indices, self.size = indptr, indices.copy(), ids.size
+        return renumbered
+
+
+def _largest_member(ids: Ints, indptr: Ints, lengths: Ints) -> Ints:
+    width = indptr[1] - indptr[0]
+    if indptr[-1] == width * (indptr.size - 1) and (np.diff(indptr) == width).all():
+        shaped = lengths.reshape(-1, width)
+        members: Ints = ids.reshape(-1, width)[np.arange(shaped.shape[0]), shaped.argmax(1)]
+        return members
+    top = np.maximum.reduceat(lengths, indptr[:-1])
+    hit = np.flatnonzero(lengths == np.repeat(top, np.diff(indptr)))
+    group = np.searchsorted(indptr, hit, side="right") - 1
+    out = np.empty(indptr.size - 1, np.int64)
+    out[group[::-1]] = ids[hit[::-1]]
+    return out
+
+
+def _deduplicated(indptr: Ints, indices: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any], Ints | None]:
+    """The distinct sets among those given, and which of them each was; exact: equal hashes are compared."""
+    count = indptr.size - 1
+    if count == 1 or indices.size < _SMALL_SETS * count:
+        return indptr, indices, None
+    sizes = np.diff(indptr)
+    hashes = np.add.reduceat(_mix(indices), indptr[:-1])
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    if first.size == count:
+        return indptr, indices, None
+    representative = first[inverse]
+    doubled = np.flatnonzero(representative != np.arange(count))
+    same = sizes[doubled] == sizes[representative[doubled]]
+    doubled = doubled[same]
+    shift = np.repeat(indptr[representative[doubled]] - indptr[doubled], sizes[doubled])
+    place = np.repeat(indptr[doubled] - np.concatenate([[0], np.cumsum(sizes[doubled])[:-1]]), sizes[doubled])
+    place += np.arange(place.size)
+    equal = indices[place] == indices[place + shift]
+    if same.all() and equal.all():
+        keep = np.zeros(count, bool)
+        keep[first] = True
+        kept_indices = indices[np.repeat(keep, sizes)]
+        kept_indptr = np.concatenate([[0], np.cumsum(sizes[keep])])
+        rank = np.cumsum(keep) - 1
+        return kept_indptr, kept_indices, rank[representative]
+    return indptr, indices, None  # two different sets with one hash: keep all, which is right, only larger
+
+
+def _mix(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """splitmix64 (Steele, Lea, Flood 2014): sums of these tell sets apart."""
+    x = values.astype(np.uint64) + np.uint64(1)
+    x *= np.uint64(0x9E3779B97F4A7C15)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+def _room(array: npt.NDArray[Any], used: int, more: int) -> npt.NDArray[Any]:
+    if used + more <= array.size:
+        return array
+    larger = np.empty(max(used + more, 2 * array.size), array.dtype)
+    larger[:used] = array[:used]
+    return larger
+
+
+def _rising(ids: Ints) -> bool:
+    return bool((np.diff(ids) == 1).all())
+
+
+def _all_distinct(ids: Ints) -> bool:
+    low = int(ids.min())
+    seen = np.zeros(int(ids.max()) - low + 1, bool) if ids.max() - low < 4 * ids.size + 1024 else None
+    if seen is None:
+        return bool((np.diff(ids) > 0).all())
+    seen[ids - low] = True
+    return int(np.count_nonzero(seen)) == ids.size

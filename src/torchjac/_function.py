@@ -1,0 +1,258 @@
+"""A user's function, seen flat: a list of input leaves in, a list of output leaves out.
+
+``argnums`` says which arguments are differentiated; each may be a pytree. Everything downstream works on the ravelled
+concatenation of their leaves, (n,), and of the output leaves, (m,); this file alone knows about trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from ._errors import InputError, OutputError, SignatureError
+
+Argnums = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One tensor of a tree: where it is, what it looks like, and which part of the ravelled vector it fills."""
+
+    path: str
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+    start: int
+
+    @property
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.shape.numel()
+
+    def __str__(self) -> str:
+        return f"{self.path}: {describe(self)}"
+
+
+def describe(tensor: Any) -> str:
+    """``float64[3, 4] on cpu`` for a tensor, the type's name for anything else."""
+    if not isinstance(tensor, (torch.Tensor, Leaf)):
+        return f"{type(tensor).__name__} {tensor!r}"[:60]
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)} on {tensor.device}"
+
+
+class FlatFunction:
+    """``f`` from the leaves of its selected arguments to the leaves of its output.
+
+    ``inputs`` are known when it is made; ``outputs`` after the first call of a bound function (``bind``).
+    """
+
+    def __init__(
+        self, f: Callable[..., Any], args: tuple[Any, ...], argnums: Argnums = 0, has_aux: bool = False
+    ) -> None:
+        if not callable(f):
+            raise InputError(
+                f"f is a {type(f).__name__}, not a function",
+                expected="a function that maps tensors to tensors",
+                instead="torchjac.jacobian(f, x)",
+            )
+        self.f, self.argnums, self.has_aux = f, argnums, has_aux
+        self.positions = _positions(argnums, len(args))
+        flat, self._args_spec = pytree.tree_flatten(args)
+        self._signature = [_signature(leaf) for leaf in flat]
+        self._args_paths = [f"args{pytree.keystr(path)}" for path, _ in pytree.tree_flatten_with_path(args)[0]]
+        trees = [pytree.tree_flatten(args[p]) for p in self.positions]
+        self._arg_specs = [spec for _, spec in trees]
+        self.inputs = _input_leaves([args[p] for p in self.positions], self.positions)
+        self.n = self.inputs[-1].stop
+        self.outputs: list[Leaf] = []
+        self._out_spec: pytree.TreeSpec | None = None
+        self.aux: Any = None
+
+    @property
+    def m(self) -> int:
+        """The number of ravelled outputs; known after the first call."""
+        return self.outputs[-1].stop if self.outputs else 0
+
+    @property
+    def device(self) -> torch.device:
+        return self.inputs[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that holds every derivative: all input and output dtypes promoted."""
+        dtype = self.inputs[0].dtype
+        for leaf in (*self.inputs[1:], *self.outputs):
+            dtype = torch.promote_types(dtype, leaf.dtype)
+        return dtype
+
+    def check(self, args: tuple[Any, ...]) -> None:
+        """Raise SignatureError unless ``args`` has the tree, shapes, dtypes and devices this was made for."""
+        flat, spec = pytree.tree_flatten(args)
+        if spec == self._args_spec and [_signature(leaf) for leaf in flat] == self._signature:
+            return
+        raise _signature_error(self._args_paths, self._signature, args)
+
+    def leaves(self, args: tuple[Any, ...]) -> list[torch.Tensor]:
+        """The selected leaves of ``args``, in order."""
+        return [leaf for p in self.positions for leaf in pytree.tree_leaves(args[p])]
+
+    def bind(self, args: tuple[Any, ...]) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The function of the selected leaves alone, with every other argument held fixed."""
+
+        def flat(*leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            full, start = list(args), 0
+            for position, spec in zip(self.positions, self._arg_specs, strict=True):
+                full[position] = pytree.tree_unflatten(leaves[start : start + spec.num_leaves], spec)
+                start += spec.num_leaves
+            out = self.f(*full)
+            if self.has_aux:
+                out, self.aux = _split_aux(out)
+            return self._flatten_output(out)
+
+        return flat
+
+    def _flatten_output(self, out: Any) -> tuple[torch.Tensor, ...]:
+        flat, spec = pytree.tree_flatten(out)
+        if self._out_spec is None:
+            self.outputs = _output_leaves(out)
+            self._out_spec = spec
+        elif spec != self._out_spec or any(t.shape != leaf.shape for t, leaf in zip(flat, self.outputs, strict=True)):
+            raise OutputError(
+                f"f returned {', '.join(describe(t) for t in flat)}",
+                expected=", ".join(str(leaf) for leaf in self.outputs) + ", as when it was first called",
+                why="a Jacobian has one fixed shape; this f returns another shape for other values",
+            )
+        return tuple(flat)
+
+    def nest(self, blocks: Callable[[Leaf, Leaf], Any]) -> Any:
+        """``blocks(out_leaf, in_leaf)`` for every pair, nested like jacrev: outputs outside, inputs inside."""
+        assert self._out_spec is not None, "nest needs the output tree, known after f ran once"
+        rows = [self._nest_inputs([blocks(out, leaf) for leaf in self.inputs]) for out in self.outputs]
+        return pytree.tree_unflatten(rows, self._out_spec)
+
+    def _nest_inputs(self, blocks: list[Any]) -> Any:
+        trees, start = [], 0
+        for spec in self._arg_specs:
+            trees.append(pytree.tree_unflatten(blocks[start : start + spec.num_leaves], spec))
+            start += spec.num_leaves
+        return trees[0] if isinstance(self.argnums, int) else tuple(trees)
+
+
+def _positions(argnums: Argnums, count: int) -> tuple[int, ...]:
+    listed = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if count == 0:
+        raise InputError(
+            "f was given without arguments", expected="at least one tensor argument", instead="jacobian(f, x)"
+        )
+    for a in listed:
+        if not isinstance(a, int) or not -count <= a < count:
+            raise InputError(
+                f"argnums={argnums!r} for a function called with {count} argument{'s' * (count != 1)}",
+                expected=f"numbers from 0 to {count - 1} (or from the end, -1 to {-count})",
+                instead=f"argnums={min(count - 1, 1)}",
+            )
+    positions = tuple(a % count for a in listed)
+    if not positions or len(set(positions)) != len(positions):
+        raise InputError(f"argnums={argnums!r}", expected="at least one argument, each named once")
+    return positions
+
+
+def _input_leaves(trees: Sequence[Any], positions: Sequence[int]) -> list[Leaf]:
+    leaves: list[Leaf] = []
+    for tree, position in zip(trees, positions, strict=True):
+        for path, value in pytree.tree_flatten_with_path(tree)[0]:
+            name = f"args[{position}]{pytree.keystr(path)}"
+            if not isinstance(value, torch.Tensor):
+                raise InputError(
+                    f"{name} is {describe(value)}",
+                    expected="a tensor",
+                    why="only tensors can be differentiated with respect to",
+                    instead=f"torch.tensor({value!r}, dtype=torch.float64), or leave this argument out of argnums"
+                    if isinstance(value, (int, float))
+                    else "leave this argument out of argnums",
+                )
+            if not (value.is_floating_point() or value.is_complex()):
+                raise InputError(
+                    f"{name} is {describe(value)}",
+                    expected="a floating point tensor",
+                    why=f"derivatives with respect to {str(value.dtype).removeprefix('torch.')} do not exist",
+                    instead="x.double(), or leave this argument out of argnums",
+                )
+            leaves.append(Leaf(name, value.shape, value.dtype, value.device, leaves[-1].stop if leaves else 0))
+    if not leaves or leaves[-1].stop == 0:
+        what = f"{leaves[0]}" if leaves else f"args[{positions[0]}] holds no tensors"
+        raise InputError(
+            f"the input is empty ({what})", expected="at least one element", why="there is nothing to differentiate by"
+        )
+    return leaves
+
+
+def _output_leaves(out: Any) -> list[Leaf]:
+    leaves: list[Leaf] = []
+    for path, value in pytree.tree_flatten_with_path(out)[0]:
+        name = f"f(...){pytree.keystr(path)}"
+        if not isinstance(value, torch.Tensor):
+            raise OutputError(
+                f"{name} is {describe(value)}",
+                expected="a tensor, or a dict, list or tuple of tensors",
+                why="only tensors have derivatives",
+                instead="the tensor itself (no .item(), no .numpy()), or return y, extras with has_aux=True",
+            )
+        if not (value.is_floating_point() or value.is_complex()):
+            raise OutputError(
+                f"{name} is {describe(value)}",
+                expected="a floating point tensor",
+                why="integers and booleans have no derivative (forward mode would silently give zeros)",
+                instead="return it beside the output and pass has_aux=True",
+            )
+        leaves.append(Leaf(name, value.shape, value.dtype, value.device, leaves[-1].stop if leaves else 0))
+    if not leaves:
+        raise OutputError(f"f returned {out!r}, which holds no tensors", expected="at least one tensor")
+    return leaves
+
+
+def _split_aux(out: Any) -> tuple[Any, Any]:
+    if not (isinstance(out, tuple) and len(out) == 2):
+        raise OutputError(
+            f"f returned {type(out).__name__}",
+            expected="a pair (output, aux), because has_aux=True",
+            instead="return y, aux",
+        )
+    return out[0], out[1]
+
+
+def _signature(leaf: Any) -> Any:
+    """What must stay the same from call to call: all but the values of a tensor; the type of anything else."""
+    return (leaf.shape, leaf.dtype, leaf.device) if isinstance(leaf, torch.Tensor) else type(leaf)
+
+
+def _signature_error(paths: list[str], planned: list[Any], args: tuple[Any, ...]) -> SignatureError:
+    def text(signature: Any) -> str:
+        if not isinstance(signature, tuple):
+            return str(signature.__name__)
+        shape, dtype, device = signature
+        return f"{str(dtype).removeprefix('torch.')}{list(shape)} on {device}"
+
+    before = dict(zip(paths, map(text, planned), strict=True))
+    now = {
+        f"args{pytree.keystr(path)}": text(_signature(leaf)) for path, leaf in pytree.tree_flatten_with_path(args)[0]
+    }
+    names = list(dict.fromkeys([*before, *now]))
+    width = max(len(name) for name in names)
+    rows = [
+        f"\n    {name:<{width}}  planned {before.get(name, 'nothing'):<28} called with {now.get(name, 'nothing')}"
+        + ("" if before.get(name) == now.get(name) else "   <--")
+        for name in names
+    ]
+    return SignatureError(
+        "the arguments are not those the plan was made for:" + "".join(rows),
+        why="pattern, coloring and seeds hold for one signature",
+        instead="plan_jacobian(f, *args) again with these arguments",
+    )

@@ -1,0 +1,66 @@
+"""The options that every Jacobian takes, with their defaults and what they mean."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict
+
+import torch
+
+from ._decompression import LAYOUTS
+from ._errors import OptionError
+from ._types import Check, Mode, choose
+
+
+class JacobianOptions(TypedDict, total=False):
+    """Keyword arguments of ``jacobian`` and ``plan_jacobian``; see ``Options`` for their meaning."""
+
+    layout: torch.layout
+    ravel: bool
+    mode: Mode
+    sparsity: Any
+    has_aux: bool
+    check: Check
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller chose.
+
+    layout: of the result; strided has the shapes of ``torch.func.jacrev``, sparse ones are 2-D over ravelled leaves.
+    ravel: one (m, n) matrix over all leaves, instead of one a pair of leaves.
+    mode: forward products, reverse products, or the cheaper of the two.
+    sparsity: "detect", a pattern, or None for a dense Jacobian.
+    has_aux: f returns (output, aux), and the result becomes (J, aux).
+    check: compare with an independent product on the first call, on every call, or never.
+    """
+
+    layout: torch.layout = torch.strided
+    ravel: bool = False
+    mode: Mode = "auto"
+    sparsity: Any = "detect"
+    has_aux: bool = False
+    check: Check = "first"
+
+    @classmethod
+    def parse(cls, given: dict[str, Any]) -> Options:
+        """The options given by keyword, each checked; OptionError for a name or value that does not exist."""
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                raise OptionError(
+                    f"there is no option {name!r}",
+                    expected=f"one of {', '.join(known)}",
+                    instead=f"{near[0]}={given[name]!r}" if near else "",
+                )
+        options = cls(**given)
+        choose("mode", options.mode, Mode)
+        choose("check", options.check, Check)
+        if options.layout not in LAYOUTS:
+            raise OptionError(f"layout={options.layout!r}", expected=f"one of {', '.join(map(str, LAYOUTS))}")
+        sparsity = options.sparsity
+        if sparsity is not None and isinstance(sparsity, str) and sparsity != "detect":
+            raise OptionError(f"sparsity={sparsity!r}", expected="'detect', a SparsityPattern, or None for dense")
+        return options

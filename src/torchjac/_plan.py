@@ -1,0 +1,230 @@
+"""The plan: everything about a Jacobian that does not depend on the numbers in x, prepared once.
+
+    function -> pattern (detection) -> colors (coloring) -> products -> values (decompression) -> matrices
+
+This is the only module that knows all stages; each stage is replaceable without the others noticing.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ._colored import Colored
+from ._coloring import color, color_best
+from ._colors import Coloring
+from ._decompression import LAYOUTS, Block
+from ._dense import Dense
+from ._detection import detect
+from ._errors import DerivativeMismatchError, InputError, PatternError, TorchjacWarning
+from ._explain import Facts, explain
+from ._function import Argnums, FlatFunction, Leaf
+from ._options import Options
+from ._pattern import SparsityPattern, as_pattern
+from ._probe import probe, probe_gradient
+from ._products import Direction
+
+# With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
+# results are always right.
+_REVERSE_COST = 0.99
+
+
+class JacobianPlan:
+    """``plan(*args) -> J`` for every ``args`` like those it was made with.
+
+    >>> import torch, torchjac as tj
+    >>> plan = tj.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(5), layout=torch.sparse_csr)
+    >>> plan.num_products, plan.pattern.nnz
+    (2, 8)
+    >>> plan(torch.arange(5.0)).values()
+    tensor([1., 0., 2., 1., 3., 2., 4., 3.])
+
+    Attributes
+    ----------
+    pattern: the (m, n) SparsityPattern.
+    coloring: which columns or rows share a product; None for a dense Jacobian.
+    mode: "forward" or "reverse".
+    num_products: JVPs or VJPs of one call.
+    """
+
+    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], argnums: Argnums, options: Options) -> None:
+        self.options = options
+        self.seconds: dict[str, float] = {}
+        self._function = FlatFunction(f, args, argnums, options.has_aux)
+        self.pattern = self._find_pattern(args)
+        _refuse_complex(self._function)
+        self.coloring: Coloring | None = None
+        self._strategy: Colored | Dense = self._prepare(self._wanted_direction())
+        self._blocks: dict[tuple[str, str], Block] = {}
+        self._checked = self._gradient_checked = False
+
+    # ---- what it is
+
+    @property
+    def mode(self) -> Direction:
+        """Which products build the Jacobian."""
+        return self._strategy.direction
+
+    @property
+    def num_products(self) -> int:
+        """How many products one call takes."""
+        return self._strategy.num_products
+
+    @property
+    def chunk(self) -> int:
+        """How many products run at once."""
+        return self._strategy.products.chunk
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): ravelled outputs and inputs."""
+        return self.pattern.shape
+
+    def explain(self) -> str:
+        """What was found, what was chosen and why, as text."""
+        facts = Facts(
+            self.pattern,
+            self.coloring,
+            self.mode,
+            self.num_products,
+            self.chunk,
+            self.seconds,
+            detected=isinstance(self.options.sparsity, str),
+            mode_asked_for=self.options.mode != "auto",
+            itemsize=self._function.dtype.itemsize,
+        )
+        return explain(facts)
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        return f"JacobianPlan({m} x {n}, {self.pattern.nnz:,} entries, {self.num_products} products, {self.mode})"
+
+    # ---- what it does
+
+    def __call__(self, *args: Any) -> Any:
+        """The Jacobian at ``args``, in the layout and nesting that were asked for; (J, aux) with has_aux."""
+        result = self._assemble(self.values(*args))
+        return (result, self._function.f(*args)[1]) if self.options.has_aux else result
+
+    def values(self, *args: Any) -> torch.Tensor:
+        """The values of the pattern's entries at ``args``: (nnz,), row-major, differentiable."""
+        self._function.check(args)
+        return self._evaluate(args)
+
+    def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
+        """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
+        return self._function.f(*args), self._assemble(self.values(*args))
+
+    def check(self, *args: Any) -> None:
+        """Compare the Jacobian at ``args`` with an independent product; raise if they differ. About two products."""
+        self._function.check(args)
+        with torch.no_grad():
+            state = torch.get_rng_state()
+            values = self._strategy.values(args)
+        self._probe(args, values, state)
+
+    # ---- how
+
+    def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
+        start = time.perf_counter()
+        sparsity = self.options.sparsity
+        if isinstance(sparsity, str):
+            pattern = detect(self._function, args)
+        else:
+            with torch.no_grad():  # f runs once, to see what it returns
+                self._function.bind(args)(*(leaf.detach().clone() for leaf in self._function.leaves(args)))
+            shape = (self._function.m, self._function.n)
+            pattern = SparsityPattern.full(shape) if sparsity is None else as_pattern(sparsity)
+            if pattern.shape != shape:
+                raise PatternError(
+                    f"sparsity of shape {pattern.shape}",
+                    expected=f"shape {shape}: {shape[0]} ravelled outputs by {shape[1]} ravelled inputs",
+                    why="a row is an element of the output and a column an element of the inputs that argnums names",
+                    instead="jacobian_sparsity(f, *args) for the pattern of this function",
+                )
+        self.seconds["detection"] = time.perf_counter() - start
+        return pattern
+
+    def _wanted_direction(self) -> Direction | None:
+        if self.options.mode != "auto":
+            return self.options.mode
+        no_forward = any(note.op == "forward mode" for note in self.pattern.notes)
+        return "reverse" if no_forward else None
+
+    def _prepare(self, direction: Direction | None) -> Colored | Dense:
+        start = time.perf_counter()
+        m, n = self.shape
+        if self.pattern.nnz == m * n and m * n > 0:
+            self.coloring = None
+            strategy: Colored | Dense = Dense(self._function, direction)
+        else:
+            if direction is None:
+                self.coloring = color_best(self.pattern, reverse_cost=_REVERSE_COST)
+            else:
+                self.coloring = color(self.pattern, "column" if direction == "forward" else "row")
+            strategy = Colored(self._function, self.pattern, self.coloring)
+        self.seconds["coloring"] = time.perf_counter() - start
+        return strategy
+
+    def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
+        probing = self.options.check == "always" or (self.options.check == "first" and not self._checked)
+        state = torch.get_rng_state() if probing else None
+        values = self._strategy.values(args)
+        if probing and state is not None:
+            self._probe(args, values, state)
+            self._checked = True
+        if self.mode == "forward" and values.requires_grad and self.options.check and not self._gradient_checked:
+            values = self._with_right_gradient(args, values)
+        return values
+
+    def _probe(self, args: tuple[Any, ...], values: torch.Tensor, state: torch.Tensor) -> None:
+        with torch.random.fork_rng(devices=()):
+            torch.set_rng_state(state)  # a random f draws again what it drew for the products
+            probe(self._function, args, self.pattern, values)
+
+    def _with_right_gradient(self, args: tuple[Any, ...], values: torch.Tensor) -> torch.Tensor:
+        """Some forward formulas have wrong derivatives: verify once, and change to reverse mode if it is so."""
+        if probe_gradient(self._function, args, self.pattern, values):
+            self._gradient_checked = True
+            return values
+        if self.options.mode == "forward":
+            raise DerivativeMismatchError(
+                "the gradient of this forward-mode Jacobian differs from reverse-over-reverse",
+                why="PyTorch's forward formula of an op in f is right, but its derivative is not (pytorch#198017)",
+                instead="mode='auto' or mode='reverse', or torch.no_grad() if no gradient is needed",
+            )
+        warnings.warn("reverse mode from now on: gradients through forward mode are wrong here", TorchjacWarning, 4)
+        self._strategy = self._prepare("reverse")
+        return self._strategy.values(args)
+
+    def _assemble(self, values: torch.Tensor) -> Any:
+        function, layout = self._function, LAYOUTS[self.options.layout]
+        if self.options.ravel:
+            return layout(self._block("", (0, function.m), "", (0, function.n)), values)
+
+        def block(out: Leaf, leaf: Leaf) -> torch.Tensor:
+            cut = self._block(out.path, (out.start, out.stop), leaf.path, (leaf.start, leaf.stop))
+            matrix = layout(cut, cut.values(values))
+            return matrix.reshape(*out.shape, *leaf.shape) if self.options.layout is torch.strided else matrix
+
+        return function.nest(block)
+
+    def _block(self, out: str, rows: tuple[int, int], leaf: str, columns: tuple[int, int]) -> Block:
+        if (out, leaf) not in self._blocks:
+            self._blocks[out, leaf] = Block(self.pattern, rows, columns, self._function.device)
+        return self._blocks[out, leaf]
+
+
+def _refuse_complex(function: FlatFunction) -> None:
+    for leaf in (*function.inputs, *function.outputs):
+        if leaf.dtype.is_complex:
+            raise InputError(
+                f"{leaf} is complex",
+                expected="real inputs and outputs",
+                why="the derivative of a complex function is a real matrix over real and imaginary parts",
+                instead="lambda z: torch.view_as_real(f(torch.view_as_complex(z))), with z = torch.view_as_real(x)",
+            )

@@ -1,0 +1,30 @@
+"""JVPs. The tangents are batched, f is not: branches, masks and in-place writes inside f keep working."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .._function import FlatFunction
+from .split import to_flat, to_leaves
+
+
+class Forward:
+    """J at ``args``, by forward mode: ``batch(seeds)`` is ``seeds @ J.T``, (k, n) -> (k, m)."""
+
+    def __init__(self, function: FlatFunction, args: tuple[Any, ...]) -> None:
+        self._function = function
+        self._flat = function.bind(args)
+        self._primals = tuple(function.leaves(args))
+
+    def one(self, v: torch.Tensor) -> torch.Tensor:
+        """J v, (n,) -> (m,)."""
+        function = self._function
+        tangents = torch.func.jvp(self._flat, self._primals, to_leaves(v, function.inputs))[1]
+        return to_flat(tangents, function.outputs, function.dtype)
+
+    def batch(self, seeds: torch.Tensor) -> torch.Tensor:
+        """J v for every row v of ``seeds``: (k, n) -> (k, m)."""
+        out: torch.Tensor = torch.vmap(self.one, randomness="same")(seeds)
+        return out

@@ -1,0 +1,101 @@
+"""VJPs: f runs once, then the cotangents are batched through its backward.
+
+``torch.func.vjp`` is tried first, because its results follow grad mode by themselves. What it refuses (checkpointing,
+an ``autograd.Function`` without ``setup_context``) goes through ``torch.autograd.grad``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .._function import FlatFunction
+from .split import to_flat, to_leaves
+
+
+class Reverse:
+    """J at ``args``, by reverse mode: ``batch(seeds)`` is ``seeds @ J``, (k, m) -> (k, n)."""
+
+    def __init__(self, function: FlatFunction, args: tuple[Any, ...], plain: bool = False, graph: bool = False) -> None:
+        self._function = function
+        leaves, flat = tuple(function.leaves(args)), function.bind(args)
+        self._pull = _PlainPull(flat, leaves, graph) if plain else _FunctionalPull(flat, leaves)
+        self.value = to_flat(self._pull.outputs, function.outputs, function.dtype)
+
+    def one(self, u: torch.Tensor) -> torch.Tensor:
+        """J^T u, (m,) -> (n,)."""
+        return self._gather(self._pull.one(to_leaves(u, self._function.outputs)))
+
+    def batch(self, seeds: torch.Tensor) -> torch.Tensor:
+        """J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
+        return self._gather(self._pull.batch(to_leaves(seeds, self._function.outputs)))
+
+    def _gather(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        return to_flat(parts, self._function.inputs, self._function.dtype)
+
+
+class _FunctionalPull:
+    def __init__(self, flat: Any, leaves: tuple[torch.Tensor, ...]) -> None:
+        pair: Any = torch.func.vjp(flat, *leaves)
+        self.outputs, self._vjp = pair
+        # without somebody to differentiate J by, a graph of the backward would only cost memory
+        self._graph = torch.is_grad_enabled() and any(t.requires_grad for t in self.outputs)
+
+    def one(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        gradients: tuple[torch.Tensor, ...] = self._vjp(cotangents, create_graph=self._graph)
+        return gradients
+
+    def batch(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        gradients: tuple[torch.Tensor, ...] = torch.vmap(self.one, randomness="same")(cotangents)
+        return gradients
+
+
+class _PlainPull:
+    def __init__(self, flat: Any, leaves: tuple[torch.Tensor, ...], graph: bool) -> None:
+        self._graph = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
+        self._leaves = tuple(
+            leaf if leaf.requires_grad and self._graph else leaf.detach().requires_grad_() for leaf in leaves
+        )
+        with torch.enable_grad():
+            self.outputs = flat(*(leaf.view_as(leaf) for leaf in self._leaves))  # f may work in place, leaves may not
+        self._graph = graph or self._graph or (torch.is_grad_enabled() and _closes_over(self.outputs, self._leaves))
+
+    def one(self, cotangents: tuple[torch.Tensor, ...], batched: bool = False) -> tuple[torch.Tensor, ...]:
+        reached = [(t, u) for t, u in zip(self.outputs, cotangents, strict=True) if t.requires_grad]
+        size = cotangents[0].shape[:1] if batched else ()
+        if not reached:
+            return tuple(leaf.new_zeros((*size, *leaf.shape)) for leaf in self._leaves)
+        outputs, seeds = zip(*reached, strict=True)
+        gradients = torch.autograd.grad(
+            outputs,
+            self._leaves,
+            seeds,
+            retain_graph=True,
+            create_graph=self._graph,
+            allow_unused=True,
+            is_grads_batched=batched,
+        )
+        return tuple(
+            leaf.new_zeros((*size, *leaf.shape)) if g is None else g
+            for leaf, g in zip(self._leaves, gradients, strict=True)
+        )
+
+    def batch(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return self.one(cotangents, batched=True)
+
+
+def _closes_over(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]) -> bool:
+    """Whether the graph of the outputs reaches a tensor that requires grad and is not one of the leaves."""
+    known = {id(leaf) for leaf in leaves}
+    todo, seen = [t.grad_fn for t in outputs if t.grad_fn is not None], set()
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable") and id(node.variable) not in known:
+            return True
+        todo.extend(parent for parent, _ in node.next_functions if parent is not None)
+    return False

@@ -1,0 +1,26 @@
+"""Between ravelled vectors and leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .._function import Leaf
+
+
+def to_leaves(flat: torch.Tensor, leaves: Sequence[Leaf]) -> tuple[torch.Tensor, ...]:
+    """(..., n) -> one tensor (..., *leaf.shape) a leaf, in the leaf's dtype and on its device."""
+    if len(leaves) == 1 and flat.dtype == leaves[0].dtype:
+        return (flat.reshape(*flat.shape[:-1], *leaves[0].shape),)
+    return tuple(
+        flat[..., leaf.start : leaf.stop].reshape(*flat.shape[:-1], *leaf.shape).to(leaf.device, leaf.dtype)
+        for leaf in leaves
+    )
+
+
+def to_flat(parts: Sequence[torch.Tensor], leaves: Sequence[Leaf], dtype: torch.dtype) -> torch.Tensor:
+    """One tensor (..., *leaf.shape) a leaf -> (..., n)."""
+    batch = parts[0].dim() - len(leaves[0].shape)
+    flat = [part.reshape(*part.shape[:batch], -1).to(dtype) for part in parts]
+    return flat[0] if len(flat) == 1 else torch.cat(flat, -1)

@@ -1,0 +1,93 @@
+"""The ways to run the products of all colors, best first, and falling back from one that PyTorch refuses to the next.
+
+Batched products need a vmap rule of every op, ``torch.func`` refuses some functions that plain autograd accepts. The
+first way that works is remembered, and what was refused is said once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from .._colors import Seeds
+from .._errors import TorchjacWarning
+from .._function import FlatFunction
+from .forward import Forward
+from .reverse import Reverse
+
+Direction = Literal["forward", "reverse"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How products are run: ``plain`` autograd or torch.func, all seeds of a chunk ``batched`` or one after another."""
+
+    direction: Direction
+    batched: bool = True
+    plain: bool = False
+
+    def __str__(self) -> str:
+        kind = "JVPs" if self.direction == "forward" else "VJPs"
+        engine = "autograd" if self.plain else "torch.func"
+        return f"{kind} by {engine}, {'batched' if self.batched else 'one at a time'}"
+
+
+WAYS: dict[Direction, tuple[Way, ...]] = {
+    "forward": (Way("forward"), Way("forward", batched=False)),
+    "reverse": (
+        Way("reverse"),
+        Way("reverse", plain=True),
+        Way("reverse", batched=False),
+        Way("reverse", batched=False, plain=True),
+    ),
+}
+
+
+class Products:
+    """All products of one direction for a function: (colors, m) forward, (colors, n) reverse."""
+
+    def __init__(self, function: FlatFunction, direction: Direction, chunk: int) -> None:
+        self.function, self.direction, self.chunk = function, direction, chunk
+        self.way: Way | None = None
+
+    def compressed(self, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
+        """The product with every seed, stacked; by the way that worked last, else by the first that works."""
+        if self.way is not None:
+            return self._run(self.way, args, seeds, colors)
+        first: RuntimeError | None = None
+        for way in WAYS[self.direction]:
+            try:
+                out = self._run(way, args, seeds, colors)
+            except RuntimeError as error:
+                first = first or error
+                continue
+            if first is not None:
+                reason = (str(first).strip() or type(first).__name__).splitlines()[0]
+                warnings.warn(f"products run as {way}, because PyTorch said: {reason}", TorchjacWarning, stacklevel=4)
+            self.way = way
+            return out
+        assert first is not None  # there is at least one way
+        raise first
+
+    def _run(self, way: Way, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
+        product = (
+            Forward(self.function, args)
+            if way.direction == "forward"
+            else Reverse(self.function, args, plain=way.plain)
+        )
+        batch: Callable[[torch.Tensor], torch.Tensor] = product.batch if way.batched else _one_by_one(product.one)
+        state = torch.get_rng_state() if way.direction == "forward" and colors > self.chunk else None
+        chunks = []
+        for start in range(0, colors, self.chunk):
+            if state is not None:  # f runs again for every chunk, and must draw the same random numbers
+                torch.set_rng_state(state)
+            chunks.append(batch(seeds.chunk(start, min(start + self.chunk, colors))))
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+
+def _one_by_one(one: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda seeds: torch.stack([one(seed) for seed in seeds])

@@ -1,0 +1,111 @@
+"""One op call, with its arguments by name: what a rule looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from .relations import Ids, Of
+
+
+@cache
+def base_name(op: torch._ops.OpOverload) -> str:
+    """``add`` for aten::add.Tensor, aten::add_.Tensor and aten::add.out: the family that a rule is written for."""
+    namespace, name = op._schema.name.split("::")
+    if op._schema.is_mutable and name.endswith("_") and not name.endswith("__"):
+        name = name[:-1]
+    return name if namespace == "aten" else f"{namespace}::{name}"
+
+
+@cache
+def schema_arguments(op: torch._ops.OpOverload) -> tuple[tuple[str, Any, bool], ...]:
+    """(name, default, is an ``out=`` argument) of every argument."""
+    return tuple((a.name, a.default_value if a.has_default_value() else None, a.is_out) for a in op._schema.arguments)
+
+
+class Call:
+    """``op(*args, **kwargs) -> out``, and which of its tensors depend on v (``depends``) or on x (``marked``)."""
+
+    def __init__(
+        self,
+        op: torch._ops.OpOverload,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        depends: Callable[[torch.Tensor], bool],
+        marked: Callable[[torch.Tensor], bool],
+    ) -> None:
+        self.op, self.args, self.kwargs = op, args, kwargs
+        self._depends, self._marked = depends, marked
+        self.out: Any = None
+
+    def __getitem__(self, name: str) -> Any:
+        """The argument called ``name``, or its default."""
+        for position, (argument, default, _) in enumerate(schema_arguments(self.op)):
+            if argument == name:
+                return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+        raise KeyError(f"{self.op} has no argument {name!r}")
+
+    def has(self, name: str) -> bool:
+        """Whether the op has an argument of that name."""
+        return any(argument == name for argument, _, _ in schema_arguments(self.op))
+
+    def depends(self, value: Any) -> bool:
+        """Whether ``value`` is a tensor that depends on v."""
+        return isinstance(value, torch.Tensor) and self._depends(value)
+
+    def marked(self, value: Any) -> bool:
+        """Whether ``value`` is a tensor (or a list with one) that was computed from x."""
+        if isinstance(value, (list, tuple)):
+            return any(self.marked(v) for v in value)
+        return isinstance(value, torch.Tensor) and self._marked(value)
+
+    @property
+    def operands(self) -> list[torch.Tensor]:
+        """The tensors among the arguments that depend on v, ``out=`` arguments left out."""
+        found: list[torch.Tensor] = []
+        for position, (name, default, is_out) in enumerate(schema_arguments(self.op)):
+            value = self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+            if is_out:
+                continue
+            for t in value if isinstance(value, (list, tuple)) else (value,):
+                if self.depends(t) and not any(t is known for known in found):
+                    found.append(t)
+        return found
+
+    def again(self, of: Of, *moved: str, **replaced: Any) -> Ids:
+        """The same op, run on ids instead of the arguments named ``moved``, with others ``replaced`` by keyword."""
+        positional, keywords = [], {}
+        for position, (name, default, is_out) in enumerate(schema_arguments(self.op)):
+            value = self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+            if is_out:
+                continue
+            if name in replaced:
+                value = replaced[name]
+            elif name in moved:
+                value = tree_map(lambda t: of(t) if isinstance(t, torch.Tensor) else t, value)
+            elif name == "layout" or name == "device":
+                value = None
+            else:
+                value = tree_map(lambda t: t.cpu() if isinstance(t, torch.Tensor) else t, value)
+            if self.op._schema.arguments[position].kwarg_only:
+                keywords[name] = value
+            else:
+                positional.append(value)
+        out: Ids = _functional(self.op)(*positional, **keywords)
+        return out
+
+
+@cache
+def _functional(op: torch._ops.OpOverload) -> Callable[..., Any]:
+    """The overload packet of the op that returns a new tensor, for an op that writes in place or to ``out=``."""
+    namespace, name = op._schema.name.split("::")
+    if not op._schema.is_mutable:
+        return op
+    if name.endswith("_"):
+        name = name[:-1]
+    packet: Callable[..., Any] = getattr(getattr(torch.ops, namespace), name)
+    return packet

@@ -1,0 +1,82 @@
+"""The few ways in which the output of an op, linear in v, can depend on an operand.
+
+A rule looks at one call and answers with relations; it never touches index sets or coefficients. A *reading* knows
+how to carry what it keeps through each kind of relation. That is why an op family is written once and serves every
+reading. All relations of one output are united.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+Ids = torch.Tensor
+Of = Callable[[torch.Tensor], Ids]
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """out[i] depends on operand[i], after broadcasting. Example: ``mul``, ``where``, ``copy_``."""
+
+    operand: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Move:
+    """out[i] is operand[j(i)], or nothing; ``run(of)`` moves ``of(operand)``. Example: ``roll``, ``cat``."""
+
+    run: Callable[[Of], Ids]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Along one dimension: out[o] depends on in[p] for every p of ``positions[o]``; -1 means none. (out_len, width)."""
+
+    positions: torch.Tensor
+
+
+Along = Literal["same", "all", "prefix", "suffix"] | Window
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A product over dimensions: each dimension of the operand is kept, mixed along itself, or reduced away.
+
+    ``view`` is the shape under which the operand is seen. ``dims[k]`` names the dimension of that view that becomes
+    dimension k of the output, None for a dimension that is new (every place of it depends on the same). Dimensions of
+    the view that no output dimension names are reduced. ``along`` says how a dimension mixes; "same" if not listed.
+
+    Before/after, for ``mm(t, P)`` with t (i, k), P (k, j): ``Mix(t, dims=(0, None))`` — k reduced, j new.
+    """
+
+    operand: torch.Tensor
+    dims: tuple[int | None, ...]
+    along: dict[int, Along] = field(default_factory=dict)
+    view: tuple[int, ...] | None = None
+    out_view: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """out[target[i]] collects operand[i]; targets: flat output positions, of the operand's shape, -1 for none.
+
+    ``replaces``: the targets forget what the base held; the base comes from a relation before this one.
+    """
+
+    operand: torch.Tensor
+    target: torch.Tensor
+    replaces: bool = False
+
+
+@dataclass(frozen=True)
+class Everything:
+    """Every element of the output depends on all that any element of the operand depends on."""
+
+    operand: torch.Tensor
+
+
+Relation = Pointwise | Move | Mix | Scatter | Everything
+Relations = list[Relation]

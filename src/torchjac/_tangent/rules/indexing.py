@@ -1,0 +1,159 @@
+"""Ops that read or write at places given by an index tensor, whose values are known while tracing.
+
+An index computed from x (argmax, sort, a mask like x > 0) could have been another one: then every place along the
+indexed dimensions is taken to be possible, and the pattern still holds for every x.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from ..call import Call
+from ..registry import rule
+from ..relations import Everything, Mix, Move, Pointwise, Relation, Relations, Scatter
+
+
+def flat_places(shape: torch.Size) -> torch.Tensor:
+    """The flat position of every element of a tensor of that shape."""
+    return torch.arange(shape.numel()).reshape(shape)
+
+
+def _everything(call: Call) -> Relations:
+    return [Everything(t) for t in call.operands]
+
+
+@rule("gather")
+def gather(call: Call) -> Relations:
+    """out[i][j] = self[index[i][j]][j] along ``dim``."""
+    x, dim = call["self"], call["dim"]
+    if not call.marked(call["index"]):
+        return [Move(lambda of: call.again(of, "self"))]
+    if x.dim() == 0 or any(
+        i != s for d, (i, s) in enumerate(zip(call["index"].shape, x.shape, strict=True)) if d != dim % x.dim()
+    ):
+        return _everything(call)
+    return [Mix(x, tuple(None if d == dim % x.dim() else d for d in range(x.dim())))]
+
+
+@rule("index")
+def index(call: Call) -> Relations:
+    """``self[indices]``; a None index keeps its dimension."""
+    if call.marked(call["indices"]):
+        return _everything(call)
+    return [Move(lambda of: call.again(of, "self"))]
+
+
+@rule("take", "masked_select")
+def pick(call: Call) -> Relations:
+    """Elements of the ravelled self by index or mask."""
+    if call.marked(call["index"] if call.has("index") else call["mask"]):
+        return _everything(call)
+    return [Move(lambda of: call.again(of, "self"))]
+
+
+@rule("embedding")
+def embedding(call: Call) -> Relations:
+    """out[..., :] = weight[indices[...], :]."""
+    if call.marked(call["indices"]):
+        return [Mix(call["weight"], (*[None] * call["indices"].dim(), 1))]
+    return [Move(lambda of: of(call["weight"])[call["indices"].cpu()])]
+
+
+@rule("scatter_add", "scatter")
+def scatter(call: Call) -> Relations:
+    """self[index[i][j]][j] += src[i][j] along ``dim``; scatter overwrites instead, scatter.value with a number."""
+    target = _places_along(call["self"].shape, call["dim"], call["index"])
+    source = call["src"] if call.has("src") else None
+    return _write(call, target, source, adds=call.op._schema.name.startswith("aten::scatter_add") or _reduces(call))
+
+
+@rule("index_add", "index_copy", "index_fill", "index_reduce")
+def index_add(call: Call) -> Relations:
+    """``self[..., index[k], ...] += source[..., k, ...]`` along ``dim``."""
+    shape, places = call["self"].shape, call["index"].cpu().long()
+    at = flat_places(shape) if shape else flat_places(torch.Size((1,)))
+    target = at.index_select(call["dim"], places.reshape(-1))
+    source = call["source"] if call.has("source") else call["value"]
+    name = call.op._schema.name
+    return _write(
+        call, target if shape else target.reshape(()), source, adds="index_add" in name or "index_reduce" in name
+    )
+
+
+@rule("index_put", "_index_put_impl", "_unsafe_index_put")
+def index_put(call: Call) -> Relations:
+    """``self[indices] = values``, or += when ``accumulate``."""
+    indices = [None if i is None else i.cpu() for i in call["indices"]]
+    target = torch.ops.aten.index(flat_places(call["self"].shape), indices)
+    return _write(call, target, call["values"], adds=bool(call["accumulate"]), places=call["indices"])
+
+
+@rule("masked_scatter")
+def masked_scatter(call: Call) -> Relations:
+    """The places where ``mask`` holds take the elements of ``source`` in order."""
+    x, mask, source = call["self"], call["mask"], call["source"]
+    if call.marked(mask):
+        return _everything(call)
+    target = flat_places(call.out.shape)[mask.cpu().expand(call.out.shape)]
+    head = source.reshape(-1)[: target.numel()]
+    relations: list[Relation] = [Pointwise(x)] if call.depends(x) else []
+    return [*relations, Scatter(head, target, replaces=True)]
+
+
+@rule("embedding_dense_backward")
+def embedding_backward(call: Call) -> Relations:
+    """The gradient of row r of the table collects the outputs that read it."""
+    grad, indices, rows = call["grad_output"], call["indices"], call["num_weights"]
+    if call.marked(indices):
+        return [Mix(grad, (None, grad.dim() - 1))]
+    width = grad.shape[-1]
+    kept = indices.cpu().long()
+    target = kept[..., None] * width + torch.arange(width)
+    if call["padding_idx"] >= 0:
+        target = torch.where((kept == call["padding_idx"])[..., None], -1, target)
+    assert call.out.shape == (rows, width)
+    return [Scatter(grad, target)]
+
+
+def _reduces(call: Call) -> bool:
+    return call.has("reduce")
+
+
+def _places_along(shape: torch.Size, dim: int, index: torch.Tensor) -> torch.Tensor:
+    """The flat places that ``scatter`` along ``dim`` writes to: of index's shape."""
+    if not shape:
+        return torch.zeros(index.shape, dtype=torch.int64)
+    grids = list(torch.meshgrid(*[torch.arange(s) for s in index.shape], indexing="ij"))
+    grids[dim % len(shape)] = index.cpu().long()
+    strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+    return torch.stack([g * s for g, s in zip(grids, strides, strict=True)]).sum(0)
+
+
+def _write(call: Call, target: torch.Tensor, source: Any, *, adds: bool, places: Any = None) -> Relations:
+    """``self`` with ``source`` (a tensor that broadcasts to the target's shape, or a number) written at ``target``."""
+    base, marked = call["self"], call.marked(call["index"] if places is None else places)
+    relations: list[Relation] = [Pointwise(base)] if call.depends(base) else []
+    if marked:
+        return [*relations, Everything(source)] if call.depends(source) else relations
+    if call.depends(source):
+        where = (
+            source[tuple(slice(s) for s in target.shape)] if source.dim() == target.dim() and source.dim() else source
+        )
+        return [*relations, Scatter(where.expand(target.shape), target, replaces=not adds)]
+    if relations and not adds:  # places overwritten by a constant forget what they held
+        return [
+            Move(
+                lambda of: (
+                    of(base)
+                    .expand(base.shape)
+                    .clone()
+                    .reshape(-1)
+                    .index_fill(0, target.reshape(-1), 0)
+                    .reshape(base.shape)
+                )
+            )
+        ]
+    return relations

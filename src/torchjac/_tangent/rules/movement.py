@@ -1,0 +1,53 @@
+"""Ops that move elements: run the same op on ids, and see where each element came from.
+
+Before/after: ids [1, 2, 3] under ``roll(x, 1)`` become [3, 1, 2]; under ``constant_pad_nd(x, (1, 0))`` [0, 1, 2, 3].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ..call import Call
+from ..registry import rule
+from ..relations import Ids, Move, Of, Pointwise, Relations
+
+
+def moves(*names: str) -> Callable[[Call], Relations]:
+    """A rule: the arguments called ``names`` are moved, everything else stays as it is."""
+
+    def moved(call: Call) -> Relations:
+        return [Move(lambda of: call.again(of, *names))]
+
+    return moved
+
+
+rule("roll", "flip", "repeat", "tril", "triu", "index_select", "pixel_shuffle", "pixel_unshuffle", "take_along_dim")(
+    moves("self")
+)
+rule("rot90", "unfold_copy", "diag_embed", "channel_shuffle", "_reshape_copy", "slice_copy", "select_copy")(
+    moves("self")
+)
+rule("cat", "stack", "hstack", "vstack", "_chunk_cat")(moves("tensors"))
+rule("slice_scatter", "select_scatter", "diagonal_scatter", "as_strided_scatter")(moves("self", "src"))
+rule("slice_backward", "select_backward", "diagonal_backward")(moves("grad_output"))
+
+
+@rule("constant_pad_nd")
+def pad(call: Call) -> Relations:
+    """The padding is constant, whatever its value."""
+    return [Move(lambda of: call.again(of, "self", value=0))]
+
+
+@rule("where")
+def where(call: Call) -> Relations:
+    """A condition computed from x may choose either branch; a constant one always chooses the same."""
+    if not call.has("self") or call.marked(call["condition"]):
+        return [Pointwise(t) for t in call.operands]
+    return [Move(lambda of: _where(call, of))]
+
+
+def _where(call: Call, of: Of) -> Ids:
+    branch = [of(t) if isinstance(t, torch.Tensor) else 0 for t in (call["self"], call["other"])]
+    return torch.where(call["condition"].cpu(), branch[0], branch[1])

@@ -1,0 +1,83 @@
+"""Shadow memory: a number beside every slot of every storage, saying what that slot depends on.
+
+Kept per *storage*, not per tensor: a view of a storage reads its numbers through its own strides, so views need no
+rule, and in-place writes, ``out=``, slices of slices and aliases are right by construction. What a number means is
+the reading's business (index sets: the number of a set; 0 is the empty one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+
+
+@dataclass
+class _Cells:
+    """The numbers of one storage, one for every ``unit`` bytes."""
+
+    unit: int
+    ids: torch.Tensor
+
+
+def memory(t: torch.Tensor) -> torch.Tensor:
+    """The strided tensor that holds t's numbers: t itself, or the values of a sparse tensor."""
+    if t.layout is torch.strided:
+        return t
+    return t._values() if t.layout is torch.sparse_coo else t.values()
+
+
+class Shadow:
+    """``storage -> ids``; a storage without ids holds nothing that depends on v."""
+
+    def __init__(self, merge: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        self._cells: WeakKeyDictionary[torch.UntypedStorage, _Cells] = WeakKeyDictionary()
+        self._merge = merge
+
+    def covers(self, t: torch.Tensor) -> bool:
+        """Whether some slot of t's storage depends on v."""
+        if torch._is_zerotensor(t) or t.device.type == "meta":
+            return False
+        return memory(t).untyped_storage() in self._cells
+
+    def read(self, t: torch.Tensor) -> torch.Tensor:
+        """The ids of t's elements, of t's shape; a view of the shadow where possible, so do not write to it."""
+        if not self.covers(t):
+            return torch.zeros((), dtype=torch.int64).expand(t.shape)
+        parts = self._parts(memory(t))
+        ids = parts[0]
+        for part in parts[1:]:
+            ids = self._merge(ids, part)
+        return ids
+
+    def write(self, t: torch.Tensor, ids: torch.Tensor) -> None:
+        """Set the ids of t's elements; ``ids`` broadcasts to t's shape."""
+        for part in self._parts(memory(t)):
+            part.copy_(ids)
+
+    def all_ids(self) -> list[torch.Tensor]:
+        """Every id tensor that is alive, for the reading to compact its tables."""
+        return [cells.ids for cells in self._cells.values()]
+
+    def _parts(self, t: torch.Tensor) -> list[torch.Tensor]:
+        """Views into the shadow, one for each unit that an element of t is made of (two for a complex number)."""
+        unit = t.element_size() // (2 if t.is_complex() else 1)
+        cells = self._cells_of(t, unit)
+        ratio = t.element_size() // cells.unit
+        strides = [s * ratio for s in t.stride()]
+        return [torch.as_strided(cells.ids, t.shape, strides, t.storage_offset() * ratio + k) for k in range(ratio)]
+
+    def _cells_of(self, t: torch.Tensor, unit: int) -> _Cells:
+        storage = t.untyped_storage()
+        cells = self._cells.get(storage)
+        if cells is None:
+            cells = self._cells[storage] = _Cells(unit, torch.zeros(storage.nbytes() // unit, dtype=torch.int64))
+        if cells.unit > unit:  # the same bytes seen as smaller elements: each inherits from the larger one
+            cells.ids = cells.ids.repeat_interleave(cells.unit // unit)
+            cells.unit = unit
+        missing = storage.nbytes() // cells.unit - cells.ids.numel()
+        if missing > 0:  # resize_ made the storage larger
+            cells.ids = torch.cat([cells.ids, cells.ids.new_zeros(missing)])
+        return cells
