@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
+from ._api import hessian_sparsity as hessian_sparsity
 from ._api import jacobian as jacobian
 from ._api import jacobian_sparsity as jacobian_sparsity
 from ._api import plan_jacobian as plan_jacobian
@@ -20,6 +21,7 @@ from ._errors import TorchjacWarning as TorchjacWarning
 from ._pattern import Note as Note
 from ._pattern import SparsityPattern as SparsityPattern
 from ._plan import JacobianPlan as JacobianPlan
+from ._tangent.registry import register_rule as register_rule
 
 try:
     __version__ = _version("torchjac")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from ._detection import detect
-from ._function import Argnums, FlatFunction
+from ._detection import detect, detect_hessian
+from ._function import Argnums, FlatFunction, ordinary
 from ._options import JacobianOptions, Options
 from ._pattern import SparsityPattern
 from ._plan import JacobianPlan
@@ -39,7 +39,28 @@ def jacobian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) -
     InputError: an input is not a floating point tensor, or argnums is out of range.
     OutputError: f returns something that has no derivative.
     """
-    return detect(FlatFunction(f, args, argnums), args)
+    with ordinary(args) as own:
+        return detect(FlatFunction(f, own, argnums), own)
+
+
+def hessian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) -> SparsityPattern:
+    """Which entries of the Hessian of a scalar ``f`` can be nonzero: (n, n) over the selected inputs, symmetric.
+
+    >>> import torch, torchjac as tj
+    >>> def chained(x):  # Rosenbrock
+    ...     return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+    >>> tj.hessian_sparsity(chained, torch.rand(1000))
+    SparsityPattern(1000 x 1000, 2,998 entries, 0.3% dense, global)
+
+    Traced through the tangent program of the gradient: terms that are linear in x leave no entries.
+
+    Raises
+    ------
+    OutputError: f returns something else than one scalar.
+    InputError: an input is not a floating point tensor, or argnums is out of range.
+    """
+    FlatFunction(f, args, argnums)  # its errors speak of f; those of the gradient would not
+    return detect_hessian(f, args, argnums)
 
 
 def plan_jacobian(
@@ -61,10 +82,10 @@ def plan_jacobian(
     argnums: which arguments are differentiated; a number, or a tuple of them.
     layout: ``torch.strided`` (default), ``sparse_coo``, ``sparse_csr`` or ``sparse_csc``.
     ravel: True for one (m, n) matrix over all leaves.
-    mode: ``"auto"``, ``"forward"`` or ``"reverse"``.
+    mode: ``"auto"``, ``"forward"`` or ``"reverse"``; auto also leaves a mode whose results turn out to be wrong.
     sparsity: ``"detect"``, a pattern (ours, SciPy, torch) or None for a dense Jacobian.
     has_aux: f returns (output, aux).
-    check: ``"first"``, ``"always"`` or False.
+    check: ``"first"`` (again when integers, flags or index tensors among ``args`` change), ``"always"`` or False.
 
     Raises
     ------

@@ -6,7 +6,8 @@ concatenation of their leaves, (n,), and of the output leaves, (m,); this file a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,31 @@ def describe(tensor: Any) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)} on {tensor.device}"
 
 
+def _version(t: torch.Tensor) -> int:
+    """How often t was written to in place; -1 for an inference tensor, which does not count."""
+    return -1 if t.is_inference() else t._version
+
+
+class Choices:
+    """Arguments that can change a pattern: index tensors, masks, integers, strings. Floats and their tensors cannot."""
+
+    def __init__(self, leaves: Sequence[Any]) -> None:
+        self.plain = [a for a in leaves if not isinstance(a, (torch.Tensor, float))]
+        self.tensors = [a for a in leaves if isinstance(a, torch.Tensor) and not a.is_floating_point()]
+        self.versions = [_version(t) for t in self.tensors]
+
+    def same(self, other: Choices) -> bool:
+        """Whether all are equal; a tensor that was written to since counts as another."""
+        return (
+            self.versions == [_version(t) for t in self.tensors]
+            and len(self.plain) == len(other.plain)
+            and all(
+                a is b or (type(a) is type(b) and bool(a == b)) for a, b in zip(self.plain, other.plain, strict=True)
+            )
+            and all(a is b or torch.equal(a, b) for a, b in zip(self.tensors, other.tensors, strict=True))
+        )
+
+
 class FlatFunction:
     """``f`` from the leaves of its selected arguments to the leaves of its output.
 
@@ -66,14 +92,14 @@ class FlatFunction:
         self.positions = _positions(argnums, len(args))
         flat, self._args_spec = pytree.tree_flatten(args)
         self._signature = [_signature(leaf) for leaf in flat]
-        self._args_paths = [f"args{pytree.keystr(path)}" for path, _ in pytree.tree_flatten_with_path(args)[0]]
+        self._args_paths = [f"args{path}" for path, _ in _with_paths(args)]
         trees = [pytree.tree_flatten(args[p]) for p in self.positions]
         self._arg_specs = [spec for _, spec in trees]
         self.inputs = _input_leaves([args[p] for p in self.positions], self.positions)
         self.n = self.inputs[-1].stop
         self.outputs: list[Leaf] = []
         self._out_spec: pytree.TreeSpec | None = None
-        self.aux: Any = None
+        self._works_in_place: bool | None = None  # whether f writes to its arguments; None until it ran once
 
     @property
     def m(self) -> int:
@@ -103,6 +129,11 @@ class FlatFunction:
         """The selected leaves of ``args``, in order."""
         return [leaf for p in self.positions for leaf in pytree.tree_leaves(args[p])]
 
+    def choices(self, args: tuple[Any, ...]) -> Choices:
+        """The arguments that are not differentiated and may decide which inputs f reads."""
+        others = [a for p, a in enumerate(args) if p not in self.positions]
+        return Choices(pytree.tree_leaves(others))
+
     def bind(self, args: tuple[Any, ...]) -> Callable[..., tuple[torch.Tensor, ...]]:
         """The function of the selected leaves alone, with every other argument held fixed."""
 
@@ -111,12 +142,23 @@ class FlatFunction:
             for position, spec in zip(self.positions, self._arg_specs, strict=True):
                 full[position] = pytree.tree_unflatten(leaves[start : start + spec.num_leaves], spec)
                 start += spec.num_leaves
-            out = self.f(*full)
-            if self.has_aux:
-                out, self.aux = _split_aux(out)
-            return self._flatten_output(out)
+            out = self.call(tuple(full))
+            return self._flatten_output(_split_aux(out)[0] if self.has_aux else out)
 
         return flat
+
+    def call(self, args: tuple[Any, ...]) -> Any:
+        """f(*args); what f writes to in place are copies, so that the caller's tensors stay as they are."""
+        if self._works_in_place is False:
+            return self.f(*args)
+        flat, spec = pytree.tree_flatten(args)
+        flat = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in flat]
+        tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
+        before = [_version(t) for t in tensors]
+        out = self.f(*pytree.tree_unflatten(flat, spec))
+        if self._works_in_place is None and -1 not in before:
+            self._works_in_place = any(_version(t) != v for t, v in zip(tensors, before, strict=True))
+        return out
 
     def _flatten_output(self, out: Any) -> tuple[torch.Tensor, ...]:
         flat, spec = pytree.tree_flatten(out)
@@ -145,8 +187,19 @@ class FlatFunction:
         return trees[0] if isinstance(self.argnums, int) else tuple(trees)
 
 
+@contextmanager
+def ordinary(args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Outside inference mode, in which every derivative is silently zero; inference tensors come as copies."""
+    inside = torch.is_inference_mode_enabled()
+    if not inside and not any(isinstance(t, torch.Tensor) and t.is_inference() for t in pytree.tree_leaves(args)):
+        yield args
+        return
+    with torch.inference_mode(False), torch.set_grad_enabled(torch.is_grad_enabled() and not inside):
+        yield pytree.tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) and t.is_inference() else t, args)
+
+
 def _positions(argnums: Argnums, count: int) -> tuple[int, ...]:
-    listed = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    listed = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
     if count == 0:
         raise InputError(
             "f was given without arguments", expected="at least one tensor argument", instead="jacobian(f, x)"
@@ -167,8 +220,8 @@ def _positions(argnums: Argnums, count: int) -> tuple[int, ...]:
 def _input_leaves(trees: Sequence[Any], positions: Sequence[int]) -> list[Leaf]:
     leaves: list[Leaf] = []
     for tree, position in zip(trees, positions, strict=True):
-        for path, value in pytree.tree_flatten_with_path(tree)[0]:
-            name = f"args[{position}]{pytree.keystr(path)}"
+        for path, value in _with_paths(tree):
+            name = f"args[{position}]{path}"
             if not isinstance(value, torch.Tensor):
                 raise InputError(
                     f"{name} is {describe(value)}",
@@ -185,6 +238,13 @@ def _input_leaves(trees: Sequence[Any], positions: Sequence[int]) -> list[Leaf]:
                     why=f"derivatives with respect to {str(value.dtype).removeprefix('torch.')} do not exist",
                     instead="x.double(), or leave this argument out of argnums",
                 )
+            if value.layout is not torch.strided:
+                raise InputError(
+                    f"{name} is a tensor of layout {value.layout}",
+                    expected="a strided tensor",
+                    why="which entries of a sparse tensor count as inputs is not said",
+                    instead="differentiate with respect to its values(), and build the sparse tensor inside f",
+                )
             leaves.append(Leaf(name, value.shape, value.dtype, value.device, leaves[-1].stop if leaves else 0))
     if not leaves or leaves[-1].stop == 0:
         what = f"{leaves[0]}" if leaves else f"args[{positions[0]}] holds no tensors"
@@ -196,8 +256,8 @@ def _input_leaves(trees: Sequence[Any], positions: Sequence[int]) -> list[Leaf]:
 
 def _output_leaves(out: Any) -> list[Leaf]:
     leaves: list[Leaf] = []
-    for path, value in pytree.tree_flatten_with_path(out)[0]:
-        name = f"f(...){pytree.keystr(path)}"
+    for path, value in _with_paths(out):
+        name = f"f(...){path}"
         if not isinstance(value, torch.Tensor):
             raise OutputError(
                 f"{name} is {describe(value)}",
@@ -212,10 +272,22 @@ def _output_leaves(out: Any) -> list[Leaf]:
                 why="integers and booleans have no derivative (forward mode would silently give zeros)",
                 instead="return it beside the output and pass has_aux=True",
             )
+        if value.layout is not torch.strided:
+            raise OutputError(
+                f"{name} is a tensor of layout {value.layout}", expected="a strided tensor", instead="y.to_dense()"
+            )
         leaves.append(Leaf(name, value.shape, value.dtype, value.device, leaves[-1].stop if leaves else 0))
     if not leaves:
         raise OutputError(f"f returned {out!r}, which holds no tensors", expected="at least one tensor")
     return leaves
+
+
+def _with_paths(tree: Any) -> list[tuple[str, Any]]:
+    """The leaves of a tree, each with its place as one would write it."""
+    try:
+        return [(pytree.keystr(path), leaf) for path, leaf in pytree.tree_flatten_with_path(tree)[0]]
+    except ValueError:  # a node that was registered without names for its children
+        return [(f"[leaf {i}]", leaf) for i, leaf in enumerate(pytree.tree_leaves(tree))]
 
 
 def _split_aux(out: Any) -> tuple[Any, Any]:
@@ -241,9 +313,7 @@ def _signature_error(paths: list[str], planned: list[Any], args: tuple[Any, ...]
         return f"{str(dtype).removeprefix('torch.')}{list(shape)} on {device}"
 
     before = dict(zip(paths, map(text, planned), strict=True))
-    now = {
-        f"args{pytree.keystr(path)}": text(_signature(leaf)) for path, leaf in pytree.tree_flatten_with_path(args)[0]
-    }
+    now = {f"args{path}": text(_signature(leaf)) for path, leaf in _with_paths(args)}
     names = list(dict.fromkeys([*before, *now]))
     width = max(len(name) for name in names)
     rows = [

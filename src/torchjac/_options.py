@@ -58,6 +58,9 @@ class Options:
         options = cls(**given)
         choose("mode", options.mode, Mode)
         choose("check", options.check, Check)
+        for name in ("ravel", "has_aux"):
+            if not isinstance(getattr(options, name), bool):
+                raise OptionError(f"{name}={getattr(options, name)!r} is not an option", expected="True or False")
         if options.layout not in LAYOUTS:
             raise OptionError(f"layout={options.layout!r}", expected=f"one of {', '.join(map(str, LAYOUTS))}")
         sparsity = options.sparsity

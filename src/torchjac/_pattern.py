@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,37 @@ class Note:
 
     def __str__(self) -> str:
         return f"{self.op}: {self.reason}" + (f" ({self.line})" if self.line else "")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One op between an input and an output, and the line that called it."""
+
+    op: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.op:<16} {self.line}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How many entries the op of one line added beyond those of its operands."""
+
+    line: str
+    op: str
+    nonzeros: int
+
+    def __str__(self) -> str:
+        return f"{self.nonzeros:>12,} entries  {self.op:<16} {self.line}"
+
+
+class _Answers(Protocol):
+    """Who can run the function again to answer where entries come from."""
+
+    def why(self, i: int, j: int) -> list[Step]: ...
+
+    def costs(self) -> list[Cost]: ...
 
 
 class SparsityPattern:
@@ -70,6 +101,7 @@ class SparsityPattern:
         self._set_indices = set_indices
         self.scope: Scope = scope
         self.notes = tuple(notes)
+        self.provenance: _Answers | None = None
 
     # ---- making one
 
@@ -78,7 +110,7 @@ class SparsityPattern:
         cls, indptr: npt.ArrayLike, indices: npt.ArrayLike, shape: tuple[int, int], *, scope: Scope = "global"
     ) -> SparsityPattern:
         """A pattern from CSR arrays: ``indptr`` (m + 1,), ``indices`` (nnz,) sorted and distinct within each row."""
-        indptr, indices = np.asarray(indptr, np.int64), _narrow(np.asarray(indices), shape[1])
+        indptr, indices = np.asarray(indptr, np.int64), np.asarray(indices)
         if (
             indptr.shape != (shape[0] + 1,)
             or indptr[0] != 0
@@ -89,7 +121,15 @@ class SparsityPattern:
                 f"indptr of shape {indptr.shape} and {indices.size} indices do not describe {shape[0]} rows",
                 expected=f"shape ({shape[0] + 1},), starting at 0, never falling, ending at the number of indices",
             )
-        return cls(shape, np.arange(shape[0]), indptr, indices, scope=scope)
+        _in_range("column", indices, shape)
+        falls = np.flatnonzero(np.diff(indices) <= 0) + 1
+        if not np.isin(falls, indptr).all():  # a row may start anywhere, and then rises
+            raise PatternError(
+                "the indices of a row do not rise",
+                expected="sorted and distinct column indices within each row",
+                instead="SparsityPattern.from_coo(rows, columns, shape), which takes them in any order",
+            )
+        return cls(shape, np.arange(shape[0]), indptr, indices.astype(_index_dtype(shape[1]), copy=False), scope=scope)
 
     @classmethod
     def full(cls, shape: tuple[int, int]) -> SparsityPattern:
@@ -108,13 +148,8 @@ class SparsityPattern:
         rows, columns = np.asarray(rows, np.int64).ravel(), np.asarray(columns, np.int64).ravel()
         if rows.shape != columns.shape:
             raise PatternError(f"{rows.size} row and {columns.size} column indices", expected="as many of each")
-        for name, index, size in (("row", rows, shape[0]), ("column", columns, shape[1])):
-            if index.size and (index.min() < 0 or index.max() >= size):
-                wrong = index.min() if index.min() < 0 else index.max()
-                raise PatternError(
-                    f"{name} index {wrong} in a pattern of {shape[0]} x {shape[1]}",
-                    expected=f"{name} indices from 0 to {size - 1}",
-                )
+        _in_range("row", rows, shape)
+        _in_range("column", columns, shape)
         keys = np.unique(rows * shape[1] + columns)
         counts = np.bincount(keys // max(shape[1], 1), minlength=shape[0])
         indptr = np.concatenate([[0], np.cumsum(counts)])
@@ -129,7 +164,7 @@ class SparsityPattern:
     @classmethod
     def from_dense(cls, matrix: Any) -> SparsityPattern:
         """A pattern from the nonzero entries of a dense (m, n) tensor or array."""
-        dense = np.asarray(torch.as_tensor(matrix).detach().cpu().resolve_conj().numpy() != 0)
+        dense = (torch.as_tensor(matrix).detach() != 0).cpu().numpy()
         if dense.ndim != 2:
             raise PatternError(f"a dense pattern of {dense.ndim} dimensions", expected="2 dimensions, (m, n)")
         rows, columns = dense.nonzero()
@@ -153,7 +188,8 @@ class SparsityPattern:
     def indices(self) -> IntArray:
         """The columns of the entries, row by row and rising within a row: (nnz,), NumPy, int32 where n allows."""
         starts = self._set_indptr[self._row_sets]
-        if self.shape[0] == self._set_indptr.size - 1 and np.array_equal(starts, self._set_indptr[:-1]):
+        in_order = np.array_equal(self.indptr, self._set_indptr)
+        if in_order and np.array_equal(starts, self._set_indptr[:-1]):
             return self._set_indices
         shift = np.repeat(starts - self.indptr[:-1], np.diff(self.indptr))
         shift += np.arange(self.nnz)
@@ -208,6 +244,58 @@ class SparsityPattern:
         dense = torch.zeros(self.shape, dtype=torch.bool)
         dense[torch.from_numpy(self.rows.astype(np.int64)), self.col_indices] = True
         return dense
+
+    def __contains__(self, entry: tuple[int, int]) -> bool:
+        i, j = entry
+        row = self.indices[self.indptr[i] : self.indptr[i + 1]]
+        at = int(np.searchsorted(row, j))
+        return at < row.size and int(row[at]) == j
+
+    def __or__(self, other: SparsityPattern) -> SparsityPattern:
+        """The entries of either; local if one is, with the notes of both."""
+        if self.shape != other.shape:
+            raise PatternError(f"patterns of shape {self.shape} and {other.shape}", expected="two of the same shape")
+        both = SparsityPattern.from_scipy(self.to_scipy() + other.to_scipy())
+        both.scope = "local" if "local" in (self.scope, other.scope) else "global"
+        both.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
+        both.provenance = other.provenance or self.provenance
+        return both
+
+    # ---- asking where it comes from
+
+    def why(self, i: int, j: int) -> list[Step]:
+        """The chain of ops from input j to output i, with the lines that called them; f runs once more.
+
+        >>> import torch, torchjac as tj
+        >>> pattern = tj.jacobian_sparsity(lambda x: x.sin().cumsum(0), torch.rand(3))
+        >>> [step.op for step in pattern.why(2, 0)]
+        ['mul', 'cumsum']
+
+        ``sin`` appears as ``mul``: its derivative multiplies by a cosine. Raises PatternError when there is no entry.
+        """
+        m, n = self.shape
+        if not (0 <= i < m and 0 <= j < n) or (i, j) not in self:
+            raise PatternError(f"({i}, {j}) is not an entry of this {m} x {n} pattern", expected="a stored entry")
+        return self._answers().why(i, j)
+
+    def costs(self) -> list[Cost]:
+        """Which lines made the pattern dense: each line of f with the entries it added, most first; f runs once more.
+
+        >>> import torch, torchjac as tj
+        >>> pattern = tj.jacobian_sparsity(lambda x: (x * x).cumsum(0) + x.sum(), torch.rand(100))
+        >>> [(cost.op, cost.nonzeros) for cost in pattern.costs()]
+        [('cumsum', 4950), ('add', 4950)]
+        """
+        return self._answers().costs()
+
+    def _answers(self) -> _Answers:
+        if self.provenance is None:
+            raise PatternError(
+                "this pattern was not traced from a function",
+                expected="a pattern from jacobian_sparsity, or plan.pattern",
+                why="only running the function again tells which ops it is made of",
+            )
+        return self.provenance
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparsityPattern):
@@ -274,5 +362,11 @@ def _index_dtype(size: int) -> type[np.integer[Any]]:
     return np.int32 if size <= np.iinfo(np.int32).max else np.int64
 
 
-def _narrow(indices: IntArray, size: int) -> IntArray:
-    return indices.astype(_index_dtype(size), copy=False)
+def _in_range(name: str, indices: IntArray, shape: tuple[int, int]) -> None:
+    size = shape[0] if name == "row" else shape[1]
+    if indices.size and (indices.min() < 0 or indices.max() >= size):
+        wrong = indices.min() if indices.min() < 0 else indices.max()
+        raise PatternError(
+            f"{name} index {wrong} in a pattern of {shape[0]} x {shape[1]}",
+            expected=f"{name} indices from 0 to {size - 1}",
+        )

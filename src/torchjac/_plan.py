@@ -20,9 +20,10 @@ from ._colors import Coloring
 from ._decompression import LAYOUTS, Block
 from ._dense import Dense
 from ._detection import detect
+from ._draws import Draws
 from ._errors import DerivativeMismatchError, InputError, PatternError, TorchjacWarning
 from ._explain import Facts, explain
-from ._function import Argnums, FlatFunction, Leaf
+from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_gradient
@@ -55,12 +56,14 @@ class JacobianPlan:
         self.options = options
         self.seconds: dict[str, float] = {}
         self._function = FlatFunction(f, args, argnums, options.has_aux)
-        self.pattern = self._find_pattern(args)
+        with ordinary(args) as own:
+            self.pattern = self._find_pattern(own)
         _refuse_complex(self._function)
         self.coloring: Coloring | None = None
         self._strategy: Colored | Dense = self._prepare(self._wanted_direction())
         self._blocks: dict[tuple[str, str], Block] = {}
-        self._checked = self._gradient_checked = False
+        self._checked_for: Choices | None = None
+        self._gradient_checked = False
 
     # ---- what it is
 
@@ -107,25 +110,31 @@ class JacobianPlan:
 
     def __call__(self, *args: Any) -> Any:
         """The Jacobian at ``args``, in the layout and nesting that were asked for; (J, aux) with has_aux."""
-        result = self._assemble(self.values(*args))
-        return (result, self._function.f(*args)[1]) if self.options.has_aux else result
+        if not self.options.has_aux:
+            return self._assemble(self.values(*args))
+        (_, aux), result = self.value_and_jacobian(*args)
+        return result, aux
 
     def values(self, *args: Any) -> torch.Tensor:
         """The values of the pattern's entries at ``args``: (nnz,), row-major, differentiable."""
         self._function.check(args)
-        return self._evaluate(args)
+        with ordinary(args) as own:
+            return self._evaluate(own)
 
     def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
         """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
-        return self._function.f(*args), self._assemble(self.values(*args))
+        draws = Draws(self._function.device)
+        result = self._assemble(self.values(*args))
+        with draws.again():  # the value that the Jacobian belongs to
+            return self._function.call(args), result
 
     def check(self, *args: Any) -> None:
         """Compare the Jacobian at ``args`` with an independent product; raise if they differ. About two products."""
         self._function.check(args)
-        with torch.no_grad():
-            state = torch.get_rng_state()
-            values = self._strategy.values(args)
-        self._probe(args, values, state)
+        draws = Draws(self._function.device)
+        with torch.no_grad(), ordinary(args) as own:
+            values = self._strategy.values(own)
+            probe(self._function, own, self.pattern, values, draws, self._strategy.values)
 
     # ---- how
 
@@ -133,10 +142,11 @@ class JacobianPlan:
         start = time.perf_counter()
         sparsity = self.options.sparsity
         if isinstance(sparsity, str):
-            pattern = detect(self._function, args)
+            with Draws(self._function.device).again():
+                pattern = detect(self._function, args)
         else:
-            with torch.no_grad():  # f runs once, to see what it returns
-                self._function.bind(args)(*(leaf.detach().clone() for leaf in self._function.leaves(args)))
+            with torch.no_grad(), Draws(self._function.device).again():  # f runs once, to see what it returns
+                self._function.bind(args)(*(leaf.detach() for leaf in self._function.leaves(args)))
             shape = (self._function.m, self._function.n)
             pattern = SparsityPattern.full(shape) if sparsity is None else as_pattern(sparsity)
             if pattern.shape != shape:
@@ -171,34 +181,47 @@ class JacobianPlan:
         return strategy
 
     def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
-        probing = self.options.check == "always" or (self.options.check == "first" and not self._checked)
-        state = torch.get_rng_state() if probing else None
-        values = self._strategy.values(args)
-        if probing and state is not None:
-            self._probe(args, values, state)
-            self._checked = True
+        choices = self._function.choices(args)  # with other indices or flags the pattern may be another
+        first = self._checked_for is None or not self._checked_for.same(choices)
+        probing = self.options.check == "always" or (self.options.check == "first" and first)
+        draws = Draws(self._function.device)
+        values = self._probed(args, draws) if probing else self._strategy.values(args)
+        if probing:
+            self._checked_for = choices
         if self.mode == "forward" and values.requires_grad and self.options.check and not self._gradient_checked:
-            values = self._with_right_gradient(args, values)
+            values = self._with_right_gradient(args, values, draws)
         return values
 
-    def _probe(self, args: tuple[Any, ...], values: torch.Tensor, state: torch.Tensor) -> None:
-        with torch.random.fork_rng(devices=()):
-            torch.set_rng_state(state)  # a random f draws again what it drew for the products
-            probe(self._function, args, self.pattern, values)
+    def _probed(self, args: tuple[Any, ...], draws: Draws) -> torch.Tensor:
+        """Values that the probe agrees with: where a formula of PyTorch is wrong, another way may be right."""
+        while True:
+            values = self._strategy.values(args)
+            try:
+                probe(self._function, args, self.pattern, values, draws, self._strategy.values)
+            except DerivativeMismatchError as error:
+                if not self._strategy.products.reject():
+                    if self.options.mode != "auto" or self.mode == "reverse":
+                        raise
+                    self._strategy = self._prepare("reverse")
+                warnings.warn(f"products run in another way from now on, because {error}", TorchjacWarning, 6)
+                draws.replay()
+            else:
+                return values
 
-    def _with_right_gradient(self, args: tuple[Any, ...], values: torch.Tensor) -> torch.Tensor:
+    def _with_right_gradient(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Some forward formulas have wrong derivatives: verify once, and change to reverse mode if it is so."""
-        if probe_gradient(self._function, args, self.pattern, values):
+        if probe_gradient(self._function, args, self.pattern, values, draws):
             self._gradient_checked = True
             return values
         if self.options.mode == "forward":
             raise DerivativeMismatchError(
-                "the gradient of this forward-mode Jacobian differs from reverse-over-reverse",
-                why="PyTorch's forward formula of an op in f is right, but its derivative is not (pytorch#198017)",
+                "the gradient of this forward-mode Jacobian is not that of reverse-over-reverse",
+                why="PyTorch's forward formula of an op in f is right, its derivative is not (pytorch#198017)",
                 instead="mode='auto' or mode='reverse', or torch.no_grad() if no gradient is needed",
             )
         warnings.warn("reverse mode from now on: gradients through forward mode are wrong here", TorchjacWarning, 4)
         self._strategy = self._prepare("reverse")
+        draws.replay()
         return self._strategy.values(args)
 
     def _assemble(self, values: torch.Tensor) -> Any:
@@ -209,7 +232,7 @@ class JacobianPlan:
         def block(out: Leaf, leaf: Leaf) -> torch.Tensor:
             cut = self._block(out.path, (out.start, out.stop), leaf.path, (leaf.start, leaf.stop))
             matrix = layout(cut, cut.values(values))
-            return matrix.reshape(*out.shape, *leaf.shape) if self.options.layout is torch.strided else matrix
+            return matrix.reshape(out.shape + leaf.shape) if self.options.layout is torch.strided else matrix
 
         return function.nest(block)
 

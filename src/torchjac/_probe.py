@@ -2,74 +2,106 @@
 
 For a random u the vector J^T u, summed from the values, is compared with one VJP of ``torch.autograd.grad``. Batched
 products, forward formulas, colorings, patterns and gathers share nothing with that one product, so that an error in
-any of them shows. When they differ, one wrong row is computed alone to tell a stale pattern from a wrong formula.
+any of them shows. When they differ, wrong rows are computed alone to tell a stale pattern from a wrong formula.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
+from ._draws import Draws
 from ._errors import DerivativeMismatchError, StalePatternError
 from ._function import FlatFunction, Leaf
 from ._pattern import SparsityPattern
-from ._products import Reverse
+from ._products import Reverse, closed_over
+
+_ROWS = 8  # so many wrong rows are computed alone: a missing entry spoils others of its color too
 
 
-def probe(function: FlatFunction, args: tuple[Any, ...], pattern: SparsityPattern, values: torch.Tensor) -> None:
+def probe(
+    function: FlatFunction,
+    args: tuple[Any, ...],
+    pattern: SparsityPattern,
+    values: torch.Tensor,
+    draws: Draws,
+    evaluate: Callable[[tuple[Any, ...]], torch.Tensor],
+) -> None:
     """Raise StalePatternError or DerivativeMismatchError unless ``values`` on ``pattern`` are f's Jacobian at ``args``.
 
-    One VJP, and two more products when something is wrong. A wrong entry is missed with probability zero.
+    One VJP, and some more products when something is wrong. A wrong entry is missed with probability zero, unless it
+    is as small as the rounding errors of f, or hides behind an infinity or NaN. ``evaluate(args)`` made the values,
+    on the random numbers ``draws``.
     """
     values, args = values.detach(), tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
-    with torch.enable_grad():
+    u = _random(function.m, values)
+    with draws.again(), torch.no_grad():
         reverse = Reverse(function, args, plain=True)
-        u = _random(function.m, values)
         expected = reverse.one(u)
         rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(values.device)
         columns = pattern.col_indices.to(values.device)
-        terms = values * u[rows]
-        got = torch.zeros_like(expected).index_add_(0, columns, terms)
-        scale = torch.zeros_like(expected.abs()).index_add_(0, columns, terms.abs()) + expected.abs()
+        got, scale = _sums(values * u[rows], columns, expected)
         if _agree(got, expected, scale):
             return
-        _explain(function, args, pattern, values, reverse, rows, columns)
-        worst = int(torch.nan_to_num((got - expected).abs() / scale.clamp_min(1e-300), nan=np.inf).argmax())
-        raise DerivativeMismatchError(
-            f"J^T u is {got[worst].item():.6g} at input {_name(function.inputs, worst)}, from the values of the plan",
-            expected=f"{expected[worst].item():.6g}, from one product of torch.autograd.grad",
-            why="f is not the same from call to call (random numbers? state?), or a formula of PyTorch is wrong",
-            instead="a seeded generator inside f, or mode='reverse', or check=False if you know better",
-        )
+
+        def both(args: tuple[Any, ...], u: torch.Tensor) -> torch.Tensor:
+            draws.replay()
+            theirs = Reverse(function, args, plain=True).one(u)
+            draws.replay()
+            return torch.stack([_sums(evaluate(args) * u[rows], columns, theirs)[0], theirs])
+
+        here, again = torch.stack([got, expected]), both(args, u)
+        moved = torch.stack([both(_jiggled(function, args, seed), _jiggle(u, seed)) for seed in range(3)])
+        outputs, _ = _sums((u * reverse.value)[rows].abs(), columns, expected)
+        floor = _rounding(here, moved, outputs, function.leaves(args))
+        if _agree(again, here, scale) and _agree(got, expected, scale, floor):
+            return
+        _explain(function, args, pattern, values, draws, rows, columns)
+    worst = _worst(got, expected, scale)
+    raise DerivativeMismatchError(
+        f"J^T u is {got[worst].item():.6g} at input {_name(function.inputs, worst)}, from the values of the plan",
+        expected=f"{expected[worst].item():.6g}, from one product of torch.autograd.grad",
+        why="f is not the same from call to call (random numbers? state?), or a formula of PyTorch is wrong",
+        instead="a seeded generator inside f, or mode='reverse', or check=False if you know better",
+    )
 
 
 def probe_gradient(
-    function: FlatFunction, args: tuple[Any, ...], pattern: SparsityPattern, values: torch.Tensor
+    function: FlatFunction, args: tuple[Any, ...], pattern: SparsityPattern, values: torch.Tensor, draws: Draws
 ) -> bool:
     """Whether differentiating ``values`` once more gives what reverse-over-reverse gives, for one random combination.
 
     Several forward formulas of PyTorch are right and have a wrong derivative (pytorch#198017).
     """
-    leaves = [leaf for leaf in function.leaves(args) if leaf.requires_grad]
-    if not leaves or not values.requires_grad:
-        return True
-    with torch.enable_grad():
-        u, v = _random(function.m, values.detach()), _random(function.n, values.detach(), seed=1)
+    u, v = _random(function.m, values.detach()), _random(function.n, values.detach(), seed=1)
+
+    def reversed_twice(args: tuple[Any, ...]) -> torch.Tensor:
+        draws.replay()
+        return (Reverse(function, args, plain=True).one(u) * v).sum()
+
+    with draws.again(), torch.enable_grad():
         rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(values.device)
-        weights = u[rows] * v[pattern.col_indices.to(values.device)]
-        got = torch.autograd.grad((values * weights).sum(), leaves, retain_graph=True, allow_unused=True)
-        scalar = (Reverse(function, args, plain=True).one(u) * v).sum()
-        if not scalar.requires_grad:
-            return all(g is None or bool((g == 0).all()) for g in got)
-        expected = torch.autograd.grad(scalar, leaves, allow_unused=True)
-    for leaf, g, e in zip(leaves, got, expected, strict=True):
-        g, e = (torch.zeros_like(leaf) if t is None else t for t in (g, e))
-        if not _agree(g, e, torch.full_like(e.abs(), float(e.abs().max()) if e.numel() else 0.0)):
+        terms = values * u[rows] * v[pattern.col_indices.to(values.device)]
+        mine = terms.sum()
+        other = reversed_twice(args)
+        leaves = [leaf for leaf in function.leaves(args) if leaf.requires_grad]
+        leaves += closed_over([mine, other], leaves)
+        try:
+            got = _gradient(mine, leaves)
+        except RuntimeError:  # a graph through forward mode that cannot be walked back, as of a checkpoint
             return False
-    return True
+        expected = _gradient(other, leaves)
+        scales = [_largest(e).expand_as(e) for e in expected]
+        if all(map(_agree, got, expected, scales)):
+            return True
+        moved = _gradient(reversed_twice(_jiggled(function, args, 0)), leaves)
+        size = terms.detach().abs().sum()
+        floors = [_rounding(e, m, size, [leaf]) for e, m, leaf in zip(expected, moved, leaves, strict=True)]
+    return all(map(_agree, got, expected, scales, floors))
 
 
 def _explain(
@@ -77,50 +109,74 @@ def _explain(
     args: tuple[Any, ...],
     pattern: SparsityPattern,
     values: torch.Tensor,
-    reverse: Reverse,
+    draws: Draws,
     rows: torch.Tensor,
     columns: torch.Tensor,
 ) -> None:
-    """Find a wrong row by J v, compute it alone, and raise the error that it calls for."""
+    """Find the wrong rows by J v, compute the worst alone, and raise the error that they call for."""
     v = _random(function.n, values, seed=1)
-    u = torch.zeros(function.m, dtype=values.dtype, device=values.device, requires_grad=True)
+    draws.replay()
     try:  # J v by the double-backward identity: the derivative of u -> J^T u along v
-        (expected,) = torch.autograd.grad(Reverse(function, args, plain=True, graph=True).one(u), u, v)
+        with torch.enable_grad():
+            u = torch.zeros(function.m, dtype=values.dtype, device=values.device, requires_grad=True)
+            (expected,) = torch.autograd.grad(Reverse(function, args, plain=True, graph=True).one(u), u, v)
     except RuntimeError:
         return  # f has no second derivative: the caller names an input instead of an entry
-    terms = values * v[columns]
-    got = torch.zeros_like(expected).index_add_(0, rows, terms)
-    scale = torch.zeros_like(expected.abs()).index_add_(0, rows, terms.abs()) + expected.abs()
-    wrong = torch.nonzero(~_close(got, expected, scale))
-    if wrong.numel() == 0:
-        return
-    i = int(wrong[0])
-    unit = torch.zeros_like(v.new_zeros(function.m))
-    unit[i] = 1
-    row = reverse.one(unit)
-    mine = torch.zeros_like(row)
-    first, last = int(pattern.indptr[i]), int(pattern.indptr[i + 1])
-    stored = columns[first:last]
-    mine[stored] = values[first:last]
-    outside = row.clone()
-    outside[stored] = 0
-    output = _name(function.outputs, i)
-    if bool((outside != 0).any()):
-        j = int(outside.abs().argmax())
-        raise StalePatternError(
-            f"output {output} depends on input {_name(function.inputs, j)} (derivative {row[j].item():.6g}), "
-            f"which the pattern does not have; {wrong.numel()} of {function.m} rows are wrong",
-            expected="a pattern with every entry that can be nonzero",
-            why="the pattern was given by hand, or traced where f took another branch (scope 'local')",
-            instead="plan_jacobian(f, *args) again at these inputs, or a larger pattern in sparsity=",
+    got, scale = _sums(values * v[columns], rows, expected)
+    wrong = ~_close(got, expected, scale)
+    worst = torch.where(wrong, (got - expected).abs(), -1).argsort(descending=True)[: min(_ROWS, int(wrong.sum()))]
+    mismatches = []
+    for i in worst.tolist():
+        unit = v.new_zeros(function.m)
+        unit[i] = 1
+        draws.replay()
+        row = Reverse(function, args, plain=True).one(unit)
+        stored = columns[int(pattern.indptr[i]) : int(pattern.indptr[i + 1])]
+        mine = torch.zeros_like(row).index_copy_(0, stored, values[int(pattern.indptr[i]) : int(pattern.indptr[i + 1])])
+        wrong_by = (mine - row).abs().nan_to_num(0, 0, 0)
+        outside = wrong_by.index_fill(0, stored, 0)
+        stale = bool(outside.max() > 1e-3 * wrong_by.max())  # what is missing was also added to entries of its color
+        j = int((outside if stale else wrong_by).argmax())
+        output, place = _name(function.outputs, i), _name(function.inputs, j)
+        if stale:
+            raise StalePatternError(
+                f"output {output} depends on input {place} (derivative {row[j].item():.6g}), "
+                f"which the pattern does not have; {int(wrong.sum())} of {function.m} rows are wrong",
+                expected="a pattern with every entry that can be nonzero",
+                why="the pattern was given by hand, or traced where f took another branch (scope 'local')",
+                instead="plan_jacobian(f, *args) again at these inputs, or a larger pattern in sparsity=",
+            )
+        mismatches.append((f"d output {output} / d input {place} is {mine[j].item():.6g}", f"{row[j].item():.6g}"))
+    if mismatches:
+        raise DerivativeMismatchError(
+            mismatches[0][0],
+            expected=f"{mismatches[0][1]}, from one product of torch.autograd.grad",
+            why="PyTorch's formula for batched or forward-mode differentiation of an op in f is wrong",
+            instead="mode='reverse' (or 'forward', whichever was not used)",
         )
-    j = int((mine - row).abs().argmax())
-    raise DerivativeMismatchError(
-        f"d output {output} / d input {_name(function.inputs, j)} is {mine[j].item():.6g}",
-        expected=f"{row[j].item():.6g}, from one product of torch.autograd.grad",
-        why="PyTorch's formula for batched or forward-mode differentiation of an op in f is wrong",
-        instead="mode='reverse' (or 'forward', whichever was not used)",
-    )
+
+
+def _sums(terms: torch.Tensor, places: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The terms added up by place, and the size of what was added, which sets the scale for rounding errors."""
+    total = torch.zeros_like(like).index_add_(0, places, terms)
+    return total, torch.zeros_like(like).index_add_(0, places, terms.abs()) + like.abs()
+
+
+def _gradient(scalar: torch.Tensor, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+    if not scalar.requires_grad or not leaves:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    found = torch.autograd.grad(scalar, leaves, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
+
+
+def _jiggled(function: FlatFunction, args: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
+    """``args`` with the differentiated ones off by a few rounding errors."""
+    return tuple(tree_map(lambda t: _jiggle(t, seed), a) if p in function.positions else a for p, a in enumerate(args))
+
+
+def _jiggle(t: torch.Tensor, seed: int) -> torch.Tensor:
+    noise = _random(t.numel(), t.detach(), seed=seed + 2).reshape(t.shape)
+    return t * (1 + 4 * torch.finfo(t.dtype).eps * noise)
 
 
 def _random(size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -129,16 +185,40 @@ def _random(size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
     return torch.randn(size, generator=generator, dtype=torch.float64).to(like.device, like.dtype)
 
 
-def _close(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Elementwise, to the square root of the precision; NaN agrees with NaN, an infinity with itself."""
+def _close(
+    got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0
+) -> torch.Tensor:
+    """Elementwise, to the square root of the precision; what is not finite is compared with nothing.
+
+    Where a derivative is infinite, 0 * inf puts NaN at other entries in forward than in reverse mode.
+    """
     tolerance = 10 * torch.finfo(got.dtype).eps ** 0.5
-    near = (got - expected).abs() <= tolerance * scale
-    same: torch.Tensor = near | (got == expected) | (got.isnan() & expected.isnan())
-    return same
+    near: torch.Tensor = (got - expected).abs() <= tolerance * scale + floor
+    return near | ~(got.isfinite() & expected.isfinite())
 
 
-def _agree(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> bool:
-    return bool(_close(got, expected, scale).all())
+def _agree(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0) -> bool:
+    return bool(_close(got, expected, scale, floor).all())
+
+
+def _rounding(here: torch.Tensor, moved: torch.Tensor, y: torch.Tensor, x: Sequence[torch.Tensor]) -> torch.Tensor:
+    """How large rounding errors in the derivative of ``y`` by ``x`` can be.
+
+    At least what two results differ by that differ by nothing else, and the precision of a difference quotient.
+    """
+    size = torch.stack([_largest(t.detach()).to(y.device, y.dtype) for t in x]).max()
+    floor = torch.where(size > 0, torch.finfo(y.dtype).eps * y / size, 0)
+    return 100 * (_largest(here - moved) + floor)
+
+
+def _largest(t: torch.Tensor) -> torch.Tensor:
+    finite = torch.where(t.isfinite(), t, 0).abs()
+    return finite.max() if t.numel() else finite.sum()
+
+
+def _worst(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> int:
+    error = (got - expected).abs() / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+    return int(torch.where(error.isfinite(), error, 0).argmax())
 
 
 def _name(leaves: list[Leaf], position: int) -> str:
@@ -146,5 +226,5 @@ def _name(leaves: list[Leaf], position: int) -> str:
     for leaf in leaves:
         if leaf.start <= position < leaf.stop:
             place = np.unravel_index(position - leaf.start, leaf.shape) if len(leaf.shape) else ()
-            return f"{leaf.path}[{', '.join(str(int(p)) for p in place)}]"
+            return leaf.path + (f"[{', '.join(str(int(p)) for p in place)}]" if leaf.shape else "")
     raise AssertionError(f"position {position} is in no leaf")

@@ -1,98 +1,91 @@
-"""Sparsity patterns by tracing what is linear in v: the tangent program, or where forward mode has gaps, the backward.
-
-Forward: ``jvp(f, x, v)`` runs once with v seeded by {0}, ..., {n - 1}; what reaches the output are the rows.
-Backward: ``grad(f(x), x, u)`` runs once with u seeded by {0}, ..., {m - 1}; what reaches the inputs are the columns.
-"""
+"""Sparsity patterns: rows from a forward trace, columns from a backward trace where forward mode has gaps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
-from .._function import FlatFunction, Leaf
+from .._errors import OutputError
+from .._function import Argnums, FlatFunction, describe
 from .._pattern import Note, SparsityPattern
-from .._tangent.source import user_line
+from .._tangent.source import raising_line
 from .._tangent.trace import Trace
+from .._types import Scope
+from .follow import backward, computes_less_forward, forward
 from .index_sets import IndexSets
-from .set_table import Ints, SetTable
-
-Flat = Callable[..., tuple[torch.Tensor, ...]]
-
-
-def detect(function: FlatFunction, args: tuple[object, ...]) -> SparsityPattern:
-    """The (m, n) pattern of f's Jacobian; f gets copies of its inputs, so what it does in place stays with it."""
-    flat = function.bind(args)
-    devices = [leaf.device for leaf in function.inputs if leaf.device.type == "cuda"]
-    with torch.random.fork_rng(devices={d.index or 0 for d in devices}):
-        state = torch.get_rng_state()
-        try:
-            return _forward(flat, function, function.leaves(args))
-        except RuntimeError as error:  # no forward formula, or f's own error, which the backward trace raises again
-            note = Note("forward mode", _first_sentence(error), user_line())
-            torch.set_rng_state(state)
-            return _backward(flat, function, function.leaves(args), note)
+from .provenance import Provenance
+from .set_table import SetTable
 
 
-def _forward(flat: Flat, function: FlatFunction, leaves: Sequence[torch.Tensor]) -> SparsityPattern:
+def detect(function: FlatFunction, args: tuple[Any, ...]) -> SparsityPattern:
+    """The (m, n) pattern of f's Jacobian; f runs on copies, so what it does in place stays with it."""
+    try:
+        pattern, trace = _by_rows(function, args)
+    except RuntimeError as error:  # no forward formula; f's own error is raised again by the backward trace
+        note = Note("forward mode", f"traced backward instead, because {_first_sentence(error)}", raising_line(error))
+        return _by_columns(function, args, note)
+    less = computes_less_forward(trace)
+    if less:
+        reason = f"traced backward too, because {', '.join(sorted(less))} computes less forward than backward"
+        pattern = pattern | _by_columns(function, args, Note("forward mode", reason))
+    return pattern
+
+
+def detect_hessian(f: Callable[..., Any], args: tuple[Any, ...], argnums: Argnums) -> SparsityPattern:
+    """The (n, n) pattern of the Hessian of a scalar f: that of the Jacobian of its gradient, made symmetric."""
+
+    def scalar(*inner: Any) -> torch.Tensor:
+        out = f(*inner)
+        if not isinstance(out, torch.Tensor) or out.numel() != 1 or not out.is_floating_point():
+            raise OutputError(
+                f"f returned {describe(out)}",
+                expected="one real number in a tensor",
+                why="a Hessian is the second derivative of a scalar",
+                instead="return y.sum(), or jacobian_sparsity for a function with several outputs",
+            )
+        return out.reshape(())
+
+    pattern = detect(FlatFunction(torch.func.grad(scalar, argnums), args, argnums), args)
+    symmetric = pattern | pattern.T
+    symmetric.provenance = pattern.provenance
+    return symmetric
+
+
+def _by_rows(function: FlatFunction, args: tuple[Any, ...]) -> tuple[SparsityPattern, Trace]:
     sets = IndexSets(function.n)
-    trace = Trace(sets)
-    primals = tuple(leaf.detach().clone() for leaf in leaves)
-    tangents = tuple(torch.randn_like(leaf) for leaf in primals)
-    _seed(trace, sets, tangents, function.inputs)
-    for primal in primals:
-        trace.mark(primal)
-    with trace:
-        results: Sequence[torch.Tensor] = torch.func.jvp(flat, primals, tangents)[1]
-    rows = _read(trace, results)
-    return _pattern(sets.table, rows, (function.m, function.n), trace)
+    rows, trace = forward(function, args, sets, torch.arange(1, function.n + 1))
+    pattern = _pattern(sets.table, rows, (function.m, function.n), trace)
+    pattern.provenance = Provenance(function, args, by_rows=True)
+    return pattern, trace
 
 
-def _backward(flat: Flat, function: FlatFunction, leaves: Sequence[torch.Tensor], note: Note) -> SparsityPattern:
-    primals = tuple(leaf.detach().clone().requires_grad_() for leaf in leaves)
-    forward = Trace(IndexSets(0))
-    for primal in primals:
-        forward.mark(primal)
-    with torch.enable_grad(), forward:
-        results = flat(*(primal.view_as(primal) for primal in primals))  # f may work in place, leaves may not
-    sets = IndexSets(function.m)
-    trace = Trace(sets)
-    trace.adopt(forward)
-    trace.notes[note] = None
-    cotangents = [torch.randn_like(t) for t in results]
-    _seed(trace, sets, cotangents, function.outputs)
-    reached = [(t, u) for t, u in zip(results, cotangents, strict=True) if t.requires_grad]
-    gradients: Sequence[torch.Tensor | None] = [None] * len(primals)
-    if reached:
-        outputs, seeds = zip(*reached, strict=True)
-        with trace:
-            gradients = torch.autograd.grad(outputs, primals, seeds, allow_unused=True)
-    columns = _read(trace, [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, primals, strict=True)])
-    return _pattern(sets.table, columns, (function.n, function.m), trace).T
+def _by_columns(function: FlatFunction, args: tuple[Any, ...], note: Note) -> SparsityPattern:
+    sets: list[IndexSets] = []
+
+    def make() -> IndexSets:
+        sets.append(IndexSets(function.m))
+        return sets[0]
+
+    columns, trace = backward(function, args, make, lambda: torch.arange(1, function.m + 1))
+    trace.notes = {note: None, **trace.notes}
+    pattern = _pattern(sets[0].table, columns, (function.n, function.m), trace).T
+    pattern.provenance = Provenance(function, args, by_rows=False)
+    return pattern
 
 
-def _seed(trace: Trace, sets: IndexSets, tensors: Sequence[torch.Tensor], leaves: Sequence[Leaf]) -> None:
-    for tensor, leaf in zip(tensors, leaves, strict=True):
-        trace.seed(tensor, sets.singles(leaf.start, leaf.stop).reshape(leaf.shape))
-
-
-def _read(trace: Trace, results: Sequence[torch.Tensor]) -> Ints:
-    ids: Ints = torch.cat([trace.shadow.read(t).reshape(-1) for t in results]).numpy()
-    return ids
-
-
-def _pattern(table: SetTable, ids: Ints, shape: tuple[int, int], trace: Trace) -> SparsityPattern:
+def _pattern(table: SetTable, ids: torch.Tensor, shape: tuple[int, int], trace: Trace) -> SparsityPattern:
     """The sets that the rows refer to, renumbered in the order of the table."""
     used = np.zeros(table.size, bool)
-    used[ids] = True
+    used[ids.numpy()] = True
     indptr, indices = table.take(np.flatnonzero(used))
-    row_sets = (np.cumsum(used) - 1)[ids]
-    return SparsityPattern(
-        shape, row_sets, indptr, indices.copy(), scope="local" if trace.local else "global", notes=trace.notes
-    )
+    row_sets = (np.cumsum(used) - 1)[ids.numpy()]
+    scope: Scope = "local" if trace.local else "global"
+    return SparsityPattern(shape, row_sets, indptr, indices.copy(), scope=scope, notes=trace.notes)
 
 
 def _first_sentence(error: RuntimeError) -> str:
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"traced backward instead, because {text.split('. ')[0].rstrip('.')}"
+    return text.split(". ")[0].rstrip(".")

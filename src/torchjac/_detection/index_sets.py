@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,16 +11,34 @@ import torch
 from .._tangent.relations import Along, Ids, Window
 from .set_table import Ints, SetTable
 
+_TIDY_AT = 4_000_000  # entries of the table before the first look for sets that are not in use
+
 
 class IndexSets:
     """Implements ``_tangent.reading.Reading`` for index sets over {0, ..., n - 1}."""
 
+    curious = False
+
     def __init__(self, n: int) -> None:
         self.table = SetTable(n)
+        self._tidy_at = max(_TIDY_AT, 4 * n)
 
-    def singles(self, start: int, stop: int) -> Ids:
-        """Ids of {start}, ..., {stop - 1}."""
-        return torch.arange(start + 1, stop + 1)
+    def tidy(self, live: Callable[[], list[Ids]]) -> None:
+        """Drop sets that no memory refers to any more, once most of the table may be such; ids change in place."""
+        if self.table.nnz < self._tidy_at:
+            return
+        tensors = live()
+        used = np.zeros(self.table.size, bool)
+        for ids in tensors:
+            used[ids.numpy()] = True
+        renumbered = torch.from_numpy(self.table.compact(np.flatnonzero(used)))
+        for ids in tensors:
+            ids.copy_(renumbered[ids])
+        self._tidy_at = max(self._tidy_at, 3 * self.table.nnz)
+
+    def arrive(self, op: str, line: str, before: list[Ids], ids: Ids) -> Ids:
+        """A set does not remember where it has been."""
+        return ids
 
     def union(self, a: Ids, b: Ids) -> Ids:
         if a.shape != b.shape:
@@ -47,11 +65,7 @@ class IndexSets:
             return self.reduce(ids, (dim,)).expand(ids.shape)
         ids = ids.movedim(dim, -1)
         if isinstance(along, Window):
-            padded = torch.cat([ids, ids.new_zeros((*ids.shape[:-1], 1))], -1)
-            picked = padded[..., along.positions]  # -1 picks the empty set at the end
-            out = torch.from_numpy(self._union_rows(picked.reshape(-1, picked.shape[-1]).numpy())).reshape(
-                picked.shape[:-1]
-            )
+            out = self._through(ids, along)
         else:
             out = self._scan(ids.flip(-1)).flip(-1) if along == "suffix" else self._scan(ids)
         return out.movedim(-1, dim)
@@ -63,6 +77,26 @@ class IndexSets:
         order = np.argsort(place, kind="stable")
         counts = np.bincount(place, minlength=size)
         return torch.from_numpy(self.table.union_groups(source[order], np.concatenate([[0], np.cumsum(counts)])))
+
+    def _through(self, ids: Ids, window: Window) -> Ids:
+        """(..., in_len) -> (..., out_len): the union over each output's places."""
+        counts = window.starts.diff()
+        out_len = counts.numel()
+        if window.places.numel() == 0:
+            return ids.new_zeros((*ids.shape[:-1], out_len))
+        width = int(counts.max())
+        if out_len * width <= 4 * window.places.numel():  # nearly regular: one row for every output
+            slot = torch.arange(window.places.numel()) - window.starts[window.out]
+            positions = torch.full((out_len, width), ids.shape[-1])
+            positions[window.out, slot] = window.places
+            picked = torch.cat([ids, ids.new_zeros((*ids.shape[:-1], 1))], -1)[..., positions]
+            rows = self._union_rows(picked.reshape(-1, width).numpy())
+            return torch.from_numpy(rows).reshape(*ids.shape[:-1], out_len)
+        batch = ids.reshape(-1, ids.shape[-1])[:, window.places]
+        starts = window.starts.numpy()
+        shifts = np.arange(batch.shape[0])[:, None] * window.places.numel()
+        indptr = np.append((starts[None, :-1] + shifts).reshape(-1), batch.numel())
+        return torch.from_numpy(self.table.union_groups(_flat(batch), indptr)).reshape(*ids.shape[:-1], out_len)
 
     def _scan(self, ids: Ids) -> Ids:
         """Inclusive prefix union along the last dimension, by doubling (Hillis and Steele 1986)."""

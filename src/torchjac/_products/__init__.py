@@ -2,7 +2,7 @@
 
 from .chunk import chunk_size
 from .forward import Forward
-from .reverse import Reverse
+from .reverse import Reverse, closed_over
 from .ways import Direction, Products, Way
 
-__all__ = ["Direction", "Forward", "Products", "Reverse", "Way", "chunk_size"]
+__all__ = ["Direction", "Forward", "Products", "Reverse", "Way", "chunk_size", "closed_over"]

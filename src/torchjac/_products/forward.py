@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .._draws import Draws
 from .._function import FlatFunction
 from .split import to_flat, to_leaves
 
@@ -17,14 +18,20 @@ class Forward:
         self._function = function
         self._flat = function.bind(args)
         self._primals = tuple(function.leaves(args))
+        self._draws = Draws(function.device)  # f runs again for every product, on the same random numbers
 
     def one(self, v: torch.Tensor) -> torch.Tensor:
         """J v, (n,) -> (m,)."""
+        self._draws.replay()
+        return self._one(v)
+
+    def _one(self, v: torch.Tensor) -> torch.Tensor:
         function = self._function
         tangents = torch.func.jvp(self._flat, self._primals, to_leaves(v, function.inputs))[1]
         return to_flat(tangents, function.outputs, function.dtype)
 
     def batch(self, seeds: torch.Tensor) -> torch.Tensor:
         """J v for every row v of ``seeds``: (k, n) -> (k, m)."""
-        out: torch.Tensor = torch.vmap(self.one, randomness="same")(seeds)
+        self._draws.replay()
+        out: torch.Tensor = torch.vmap(self._one, randomness="same")(seeds)
         return out

@@ -59,8 +59,9 @@ class _PlainPull:
             leaf if leaf.requires_grad and self._graph else leaf.detach().requires_grad_() for leaf in leaves
         )
         with torch.enable_grad():
-            self.outputs = flat(*(leaf.view_as(leaf) for leaf in self._leaves))  # f may work in place, leaves may not
-        self._graph = graph or self._graph or (torch.is_grad_enabled() and _closes_over(self.outputs, self._leaves))
+            self.outputs = flat(*self._leaves)
+        if not self._graph:
+            self._graph = graph or (torch.is_grad_enabled() and bool(closed_over(self.outputs, self._leaves)))
 
     def one(self, cotangents: tuple[torch.Tensor, ...], batched: bool = False) -> tuple[torch.Tensor, ...]:
         reached = [(t, u) for t, u in zip(self.outputs, cotangents, strict=True) if t.requires_grad]
@@ -86,16 +87,17 @@ class _PlainPull:
         return self.one(cotangents, batched=True)
 
 
-def _closes_over(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]) -> bool:
-    """Whether the graph of the outputs reaches a tensor that requires grad and is not one of the leaves."""
+def closed_over(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The tensors beside ``leaves`` that require grad and that the graph of the outputs reaches: f's parameters."""
     known = {id(leaf) for leaf in leaves}
-    todo, seen = [t.grad_fn for t in outputs if t.grad_fn is not None], set()
+    seen = {leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None}  # what lies behind a leaf is not f's
+    todo, found = [t.grad_fn for t in outputs if t.grad_fn is not None], []
     while todo:
         node = todo.pop()
         if node in seen:
             continue
         seen.add(node)
         if hasattr(node, "variable") and id(node.variable) not in known:
-            return True
+            found.append(node.variable)
         todo.extend(parent for parent, _ in node.next_functions if parent is not None)
-    return False
+    return found

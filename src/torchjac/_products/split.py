@@ -12,9 +12,9 @@ from .._function import Leaf
 def to_leaves(flat: torch.Tensor, leaves: Sequence[Leaf]) -> tuple[torch.Tensor, ...]:
     """(..., n) -> one tensor (..., *leaf.shape) a leaf, in the leaf's dtype and on its device."""
     if len(leaves) == 1 and flat.dtype == leaves[0].dtype:
-        return (flat.reshape(*flat.shape[:-1], *leaves[0].shape),)
+        return (flat.reshape(flat.shape[:-1] + leaves[0].shape),)
     return tuple(
-        flat[..., leaf.start : leaf.stop].reshape(*flat.shape[:-1], *leaf.shape).to(leaf.device, leaf.dtype)
+        flat[..., leaf.start : leaf.stop].reshape(flat.shape[:-1] + leaf.shape).to(leaf.device, leaf.dtype)
         for leaf in leaves
     )
 

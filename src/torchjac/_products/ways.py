@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 
 from .._colors import Seeds
-from .._errors import TorchjacWarning
+from .._draws import Draws
+from .._errors import OptionError, TorchjacWarning
 from .._function import FlatFunction
 from .forward import Forward
 from .reverse import Reverse
@@ -53,17 +54,24 @@ class Products:
     def __init__(self, function: FlatFunction, direction: Direction, chunk: int) -> None:
         self.function, self.direction, self.chunk = function, direction, chunk
         self.way: Way | None = None
+        self._ways = list(WAYS[direction])
+
+    def reject(self) -> bool:
+        """Never again run as it was run last, because the results were wrong; False if there is no other way."""
+        others = [way for way in self._ways if way != self.way]
+        if others:
+            self._ways, self.way = others, None
+        return bool(others)
 
     def compressed(self, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
-        if self.way is not None:
-            return self._run(self.way, args, seeds, colors)
-        first: RuntimeError | None = None
-        for way in WAYS[self.direction]:
+        draws, first = Draws(self.function.device), None
+        for way in sorted(self._ways, key=lambda way: way != self.way):  # what worked last goes first
             try:
                 out = self._run(way, args, seeds, colors)
             except RuntimeError as error:
                 first = first or error
+                draws.replay()
                 continue
             if first is not None:
                 reason = (str(first).strip() or type(first).__name__).splitlines()[0]
@@ -71,6 +79,13 @@ class Products:
             self.way = way
             return out
         assert first is not None  # there is at least one way
+        if "forward AD" in str(first):
+            raise OptionError(
+                "mode='forward' for a function without forward derivatives",
+                expected="a function of ops that PyTorch can differentiate forward",
+                why=str(first).splitlines()[0],
+                instead="mode='auto' or mode='reverse'",
+            ) from first
         raise first
 
     def _run(self, way: Way, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
@@ -80,12 +95,7 @@ class Products:
             else Reverse(self.function, args, plain=way.plain)
         )
         batch: Callable[[torch.Tensor], torch.Tensor] = product.batch if way.batched else _one_by_one(product.one)
-        state = torch.get_rng_state() if way.direction == "forward" and colors > self.chunk else None
-        chunks = []
-        for start in range(0, colors, self.chunk):
-            if state is not None:  # f runs again for every chunk, and must draw the same random numbers
-                torch.set_rng_state(state)
-            chunks.append(batch(seeds.chunk(start, min(start + self.chunk, colors))))
+        chunks = [batch(seeds.chunk(start, min(start + self.chunk, colors))) for start in range(0, colors, self.chunk)]
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from .relations import Ids, Of
+from .relations import Along, Ids, Of
 
 
 @cache
@@ -27,6 +27,33 @@ def schema_arguments(op: torch._ops.OpOverload) -> tuple[tuple[str, Any, bool], 
     return tuple((a.name, a.default_value if a.has_default_value() else None, a.is_out) for a in op._schema.arguments)
 
 
+# Ops that update running statistics without saying so in their schema.
+_SILENT_WRITES = {
+    "native_batch_norm": ("running_mean", "running_var"),
+    "cudnn_batch_norm": ("running_mean", "running_var"),
+    "miopen_batch_norm": ("running_mean", "running_var"),
+    "_batch_norm_impl_index": ("running_mean", "running_var"),
+}
+
+
+@cache
+def writes(op: torch._ops.OpOverload) -> frozenset[str]:
+    """The names of the arguments that the op writes to."""
+    declared = {a.name for a in op._schema.arguments if a.alias_info is not None and a.alias_info.is_write}
+    return frozenset(declared.union(_SILENT_WRITES.get(base_name(op), ())))
+
+
+def written(op: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The tensors that the op writes to."""
+    found: list[torch.Tensor] = []
+    for position, (name, _, _) in enumerate(schema_arguments(op)):
+        if name in writes(op):
+            value = args[position] if position < len(args) else kwargs.get(name)
+            values = value if isinstance(value, (list, tuple)) else (value,)
+            found.extend(t for t in values if isinstance(t, torch.Tensor))
+    return found
+
+
 class Call:
     """``op(*args, **kwargs) -> out``, and which of its tensors depend on v (``depends``) or on x (``marked``)."""
 
@@ -35,11 +62,13 @@ class Call:
         op: torch._ops.OpOverload,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        depends: Callable[[torch.Tensor], bool],
-        marked: Callable[[torch.Tensor], bool],
+        depends: Callable[[torch.Tensor], bool] = lambda t: False,
+        marked: Callable[[torch.Tensor], bool] = lambda t: False,
+        choice: Callable[[torch.Tensor], Along | None] = lambda index: None,
     ) -> None:
         self.op, self.args, self.kwargs = op, args, kwargs
         self._depends, self._marked = depends, marked
+        self.choice = choice
         self.out: Any = None
 
     def __getitem__(self, name: str) -> Any:

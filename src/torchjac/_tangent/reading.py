@@ -6,7 +6,7 @@ Every method takes and returns ids: int64 tensors on the CPU, of the shape of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -15,6 +15,17 @@ from .relations import Along, Ids
 
 
 class Reading(Protocol):
+    """Ids, and how each kind of relation carries them."""
+
+    curious: bool
+    """Whether ``arrive`` is to be called."""
+
+    def tidy(self, live: Callable[[], list[Ids]]) -> None:
+        """A good moment to drop what no tensor of ``live()`` refers to; those may be renumbered in place."""
+
+    def arrive(self, op: str, line: str, before: list[Ids], ids: Ids) -> Ids:
+        """``ids`` are what ``op`` at ``line`` made of operands with the ids ``before``; they may be replaced."""
+
     def union(self, a: Ids, b: Ids) -> Ids:
         """Elementwise union of two id tensors that broadcast against each other."""
 

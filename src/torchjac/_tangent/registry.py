@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .._errors import OptionError
 from .call import Call
-from .relations import Relations
+from .relations import Along, Relations
 
 Rule = Callable[[Call], Relations | tuple[Relations, ...]]
 
 RULES: dict[str, Rule] = {}
+
+# For an op whose second output is an index computed from values: among which places it chose along its dimension.
+CHOICES: dict[str, Callable[[Call], Along]] = {}
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -22,6 +26,35 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+def register_rule(name: str) -> Callable[[Rule], Rule]:
+    """Say how a custom op, linear in the tensors that carry derivatives, moves dependence.
+
+    >>> import torch, torchjac as tj
+    >>> from torchjac.relations import Mix
+    >>> @tj.register_rule("mylib::row_sums_backward")
+    ... def row_sums_backward(call):  # grad (i,) -> (i, j): new columns
+    ...     return [Mix(call["grad"], dims=(0, None))]
+
+    The rule is given a ``Call`` (its arguments by name, ``call["grad"]``; ``call.depends(t)`` tells whether a tensor
+    carries derivatives; ``call.out`` is the result) and answers with relations, or with a tuple of them for an op with
+    several outputs. Without a rule every output is taken to depend on all inputs: right, but dense.
+
+    Parameters
+    ----------
+    name: ``"namespace::op"``, without overload; in-place and ``out=`` forms use the same rule.
+
+    Raises
+    ------
+    OptionError: the name has no namespace, or has a rule already.
+    """
+    if name.count("::") != 1:
+        raise OptionError(f"the op name {name!r}", expected="'namespace::op'", instead=f"'mylib::{name}'")
+    key = name.removeprefix("aten::")
+    if key in RULES:
+        raise OptionError(f"a second rule for {name}", expected="an op that has none yet")
+    return rule(key)
 
 
 # Results that take shape, dtype and device from a tensor, but no value.

@@ -33,9 +33,39 @@ class Move:
 
 @dataclass(frozen=True)
 class Window:
-    """Along one dimension: out[o] depends on in[p] for every p of ``positions[o]``; -1 means none. (out_len, width)."""
+    """Along one dimension, out[o] depends on in[p] for every p in ``places[starts[o]:starts[o + 1]]``.
 
-    positions: torch.Tensor
+    A boolean matrix (out_len, in_len) in CSR. ``starts`` (out_len + 1,), ``places`` (entries,), both int64.
+    """
+
+    starts: torch.Tensor
+    places: torch.Tensor
+
+    @classmethod
+    def of_positions(cls, positions: torch.Tensor) -> Window:
+        """From (out_len, width) places, -1 for none."""
+        kept = positions >= 0
+        return cls(_starts(kept.sum(1)), positions[kept])
+
+    @classmethod
+    def of_pairs(cls, out: torch.Tensor, places: torch.Tensor, out_len: int) -> Window:
+        """From pairs: ``out[k]`` depends on ``places[k]``."""
+        order = torch.argsort(out, stable=True)
+        return cls(_starts(torch.bincount(out, minlength=out_len)), places[order])
+
+    @property
+    def out(self) -> torch.Tensor:
+        """The out index of every entry, in order."""
+        counts = self.starts.diff()
+        return torch.repeat_interleave(torch.arange(counts.numel()), counts)
+
+    def transposed(self, in_len: int) -> Window:
+        """The same dependence, seen from the other side: (in_len, out_len)."""
+        return Window.of_pairs(self.places, self.out, in_len)
+
+
+def _starts(counts: torch.Tensor) -> torch.Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 Along = Literal["same", "all", "prefix", "suffix"] | Window

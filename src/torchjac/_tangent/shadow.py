@@ -7,11 +7,12 @@ the reading's business (index sets: the number of a set; 0 is the empty one).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
+
+from .reading import Reading
 
 
 @dataclass
@@ -32,28 +33,30 @@ def memory(t: torch.Tensor) -> torch.Tensor:
 class Shadow:
     """``storage -> ids``; a storage without ids holds nothing that depends on v."""
 
-    def __init__(self, merge: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, reading: Reading) -> None:
         self._cells: WeakKeyDictionary[torch.UntypedStorage, _Cells] = WeakKeyDictionary()
-        self._merge = merge
+        self._reading = reading
 
     def covers(self, t: torch.Tensor) -> bool:
         """Whether some slot of t's storage depends on v."""
-        if torch._is_zerotensor(t) or t.device.type == "meta":
-            return False
         return memory(t).untyped_storage() in self._cells
 
     def read(self, t: torch.Tensor) -> torch.Tensor:
         """The ids of t's elements, of t's shape; a view of the shadow where possible, so do not write to it."""
-        if not self.covers(t):
+        if torch._is_zerotensor(t) or t.device.type == "meta" or not self.covers(t):
             return torch.zeros((), dtype=torch.int64).expand(t.shape)
         parts = self._parts(memory(t))
         ids = parts[0]
         for part in parts[1:]:
-            ids = self._merge(ids, part)
+            ids = self._reading.union(ids, part)
+        if t.layout is not torch.strided:  # where its elements are is not followed: each may be any of its values
+            ids = self._reading.reduce(ids.reshape(-1), (0,)).expand(t.numel()).reshape(t.shape)
         return ids
 
     def write(self, t: torch.Tensor, ids: torch.Tensor) -> None:
-        """Set the ids of t's elements; ``ids`` broadcasts to t's shape."""
+        """Set the ids of t's elements; ``ids`` broadcasts to t's shape. Those of a sparse tensor share one."""
+        if t.layout is not torch.strided:
+            ids = self._reading.reduce(ids.reshape(-1), (0,)).reshape(()) if ids.numel() else ids.new_zeros(())
         for part in self._parts(memory(t)):
             part.copy_(ids)
 

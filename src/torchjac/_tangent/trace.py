@@ -9,158 +9,115 @@ depends on v is exactly what automatic differentiation computes from v. For each
     op tagged pointwise     out[i] depends on the operands' [i]
     op with a decomposition the decomposition is traced instead
     any other op            every output depends on all that any input does: sound, noted
-
-Beside v, a coarse mark says which storages hold values computed from x: a Python decision on such a value makes what
-is found hold for this x only.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from .._pattern import Note
 from .call import Call, base_name
 from .carry import carry
 from .reading import Reading
-from .relations import Everything, Pointwise, Relations
-from .rules import RULES, VALUE_FREE, VALUE_READERS
-from .shadow import Shadow, memory
-from .source import user_line
+from .relations import Everything, Ids, Pointwise, Relations
+from .rules import RULES
+from .shadow import Shadow
+from .values import ValueTrace, has_memory, tensors
 
 
-class Trace(TorchDispatchMode):
-    """``seed`` the tensors of v, ``mark`` those of x, run the computation inside, then ``shadow.read`` its results."""
+class Trace(ValueTrace):
+    """``seed`` the tensors of v, ``mark`` those of x, run the computation inside, then ``shadow.read`` its results.
 
-    def __init__(self, reading: Reading) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+    ``before`` is a trace of the computation that came first: its marks, decisions, notes and lines hold here too.
+    """
+
+    def __init__(self, reading: Reading, before: ValueTrace | None = None) -> None:
+        super().__init__()
         self.reading = reading
-        self.shadow = Shadow(reading.union)
-        self.notes: dict[Note, None] = {}
-        self.local = False
-        self._marked: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
+        self.shadow = Shadow(reading)
+        if before is not None:
+            self._marked, self._choices, self._lines = before._marked, before._choices, before._lines
+            self._born, self.local = before._born, before.local
+            self.notes.update(before.notes)
 
-    def seed(self, t: torch.Tensor, ids: torch.Tensor) -> None:
+    def seed(self, t: torch.Tensor, ids: Ids) -> None:
         """Let t be a part of v; ``ids`` of t's shape say which."""
         self.shadow.write(t, ids)
-
-    def mark(self, t: torch.Tensor) -> None:
-        """Let t hold values that depend on x."""
-        self._marked[memory(t).untyped_storage()] = True
-
-    def adopt(self, earlier: Trace) -> None:
-        """Go on from a trace of the computation before this one: its marks, decisions and notes hold here too."""
-        self._marked, self.local = earlier._marked, earlier.local
-        self.notes.update(earlier.notes)
-
-    def is_marked(self, t: torch.Tensor) -> bool:
-        """Whether t may hold values that depend on x."""
-        if torch._is_zerotensor(t) or t.device.type == "meta":
-            return False
-        return memory(t).untyped_storage() in self._marked
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        inputs = _tensors(args) + _tensors(kwargs.values())
-        marked = any(map(self.is_marked, inputs))
-        if marked:
-            self._look_for_decisions(func)
-        if not any(map(self.shadow.covers, inputs)):
-            out = func(*args, **kwargs)
-            if marked and base_name(func) not in VALUE_FREE:
-                self._mark_all(out)
-            return out
-        out, known = self._follow(Call(func, args, kwargs, self.shadow.covers, self.is_marked))
-        if marked and known and base_name(func) not in VALUE_FREE:
-            self._mark_all(out)
-        return out
-
-    def _follow(self, call: Call) -> tuple[Any, bool]:
-        """Run the op and note what its outputs depend on; False if its decomposition was traced in its place."""
-        op = call.op
-        rule = RULES.get(base_name(op))
-        if rule is None and _is_view(op):
-            return op(*call.args, **call.kwargs), True
-        relations: tuple[Relations, ...]
-        pointwise = rule is None and torch.Tag.pointwise in op.tags
-        if rule is None and not pointwise:
-            decomposition = _decomposition(op)
-            if decomposition is not None:
-                with self:
-                    out = decomposition(*call.args, **call.kwargs)
-                if out is not NotImplemented:
-                    return out, False
+        inputs = tensors(args) + tensors(kwargs.values())
+        if not any(has_memory(t) and self.shadow.covers(t) for t in inputs):
+            return self.run(func, args, kwargs, inputs)
+        simpler = _decomposition(func)
+        if simpler is not None:
+            with self:
+                out = simpler(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        call = Call(func, args, kwargs, self._depends, self.is_marked, self.choice)
         operands = call.operands
-        call.out = op(*call.args, **call.kwargs)
-        outs = [t for t in _tensors((call.out,)) if _carries(t)]
+        before = [self.shadow.read(t) for t in operands] if self.reading.curious else []
+        call.out = self.run(func, args, kwargs, inputs)
+        if not _is_view(func):
+            self._follow(call, operands, before)
+        return call.out
+
+    def _depends(self, t: torch.Tensor) -> bool:
+        return has_memory(t) and self.shadow.covers(t)
+
+    def _follow(self, call: Call, operands: list[torch.Tensor], before: list[Ids]) -> None:
+        """Note what the outputs of a call depend on."""
+        outs = [t for t in tensors((call.out,)) if has_memory(t) and (t.is_floating_point() or t.is_complex())]
         if not outs:
-            return call.out, True
-        if pointwise:
-            relations = (_each(Pointwise, operands),) * len(outs)
-        elif rule is not None:
-            answer = rule(call)
-            relations = answer if isinstance(answer, tuple) else (answer,) * len(outs)
-        else:
-            relations = (_each(Everything, operands),) * len(outs)
-            self.note(base_name(op), "no rule for this op: each of its outputs is taken to depend on all of its inputs")
+            return
+        relations = self._relations(call, operands, len(outs))
         new = [carry(r, t.shape, self.shadow.read, self.reading) for r, t in zip(relations, outs, strict=True)]
+        if self.reading.curious:
+            new = [self.reading.arrive(base_name(call.op), self.line(), before, ids) for ids in new]
         for t, ids in zip(outs, new, strict=True):
             self.shadow.write(t, ids)
-        return call.out, True
+        self.reading.tidy(self.shadow.all_ids)
 
-    def note(self, op: str, reason: str) -> None:
-        """Remember, once for each line of the user's code, what made the result larger or local."""
-        self.notes.setdefault(Note(op, reason, user_line()))
-
-    def _mark_all(self, out: Any) -> None:
-        for t in _tensors((out,)):
-            if not torch._is_zerotensor(t) and t.device.type != "meta":
-                self.mark(t)
-
-    def _look_for_decisions(self, op: Any) -> None:
-        if base_name(op) in VALUE_READERS:
-            self.local = True
-            self.note(base_name(op), "a value computed from x decides what runs: holds where the same is decided")
-
-
-def _each(kind: type[Pointwise] | type[Everything], operands: list[torch.Tensor]) -> Relations:
-    return [kind(t) for t in operands]
-
-
-def _tensors(values: Any) -> list[torch.Tensor]:
-    """The tensors among the values and in lists among them (op schemas nest no deeper)."""
-    found: list[torch.Tensor] = []
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found.extend(t for t in value if isinstance(t, torch.Tensor))
-    return found
-
-
-def _carries(t: torch.Tensor) -> bool:
-    """Whether derivatives can pass through t."""
-    return (t.is_floating_point() or t.is_complex()) and not torch._is_zerotensor(t) and t.device.type != "meta"
+    def _relations(self, call: Call, operands: list[torch.Tensor], outputs: int) -> tuple[Relations, ...]:
+        """For each floating point output of the call, how it depends on the operands."""
+        name = base_name(call.op)
+        rule = RULES.get(name)
+        if rule is not None:
+            answer = rule(call)
+            return answer if isinstance(answer, tuple) else (answer,) * outputs
+        if torch.Tag.pointwise in call.op.tags:
+            pointwise: Relations = [Pointwise(t) for t in operands]
+            return (pointwise,) * outputs
+        self.note(name, "no rule for this op: each of its outputs is taken to depend on all of its inputs")
+        everything: Relations = [Everything(t) for t in operands]
+        return (everything,) * outputs
 
 
 @cache
 def _is_view(op: torch._ops.OpOverload) -> bool:
-    """Whether every output aliases an input that the op does not write to."""
+    """Whether every output aliases an input whose numbers the op leaves alone."""
     schema = op._schema
+    if torch.Tag.inplace_view in op.tags:
+        return True
     return bool(schema.returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
 
 
-@cache
 def _decomposition(op: torch._ops.OpOverload) -> Any:
+    """How PyTorch writes an op without a rule in simpler ones; None where a rule or a view says more."""
+    if base_name(op) in RULES or torch.Tag.pointwise in op.tags:
+        return None
+    return _decomposition_of(op)
+
+
+@cache
+def _decomposition_of(op: torch._ops.OpOverload) -> Any:
+    if op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        return op.decompose  # some of these only look like views: reshape copies when it must
     from torch._decomp import decomposition_table
 
-    table = decomposition_table.get(op)
-    if table is None and op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
-        return op.decompose
-    return table
+    return None if _is_view(op) else decomposition_table.get(op)

@@ -67,6 +67,20 @@ def dot(call: Call) -> Relations:
     return _product(call, ("self", ()), ("tensor" if call.has("tensor") else "other", ()))
 
 
+@rule("_trilinear")
+def trilinear(call: Call) -> Relations:
+    """Product of three tensors, each unsqueezed at its ``expand`` dimensions, summed over ``sumdim``."""
+    relations: list[Relation] = []
+    for name, expand in (("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")):
+        operand, shape = call[name], list(call[name].shape)
+        if call.depends(operand):
+            for d in sorted(call[expand]):
+                shape.insert(d, 1)
+            kept = tuple(d for d in range(len(shape)) if d not in call["sumdim"])
+            relations.append(Mix(operand, kept, {}, tuple(shape)))
+    return relations
+
+
 @rule("addr")
 def addr(call: Call) -> Relations:
     """``self`` + (i,) (j,)^T -> (i, j)."""

@@ -25,7 +25,11 @@ class _Geometry:
         )
         self.transposed, self.groups = bool(call["transposed"]), int(call["groups"])
 
-    def reads(self, k: int) -> torch.Tensor:
+    def reads(self, k: int) -> Window:
+        """The input places that each output place reads along spatial dimension k."""
+        return Window.of_positions(self.positions(k))
+
+    def positions(self, k: int) -> torch.Tensor:
         """(out_len, kernel) input places read by each output place along spatial dimension k, -1 for none."""
         out = torch.arange(self.outputs[k])[:, None]
         tap = torch.arange(self.kernel[k])[None, :] * self.dilation[k]
@@ -35,24 +39,6 @@ class _Geometry:
             shifted = out + self.padding[k] - tap
             place = torch.where(shifted % self.stride[k] == 0, shifted.div(self.stride[k], rounding_mode="floor"), -1)
         return torch.where((place >= 0) & (place < self.inputs[k]), place, -1)
-
-    def is_read_by(self, k: int) -> torch.Tensor:
-        """(in_len, width) output places that read each input place: ``reads``, transposed."""
-        return transpose_positions(self.reads(k), self.inputs[k])
-
-
-def transpose_positions(positions: torch.Tensor, size: int) -> torch.Tensor:
-    """(out_len, width) -> (size, width'): for every input place the output places that read it, -1 for none."""
-    out, tap = (positions >= 0).nonzero(as_tuple=True)
-    place = positions[out, tap]
-    order = torch.argsort(place, stable=True)
-    place, out = place[order], out[order]
-    counts = torch.bincount(place, minlength=size)
-    width = int(counts.max()) if counts.numel() else 0
-    starts = torch.cumsum(counts, 0) - counts
-    result = torch.full((size, max(width, 1)), -1)
-    result[place, torch.arange(place.numel()) - starts[place]] = out
-    return result
 
 
 @rule("convolution", "_convolution", "convolution_overrideable")
@@ -70,12 +56,12 @@ def convolution(call: Call) -> Relations:
     return relations
 
 
-def _through_input(x: torch.Tensor, shape: Sequence[int], groups: int, positions: list[torch.Tensor]) -> Mix:
+def _through_input(x: torch.Tensor, shape: Sequence[int], groups: int, windows: list[Window]) -> Mix:
     """Channels of a group mix, each spatial dimension goes through its window."""
     n, spatial = shape[0], len(shape) - 2
     view = (n, groups, x.shape[1] // groups, *x.shape[2:])
     out_view = (n, groups, shape[1] // groups, *shape[2:])
-    along: dict[int, Along] = {3 + k: Window(positions[k]) for k in range(spatial)}
+    along: dict[int, Along] = {3 + k: windows[k] for k in range(spatial)}
     return Mix(x, (0, 1, None, *range(3, 3 + spatial)), along, view, out_view)
 
 
@@ -85,7 +71,7 @@ def _from_weight(weight: torch.Tensor, shape: Sequence[int], geometry: _Geometry
     taps: dict[int, Along] = {}
     for k in range(spatial):
         tap = torch.arange(geometry.kernel[k])[None, :]
-        taps[2 + k + geometry.transposed] = Window(torch.where(geometry.reads(k) >= 0, tap, -1))
+        taps[2 + k + geometry.transposed] = Window.of_positions(torch.where(geometry.positions(k) >= 0, tap, -1))
     if not geometry.transposed:
         return Mix(weight, (None, 0, *range(2, 2 + spatial)), taps)
     view = (groups, weight.shape[0] // groups, *weight.shape[1:])
@@ -99,7 +85,7 @@ def convolution_backward(call: Call) -> tuple[Relations, ...]:
     """grad_output (N, C_out, *out) -> gradients of input, weight and bias, where asked for; linear in each operand."""
     grad, x, weight = call["grad_output"], call["input"], call["weight"]
     geometry = _Geometry(call, x.shape[2:], grad.shape[2:])
-    back = [geometry.is_read_by(k) for k in range(x.dim() - 2)]
+    back = [geometry.reads(k).transposed(x.shape[2 + k]) for k in range(x.dim() - 2)]
     answers: list[Relations] = []
     for wanted, kind in zip(call["output_mask"], ("input", "weight", "bias"), strict=True):
         if not wanted:
@@ -117,7 +103,7 @@ def _all_of(t: torch.Tensor) -> Mix:
 
 
 def _gradient(
-    kind: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry, back: list[torch.Tensor]
+    kind: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry, back: list[Window]
 ) -> Relation:
     if kind == "input":
         return _through_input(grad, x.shape, geometry.groups, back)

@@ -13,7 +13,7 @@ import torch
 
 from ..call import Call
 from ..registry import rule
-from ..relations import Everything, Mix, Move, Pointwise, Relation, Relations, Scatter
+from ..relations import Everything, Mix, Move, Pointwise, Relation, Relations, Scatter, Window
 
 
 def flat_places(shape: torch.Size) -> torch.Tensor:
@@ -28,22 +28,43 @@ def _everything(call: Call) -> Relations:
 @rule("gather")
 def gather(call: Call) -> Relations:
     """out[i][j] = self[index[i][j]][j] along ``dim``."""
-    x, dim = call["self"], call["dim"]
-    if not call.marked(call["index"]):
+    x, index = call["self"], call["index"]
+    if not call.marked(index):
         return [Move(lambda of: call.again(of, "self"))]
-    if x.dim() == 0 or any(
-        i != s for d, (i, s) in enumerate(zip(call["index"].shape, x.shape, strict=True)) if d != dim % x.dim()
-    ):
+    if x.dim() == 0 or index.dim() == 0:
         return _everything(call)
-    return [Mix(x, tuple(None if d == dim % x.dim() else d for d in range(x.dim())))]
+    dim = call["dim"] % x.dim()
+    if any(i != s for d, (i, s) in enumerate(zip(index.shape, x.shape, strict=True)) if d != dim):
+        return _everything(call)
+    choice = call.choice(index)
+    if choice == "prefix" or (isinstance(choice, Window) and choice.starts.numel() == index.shape[dim] + 1):
+        return [Mix(x, tuple(range(x.dim())), {dim: choice})]
+    return [Mix(x, tuple(None if d == dim else d for d in range(x.dim())))]
 
 
 @rule("index")
 def index(call: Call) -> Relations:
     """``self[indices]``; a None index keeps its dimension."""
     if call.marked(call["indices"]):
-        return _everything(call)
+        return [_anywhere(call["self"], call["indices"], call.out.shape)]
     return [Move(lambda of: call.again(of, "self"))]
+
+
+def _anywhere(x: torch.Tensor, indices: list[torch.Tensor | None], shape: torch.Size) -> Relation:
+    """x[indices] where the indices could be any: the indexed dimensions are mixed, the others stay."""
+    spans: list[tuple[bool, list[int]]] = []
+    position = 0
+    for i in indices:
+        width = i.dim() if i is not None and i.dtype in (torch.bool, torch.uint8) else 1
+        spans.append((i is not None, list(range(position, position + width))))
+        position += width
+    spans += [(False, [d]) for d in range(position, x.dim())]
+    indexed = [k for k, (hit, _) in enumerate(spans) if hit]
+    new: list[int | None] = [None] * (len(shape) - sum(not hit for hit, _ in spans))
+    adjacent = indexed == list(range(indexed[0], indexed[-1] + 1))
+    front = [d for _, dims in spans[: indexed[0]] for d in dims] if adjacent else []
+    back = [d for hit, dims in spans for d in dims if not hit and d not in front]
+    return Mix(x, (*front, *new, *back))
 
 
 @rule("take", "masked_select")
@@ -62,12 +83,23 @@ def embedding(call: Call) -> Relations:
     return [Move(lambda of: of(call["weight"])[call["indices"].cpu()])]
 
 
-@rule("scatter_add", "scatter")
+@rule("scatter_add", "scatter", "scatter_reduce")
 def scatter(call: Call) -> Relations:
     """self[index[i][j]][j] += src[i][j] along ``dim``; scatter overwrites instead, scatter.value with a number."""
     target = _places_along(call["self"].shape, call["dim"], call["index"])
-    source = call["src"] if call.has("src") else None
-    return _write(call, target, source, adds=call.op._schema.name.startswith("aten::scatter_add") or _reduces(call))
+    source = next((call[name] for name in ("src", "value") if call.has(name)), None)
+    if call.has("include_self"):
+        adds = call["include_self"]
+    else:
+        adds = call.has("reduce") or call.op._schema.name.startswith("aten::scatter_add")
+    return _write(call, target, source, adds=adds)
+
+
+@rule("put")
+def put(call: Call) -> Relations:
+    """The ravelled self with ``source`` written, or added, at ``index``."""
+    target = flat_places(call["self"].shape).reshape(-1)[call["index"].cpu()]
+    return _write(call, target, call["source"].reshape(call["index"].shape), adds=bool(call["accumulate"]))
 
 
 @rule("index_add", "index_copy", "index_fill", "index_reduce")
@@ -118,10 +150,6 @@ def embedding_backward(call: Call) -> Relations:
     return [Scatter(grad, target)]
 
 
-def _reduces(call: Call) -> bool:
-    return call.has("reduce")
-
-
 def _places_along(shape: torch.Size, dim: int, index: torch.Tensor) -> torch.Tensor:
     """The flat places that ``scatter`` along ``dim`` writes to: of index's shape."""
     if not shape:
@@ -132,12 +160,22 @@ def _places_along(shape: torch.Size, dim: int, index: torch.Tensor) -> torch.Ten
     return torch.stack([g * s for g, s in zip(grids, strides, strict=True)]).sum(0)
 
 
+def _widened(call: Call, source: torch.Tensor) -> Relation:
+    """``source`` written at places that could be any: along ``dim`` where the other dimensions fit, else anywhere."""
+    shape = call["self"].shape
+    if call.has("dim") and shape and source.dim() == len(shape):
+        dim = call["dim"] % len(shape)
+        if all(a == b for d, (a, b) in enumerate(zip(source.shape, shape, strict=True)) if d != dim):
+            return Mix(source, tuple(None if d == dim else d for d in range(len(shape))))
+    return Everything(source)
+
+
 def _write(call: Call, target: torch.Tensor, source: Any, *, adds: bool, places: Any = None) -> Relations:
     """``self`` with ``source`` (a tensor that broadcasts to the target's shape, or a number) written at ``target``."""
     base, marked = call["self"], call.marked(call["index"] if places is None else places)
     relations: list[Relation] = [Pointwise(base)] if call.depends(base) else []
     if marked:
-        return [*relations, Everything(source)] if call.depends(source) else relations
+        return [*relations, _widened(call, source)] if call.depends(source) else relations
     if call.depends(source):
         where = (
             source[tuple(slice(s) for s in target.shape)] if source.dim() == target.dim() and source.dim() else source

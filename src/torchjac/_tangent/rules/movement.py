@@ -11,7 +11,7 @@ import torch
 
 from ..call import Call
 from ..registry import rule
-from ..relations import Ids, Move, Of, Pointwise, Relations
+from ..relations import Ids, Move, Of, Pointwise, Relation, Relations
 
 
 def moves(*names: str) -> Callable[[Call], Relations]:
@@ -30,7 +30,7 @@ rule("rot90", "unfold_copy", "diag_embed", "channel_shuffle", "_reshape_copy", "
     moves("self")
 )
 rule("cat", "stack", "hstack", "vstack", "_chunk_cat")(moves("tensors"))
-rule("slice_scatter", "select_scatter", "diagonal_scatter", "as_strided_scatter")(moves("self", "src"))
+rule("slice_scatter", "select_scatter", "diagonal_scatter")(moves("self", "src"))
 rule("slice_backward", "select_backward", "diagonal_backward")(moves("grad_output"))
 
 
@@ -38,6 +38,22 @@ rule("slice_backward", "select_backward", "diagonal_backward")(moves("grad_outpu
 def pad(call: Call) -> Relations:
     """The padding is constant, whatever its value."""
     return [Move(lambda of: call.again(of, "self", value=0))]
+
+
+@rule("as_strided_scatter")
+def as_strided_scatter(call: Call) -> Relations:
+    """PyTorch's backward lets what is overwritten pass as well, so it is kept."""
+    kept: list[Relation] = [Pointwise(call["self"])] if call.depends(call["self"]) else []
+    return [*kept, Move(lambda of: call.again(of, "self", "src"))]
+
+
+@rule("masked_fill")
+def masked_fill(call: Call) -> Relations:
+    """Where a mask known beforehand holds, ``self`` is forgotten."""
+    x, mask, value = call["self"], call["mask"], call["value"]
+    if call.marked(mask):
+        return [Pointwise(t) for t in call.operands]
+    return [Move(lambda of: torch.where(mask.cpu(), of(value) if call.depends(value) else 0, of(x)))]
 
 
 @rule("where")

@@ -7,7 +7,7 @@ from ..registry import VALUE_FREE, rule
 from ..relations import Pointwise, Relations
 
 _UNTAGGED = (
-    "clone _to_copy masked_fill lerp addcmul addcdiv threshold_backward tanh_backward sigmoid_backward gelu_backward "
+    "clone _to_copy lerp addcmul addcdiv threshold_backward tanh_backward sigmoid_backward gelu_backward "
     "silu_backward elu_backward hardtanh_backward hardsigmoid_backward hardswish_backward leaky_relu_backward "
     "log_sigmoid_backward softplus_backward mish_backward logit_backward native_dropout_backward "
     "rrelu_with_noise_backward "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..call import Call
-from ..registry import rule
+from ..registry import CHOICES, rule
 from ..relations import Along, Mix, Relations
 
 
@@ -25,15 +25,18 @@ def mix_along(operand: torch.Tensor, dim: int, along: Along) -> Relations:
     return [Mix(operand, dims, {dim % operand.dim(): along} if operand.dim() else {})]
 
 
-@rule("sum", "mean", "nansum")
+@rule("sum", "mean", "nansum", "prod", "prims::prod", "prims::sum", "logsumexp", "amax", "amin")
 def reduction(call: Call) -> Relations:
     """sum(self, dim=None, keepdim=False)."""
-    dim = call["dim"] if call.has("dim") else None
+    dim = next((call[name] for name in ("dim", "dims") if call.has(name)), None)
     keepdim = bool(call["keepdim"]) if call.has("keepdim") else False
-    return [reduce_over(call["self"], dim, keepdim)]
+    return [reduce_over(call["self" if call.has("self") else "inp"], dim, keepdim)]
 
 
-@rule("cumsum")
+CHOICES["cummax"] = CHOICES["cummin"] = lambda call: "prefix"
+
+
+@rule("cumsum", "cumprod", "logcumsumexp")
 def cumsum(call: Call) -> Relations:
     """Each place collects the places up to it."""
     return mix_along(call["self"], call["dim"], "prefix")

@@ -1,0 +1,84 @@
+"""Run a function once, linear in a seeded direction, and read what reached the other end.
+
+Forward: ``jvp(f, x, v)`` with v seeded; what reaches the outputs is read. Backward: ``grad(f(x), x, u)`` with u seeded;
+what reaches the inputs is read. f gets copies of its inputs; random state, buffers and backend flags stay as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from .._function import FlatFunction
+from .._tangent.kernels import reference_kernels
+from .._tangent.reading import Reading
+from .._tangent.relations import Ids
+from .._tangent.trace import Trace
+from .._tangent.values import ValueTrace
+
+# These ops have a forward formula that computes less than their backward does: cholesky reads a symmetric derivative
+# only from one side, scatter_reduce with reduce="prod" drops the tangent.
+_HALF_FORWARD = frozenset({"linalg_cholesky_ex", "scatter_reduce prod"})
+
+
+def forward(function: FlatFunction, args: tuple[Any, ...], reading: Reading, seeds: Ids) -> tuple[Ids, Trace]:
+    """(m,) ids of the outputs, for (n,) ids of the inputs."""
+    trace = Trace(reading)
+    primals = tuple(leaf.detach().clone() for leaf in function.leaves(args))
+    tangents = tuple(torch.randn_like(leaf) for leaf in primals)
+    for leaf, tangent, primal in zip(function.inputs, tangents, primals, strict=True):
+        trace.seed(tangent, seeds[leaf.start : leaf.stop].reshape(leaf.shape))
+        trace.mark(primal)
+    with _untouched(function, trace):
+        results: Sequence[torch.Tensor] = torch.func.jvp(function.bind(args), primals, tangents)[1]
+        return _read(trace, results), trace
+
+
+def backward(
+    function: FlatFunction, args: tuple[Any, ...], make_reading: Callable[[], Reading], make_seeds: Callable[[], Ids]
+) -> tuple[Ids, Trace]:
+    """(n,) ids of the inputs, for (m,) ids of the outputs; the makers are called when m is known."""
+    primals = tuple(leaf.detach().clone().requires_grad_() for leaf in function.leaves(args))
+    before = ValueTrace()
+    for primal in primals:
+        before.mark(primal)
+    with _untouched(function, before), torch.enable_grad():
+        results = function.bind(args)(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
+    trace = Trace(make_reading(), before)
+    seeds = make_seeds()
+    cotangents = [torch.randn_like(t) for t in results]
+    for leaf, cotangent in zip(function.outputs, cotangents, strict=True):
+        trace.seed(cotangent, seeds[leaf.start : leaf.stop].reshape(leaf.shape))
+    reached = [(t, u) for t, u in zip(results, cotangents, strict=True) if t.requires_grad]
+    gradients: Sequence[torch.Tensor | None] = [None] * len(primals)
+    if reached:
+        outputs, pulls = zip(*reached, strict=True)
+        with _untouched(function, trace):
+            gradients = torch.autograd.grad(outputs, primals, pulls, allow_unused=True)
+    return _read(
+        trace, [p.new_zeros(p.shape) if g is None else g for g, p in zip(gradients, primals, strict=True)]
+    ), trace
+
+
+def computes_less_forward(trace: Trace) -> set[str]:
+    """The ops in a forward trace whose derivatives only a backward trace shows in full."""
+    return trace.foreign | (trace.names & _HALF_FORWARD)
+
+
+@contextmanager
+def _untouched(function: FlatFunction, trace: ValueTrace) -> Iterator[None]:
+    """Trace inside; leave random numbers, buffers and backend flags as they were."""
+    devices = {leaf.device.index or 0 for leaf in function.inputs if leaf.device.type == "cuda"}
+    with torch.random.fork_rng(devices=devices), reference_kernels():
+        try:
+            with trace:
+                yield
+        finally:
+            trace.journal.restore()
+
+
+def _read(trace: Trace, results: Sequence[torch.Tensor]) -> Ids:
+    return torch.cat([trace.shadow.read(t).reshape(-1) for t in results])

@@ -1,0 +1,33 @@
+"""The random numbers that f draws: the same in every product of one Jacobian, and again in the check of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Draws:
+    """Where PyTorch's generators stand now, so that a function can be run again on the same random numbers."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._cpu = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def replay(self) -> None:
+        """Set the generators back to where they stood."""
+        torch.set_rng_state(self._cpu)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(self._cuda, self._device)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Replay inside the block; afterwards the generators stand where they stood before it."""
+        after = Draws(self._device)
+        self.replay()
+        try:
+            yield
+        finally:
+            after.replay()

@@ -1,0 +1,157 @@
+"""Pooling and interpolation: a window along each spatial dimension, batch and channels untouched.
+
+Before/after, ``avg_pool1d`` with kernel 2: outputs [0, 1] collect the inputs [{0, 1}, {2, 3}].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..call import Call
+from ..registry import CHOICES, RULES, rule
+from ..relations import Along, Mix, Relations, Window
+
+
+def windows(x: torch.Tensor, per_dim: Sequence[Window]) -> Mix:
+    """The last ``len(per_dim)`` dimensions go through their windows."""
+    first = x.dim() - len(per_dim)
+    along: dict[int, Along] = {first + k: window for k, window in enumerate(per_dim)}
+    return Mix(x, tuple(range(x.dim())), along)
+
+
+def pool_windows(call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> list[Window]:
+    """The inputs under each output's kernel, one Window a spatial dimension."""
+    count = len(inputs)
+    dilation = call["dilation"] if call.has("dilation") else [1]
+    kernel, padding, spread = (_per_dim(v, count) for v in (call["kernel_size"], call["padding"], dilation))
+    stride = _per_dim(call["stride"] or call["kernel_size"], count)
+    found = []
+    for k in range(count):
+        place = (
+            torch.arange(outputs[k])[:, None] * stride[k] - padding[k] + torch.arange(kernel[k])[None, :] * spread[k]
+        )
+        found.append(Window.of_positions(torch.where((place >= 0) & (place < inputs[k]), place, -1)))
+    return found
+
+
+def adaptive_windows(inputs: Sequence[int], outputs: Sequence[int]) -> list[Window]:
+    """Output o of O collects the inputs from floor(o I / O) up to ceil((o + 1) I / O)."""
+    found = []
+    for i, o in zip(inputs, outputs, strict=True):
+        at = torch.arange(o)
+        first, last = at * i // o, -((at + 1) * i // -o)
+        place = first[:, None] + torch.arange(int((last - first).max()) if o else 0)[None, :]
+        found.append(Window.of_positions(torch.where(place < last[:, None], place, -1)))
+    return found
+
+
+def flattened(per_dim: Sequence[Window], inputs: Sequence[int]) -> Window:
+    """The product of windows, as one Window over the ravelled spatial dimensions."""
+    whole = per_dim[0]
+    for window, size in zip(per_dim[1:], inputs[1:], strict=True):
+        out_a, out_b = whole.out, window.out
+        out = out_a[:, None] * (window.starts.numel() - 1) + out_b[None, :]
+        place = whole.places[:, None] * size + window.places[None, :]
+        outs = (whole.starts.numel() - 1) * (window.starts.numel() - 1)
+        whole = Window.of_pairs(out.reshape(-1), place.reshape(-1), outs)
+    return whole
+
+
+def _per_dim(value: Any, count: int) -> list[int]:
+    listed = [value] if isinstance(value, int) else list(value)
+    return listed * count if len(listed) == 1 else listed
+
+
+def _spatial(name: str) -> int:
+    return next(k for k in (1, 2, 3) if f"{k}d" in name)
+
+
+def _register_pools(k: int) -> None:
+    """The rules of the ``k``-dimensional pools, forward and backward."""
+
+    def average(call: Call) -> Relations:
+        x = call["self"]
+        return [windows(x, pool_windows(call, x.shape[-k:], call.out.shape[-k:]))]
+
+    def average_backward(call: Call) -> Relations:
+        grad, x = call["grad_output"], call["self"]
+        forward = pool_windows(call, x.shape[-k:], grad.shape[-k:])
+        return [windows(grad, [w.transposed(n) for w, n in zip(forward, x.shape[-k:], strict=True)])]
+
+    def adaptive(call: Call) -> Relations:
+        x = call["self"]
+        return [windows(x, adaptive_windows(x.shape[-k:], call.out.shape[-k:]))]
+
+    def adaptive_backward(call: Call) -> Relations:
+        grad, x = call["grad_output"], call["self"]
+        forward = adaptive_windows(x.shape[-k:], grad.shape[-k:])
+        return [windows(grad, [w.transposed(n) for w, n in zip(forward, x.shape[-k:], strict=True)])]
+
+    def choice(call: Call) -> Along:
+        inputs, outputs = call["self"].shape[-k:], call.out[1].shape[-k:]
+        return flattened(pool_windows(call, inputs, outputs), inputs)
+
+    def adaptive_choice(call: Call) -> Along:
+        inputs, outputs = call["self"].shape[-k:], call.out[1].shape[-k:]
+        return flattened(adaptive_windows(inputs, outputs), inputs)
+
+    RULES[f"avg_pool{k}d"], RULES[f"avg_pool{k}d_backward"] = average, average_backward
+    RULES[f"max_pool{k}d_with_indices_backward"] = average_backward
+    RULES[f"_adaptive_avg_pool{k}d"], RULES[f"_adaptive_avg_pool{k}d_backward"] = adaptive, adaptive_backward
+    RULES[f"adaptive_max_pool{k}d_backward"] = adaptive_backward
+    CHOICES[f"max_pool{k}d_with_indices"], CHOICES[f"adaptive_max_pool{k}d"] = choice, adaptive_choice
+
+
+for _k in (1, 2, 3):
+    _register_pools(_k)
+
+
+_UPSAMPLE = (
+    "nearest1d _nearest_exact1d linear1d nearest2d _nearest_exact2d bilinear2d _bilinear2d_aa bicubic2d _bicubic2d_aa "
+    "nearest3d _nearest_exact3d trilinear3d"
+)
+_UPSAMPLE_NAMES = [f"_upsample{n}" if n.startswith("_") else f"upsample_{n}" for n in _UPSAMPLE.split()]
+
+
+@rule(*_UPSAMPLE_NAMES)
+def upsample(call: Call) -> Relations:
+    """Interpolation with fixed weights; a weight that is exactly zero is no dependence."""
+    x, k = call["self"], _spatial(call.op._schema.name)
+    return [windows(x, _interpolation(call, x.shape[-k:], call.out.shape[-k:]))]
+
+
+@rule(*(f"{name}_backward" for name in _UPSAMPLE_NAMES))
+def upsample_backward(call: Call) -> Relations:
+    """The transposed interpolation."""
+    grad, k = call["grad_output"], _spatial(call.op._schema.name)
+    inputs = list(call["input_size"])[-k:]
+    forward = _interpolation(call, inputs, grad.shape[-k:])
+    return [windows(grad, [w.transposed(n) for w, n in zip(forward, inputs, strict=True)])]
+
+
+def _interpolation(call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> list[Window]:
+    """The nonzero weights along each dimension, from the op itself on unit vectors."""
+    name = call.op._schema.name.split("::")[1].removesuffix("_backward")
+    op, count = getattr(torch.ops.aten, name), len(inputs)
+    corners = [call["align_corners"]] if call.has("align_corners") else []
+    scales = _scales(call, count)
+    found = []
+    for k, (i, o) in enumerate(zip(inputs, outputs, strict=True)):
+        shape, size = [1, i, *[1] * count], [1] * count
+        shape[2 + k], size[k] = i, o
+        given: list[float | None] = [None] * count
+        given[k] = scales[k]
+        weights = op(torch.eye(i, dtype=torch.float64).reshape(shape), size, *corners, *given).reshape(i, o)
+        place, out = weights.nonzero(as_tuple=True)
+        found.append(Window.of_pairs(out, place, o))
+    return found
+
+
+def _scales(call: Call, count: int) -> list[float | None]:
+    if call.has("scale_factors"):
+        return list(call["scale_factors"] or [None] * count)
+    names = ["scales"] if count == 1 and call.has("scales") else ["scales_d", "scales_h", "scales_w"][3 - count :]
+    return [call[name] if call.has(name) else None for name in names]

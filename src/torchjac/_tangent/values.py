@@ -1,0 +1,126 @@
+"""What a traced computation does with values computed from x, apart from their derivatives.
+
+Marks say which storages hold such values; a Python decision on one makes what is found hold for this x only. An index
+computed from x remembers among which places it was chosen. Memory from before the trace is put back afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .._pattern import Note
+from .call import Call, base_name, writes, written
+from .kernels import Journal
+from .relations import Along
+from .rules import CHOICES, VALUE_FREE, VALUE_READERS
+from .shadow import memory
+from .source import user_line
+
+
+class ValueTrace(TorchDispatchMode):
+    """Use as a context: ``mark`` the tensors of x, run f inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+        self.notes: dict[Note, None] = {}
+        self.local = False
+        self.names: set[str] = set()  # ops given values computed from x, also with each word among their arguments
+        self.foreign: set[str] = set()  # those among them that are not PyTorch's own
+        self.journal = Journal()
+        self._marked: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
+        self._choices: WeakKeyDictionary[torch.UntypedStorage, Along] = WeakKeyDictionary()
+        self._born: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
+        self._lines: dict[int, str] = {}
+
+    def mark(self, t: torch.Tensor) -> None:
+        """Let t hold values that depend on x."""
+        storage = memory(t).untyped_storage()
+        self._marked[storage] = self._born[storage] = True
+
+    def is_marked(self, t: torch.Tensor) -> bool:
+        """Whether t may hold values that depend on x."""
+        return has_memory(t) and memory(t).untyped_storage() in self._marked
+
+    def choice(self, index: torch.Tensor) -> Along | None:
+        """Among which places ``index`` was chosen, if an op of a known kind computed it."""
+        return self._choices.get(index.untyped_storage())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self._lines.setdefault(torch._C._autograd._get_sequence_nr() - 1, user_line())
+        kwargs = kwargs or {}
+        return self.run(func, args, kwargs, tensors(args) + tensors(kwargs.values()))
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
+        """Run an op whose tensor arguments are ``inputs``, and mark its results if it was given marked ones."""
+        self.protect(func, args, kwargs)
+        marked = self.look(func, args, inputs)
+        out = func(*args, **kwargs)
+        self.settle(func, args, kwargs, out, marked)
+        return out
+
+    def protect(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Save what the op is about to overwrite, if it is older than the trace."""
+        if writes(func):
+            for t in written(func, args, kwargs):
+                if has_memory(t) and memory(t).untyped_storage() not in self._born:
+                    self.journal.save(memory(t))
+
+    def look(self, func: Any, args: tuple[Any, ...], inputs: list[torch.Tensor]) -> bool:
+        """Whether the op is given values computed from x; notes decisions on such values."""
+        if not any(map(self.is_marked, inputs)):
+            return False
+        name = base_name(func)
+        self.names.update([name, *(f"{name} {word}" for word in args if isinstance(word, str))])
+        if func.namespace not in ("aten", "prims"):
+            self.foreign.add(name)
+        if name in VALUE_READERS:
+            self.local = True
+            self.note(name, "a value computed from x decides what runs: holds where the same is decided")
+        return True
+
+    def settle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, marked: bool) -> None:
+        """Results are new memory, and hold values computed from x if the op was given some."""
+        name = base_name(func)
+        marked = marked and name not in VALUE_FREE
+        for t in tensors((out,)):
+            if has_memory(t):
+                storage = memory(t).untyped_storage()
+                if not func._schema.is_mutable:
+                    self._born.setdefault(storage, True)
+                if marked:
+                    self._marked[storage] = True
+        if marked and name in CHOICES:
+            call = Call(func, args, kwargs)
+            call.out = out
+            self._choices[out[1].untyped_storage()] = CHOICES[name](call)
+
+    def note(self, op: str, reason: str) -> None:
+        """Remember, once for each line of the user's code, what made the result larger or local."""
+        self.notes.setdefault(Note(op, reason, self.line()), None)
+
+    def line(self) -> str:
+        """The user's line that is running, or whose derivative is."""
+        node = torch._C._current_autograd_node()
+        return user_line() or (self._lines.get(node._sequence_nr(), "") if node is not None else "")
+
+
+def tensors(values: Any) -> list[torch.Tensor]:
+    """The tensors among the values and in lists among them (op schemas nest no deeper)."""
+    found: list[torch.Tensor] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found.extend(t for t in value if isinstance(t, torch.Tensor))
+    return found
+
+
+def has_memory(t: torch.Tensor) -> bool:
+    """Whether t has numbers at all: not a symbolic zero, not on the meta device."""
+    return not torch._is_zerotensor(t) and t.device.type != "meta"

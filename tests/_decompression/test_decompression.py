@@ -1,0 +1,74 @@
+"""From compressed products to values, and from values to matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torchjac._coloring import color
+from torchjac._decompression import LAYOUTS, Block, gather_index
+from torchjac._pattern import SparsityPattern
+
+
+@st.composite
+def patterns(draw):
+    m, n = draw(st.integers(0, 10)), draw(st.integers(0, 10))
+    seed = draw(st.integers(0, 1000))
+    return SparsityPattern.from_dense(np.random.default_rng(seed).random((m, n)) < draw(st.sampled_from([0.1, 0.4, 1])))
+
+
+def matrix_on(pattern):
+    values = torch.arange(1.0, pattern.nnz + 1, dtype=torch.float64)
+    dense = torch.zeros(pattern.shape, dtype=torch.float64)
+    dense[pattern.to_dense()] = values
+    return values, dense
+
+
+@given(patterns(), st.sampled_from(["column", "row"]))
+def test_the_gather_recovers_every_entry_of_the_compressed_matrix(pattern, partition):
+    values, dense = matrix_on(pattern)
+    coloring = color(pattern, partition)
+    seeds = torch.from_numpy(coloring.colors == np.arange(coloring.num_colors)[:, None]).double()
+    compressed = seeds @ (dense.T if partition == "column" else dense)
+    assert torch.equal(compressed.reshape(-1)[gather_index(pattern, coloring)], values)
+
+
+@given(patterns(), st.data())
+def test_a_block_is_a_slice_in_every_layout(pattern, data):
+    values, dense = matrix_on(pattern)
+    (r0, r1), (c0, c1) = (sorted(data.draw(st.tuples(st.integers(0, s), st.integers(0, s)))) for s in pattern.shape)
+    block = Block(pattern, (r0, r1), (c0, c1), torch.device("cpu"))
+    expected = dense[r0:r1, c0:c1]
+    for layout, convert in LAYOUTS.items():
+        with torch.sparse.check_sparse_tensor_invariants():
+            got = convert(block, block.values(values))
+        assert got.layout is layout
+        assert torch.equal(got if layout is torch.strided else got.to_dense(), expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_gradients_flow_to_the_values(layout):
+    pattern = SparsityPattern.from_coo([0, 0, 1, 2], [0, 2, 1, 0], (3, 3))
+    block = Block(pattern, (0, 3), (0, 3), torch.device("cpu"))
+
+    def dense(values):
+        matrix = LAYOUTS[layout](block, block.values(values))
+        return matrix if layout is torch.strided else matrix.to_dense()
+
+    assert torch.autograd.gradcheck(dense, torch.rand(4, dtype=torch.float64, requires_grad=True))
+
+
+def test_a_coo_result_is_coalesced_and_explicit_zeros_stay():
+    block = Block(SparsityPattern.from_coo([0, 1], [1, 0], (2, 2)), (0, 2), (0, 2), torch.device("cpu"))
+    coo = block.coo(torch.zeros(2))
+    assert coo.is_coalesced()
+    assert coo.indices().tolist() == [[0, 1], [1, 0]]
+
+
+def test_index_arrays_are_made_once():
+    block = Block(SparsityPattern.full((2, 2)), (0, 2), (0, 2), torch.device("cpu"))
+    a, b = block.csr(torch.ones(4)), block.csr(torch.ones(4))
+    assert a.col_indices().data_ptr() == b.col_indices().data_ptr()
