@@ -1,0 +1,79 @@
+"""The pattern of every differentiable op in PyTorch's operator database, against reverse-mode Jacobians.
+
+Sound: no numerically nonzero entry at any point is missing. Exact: the pattern is the union of what was observed.
+LOOSE lists the ops whose patterns are larger than what was observed, with the reason. An op that becomes loose, or
+stops being so, fails its test: the table stays true.
+"""
+
+from __future__ import annotations
+
+import warnings
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from opinfo import Case, cases, entries, full_name, points, reverse_pattern
+from opinfo_loose import LOOSE
+
+from torchjac._detection import detect
+from torchjac._function import FlatFunction
+
+LISTED_FOR = "2.13"  # the version of torch whose database LOOSE describes
+
+
+def observed(case: Case, got: np.ndarray, most: int) -> np.ndarray:
+    """The union of the nonzero patterns at up to ``most`` points, until there is nothing left to see."""
+    union = np.zeros_like(got)
+    for leaves in islice(points(case), most):
+        seen = reverse_pattern(case, leaves)
+        if seen is not None and seen.shape == union.shape:
+            union |= seen
+            if np.array_equal(union, got):
+                break
+    return union
+
+
+def pattern_of(case: Case) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        function = FlatFunction(case.f, case.leaves, tuple(range(len(case.leaves))))
+        return np.asarray(detect(function, case.leaves).to_dense())
+
+
+@pytest.mark.parametrize("op", entries(), ids=full_name)
+def test_pattern_is_sound_and_exact_where_listed(op: Any) -> None:
+    exact = True
+    for case in cases(op):
+        got = pattern_of(case)
+        seen = observed(case, got, 30 if full_name(op) in LOOSE else 400)
+        missing = np.argwhere(seen & ~got)
+        assert missing.size == 0, f"{case.name} misses {len(missing)} entries, the first at {missing[0]}"
+        exact = exact and np.array_equal(seen, got)
+    if torch.__version__.startswith(LISTED_FOR):
+        listed = full_name(op) not in LOOSE
+        assert exact == listed, f"{full_name(op)}: {'add to' if listed else 'take out of'} LOOSE in opinfo_loose.py"
+
+
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.float32], ids=str)
+@pytest.mark.parametrize("op", entries(), ids=full_name)
+def test_pattern_is_sound_in_other_dtypes(op: Any, dtype: torch.dtype) -> None:
+    if dtype not in op.supported_dtypes("cpu"):
+        pytest.skip(f"{full_name(op)} does not take {dtype}")
+    for case in cases(op, dtype, samples=1):
+        got = pattern_of(case)
+        for leaves in islice(points(case), 6):
+            seen = reverse_pattern(case, leaves)
+            assert seen is None or not (seen & ~got).any()
+
+
+def test_at_least_85_percent_of_the_ops_are_exact() -> None:
+    tested = {full_name(op) for op in entries() if next(cases(op), None) is not None}
+    loose = tested & LOOSE.keys()
+    print(
+        f"{len(tested)} ops, {len(tested) - len(loose)} exact;",
+        *(f"\n  {name}: {LOOSE[name]}" for name in sorted(loose)),
+    )
+    assert 1 - len(loose) / len(tested) >= 0.85
+    assert loose == LOOSE.keys() or not torch.__version__.startswith(LISTED_FOR)
