@@ -28,7 +28,7 @@ def forward(function: FlatFunction, args: tuple[Any, ...], reading: Reading, see
     """(m,) ids of the outputs, for (n,) ids of the inputs."""
     trace = Trace(reading)
     primals = tuple(leaf.detach().clone() for leaf in function.leaves(args))
-    tangents = tuple(torch.randn_like(leaf) for leaf in primals)
+    tangents = tuple(_normal(leaf) for leaf in primals)
     for leaf, tangent, primal in zip(function.inputs, tangents, primals, strict=True):
         trace.seed(tangent, seeds[leaf.start : leaf.stop].reshape(leaf.shape))
         trace.mark(primal)
@@ -49,7 +49,7 @@ def backward(
         results = function.bind(args)(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
     trace = Trace(make_reading(), before)
     seeds = make_seeds()
-    cotangents = [torch.randn_like(t) for t in results]
+    cotangents = [_normal(t) for t in results]
     for leaf, cotangent in zip(function.outputs, cotangents, strict=True):
         trace.seed(cotangent, seeds[leaf.start : leaf.stop].reshape(leaf.shape))
     reached = [(t, u) for t, u in zip(results, cotangents, strict=True) if t.requires_grad]
@@ -78,6 +78,12 @@ def _untouched(function: FlatFunction, trace: ValueTrace) -> Iterator[None]:
                 yield
         finally:
             trace.journal.restore()
+
+
+def _normal(like: torch.Tensor) -> torch.Tensor:
+    """Numbers for a direction, from a generator of our own: the caller's stays where it is."""
+    generator = torch.Generator(like.device).manual_seed(0)
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def _read(trace: Trace, results: Sequence[torch.Tensor]) -> Ids:

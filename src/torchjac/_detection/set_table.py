@@ -16,6 +16,9 @@ Ints = npt.NDArray[np.int64]
 _SMALL_SETS = 16  # below this mean size, finding equal sets costs more than keeping them twice
 
 
+_LARGE_SETS = 64  # from this size on, a set is asked whether it holds the rest before the union is written out
+
+
 class SetTable:
     """Index sets over {0, ..., n - 1}."""
 
@@ -76,21 +79,59 @@ class SetTable:
 
     def _union_distinct(self, ids: Ints, indptr: Ints) -> Ints:
         """``union_groups`` for groups that are all different and of two members or more; new sets are appended."""
+        largest = _largest_member(ids, indptr, self.lengths(ids))
+        open_ = np.flatnonzero(~self._absorbed(ids, indptr, largest))
+        if open_.size == 0:
+            return largest
+        if open_.size < largest.size:
+            counts = np.diff(indptr)
+            ids = ids[np.repeat(np.isin(np.arange(counts.size), open_), counts)]
+            indptr = np.concatenate([[0], np.cumsum(counts[open_])])
+        known = largest.copy()
+        known[open_] = self._union_open(ids, indptr, largest[open_])
+        return known
+
+    def _union_open(self, ids: Ints, indptr: Ints, largest: Ints) -> Ints:
+        """The same, where the largest member may not hold all others."""
         new_indptr, new_indices = self._product(ids, indptr)
         sizes = np.diff(new_indptr)
-        known = np.zeros(sizes.size, np.int64)  # a union as large as its largest member is that member
-        largest = _largest_member(ids, indptr, self.lengths(ids))
-        is_member = self.lengths(largest) == sizes
-        known[is_member] = largest[is_member]
-        fresh = np.flatnonzero(~is_member)
+        known = largest.copy()  # a union as large as its largest member is that member
+        fresh = np.flatnonzero(self.lengths(largest) != sizes)
         if fresh.size == 0:
             return known
         if fresh.size < sizes.size:
-            keep = np.repeat(~is_member, sizes)
+            keep = np.repeat(self.lengths(largest) != sizes, sizes)
             new_indices = new_indices[keep]
             new_indptr = np.concatenate([[0], np.cumsum(sizes[fresh])])
         known[fresh] = self._append(*_deduplicated(new_indptr, new_indices))
         return known
+
+    def _absorbed(self, ids: Ints, indptr: Ints, largest: Ints) -> npt.NDArray[np.bool_]:
+        """Which groups are their largest member: looked up where that is much larger than the rest, (groups,).
+
+        Without it, one dense set united with each of n single ones would be written out n times.
+        """
+        lengths, big = self.lengths(ids), self.lengths(largest)
+        rest = np.add.reduceat(lengths, indptr[:-1]) - big
+        group = np.repeat(np.arange(largest.size), np.diff(indptr))
+        asked = (big >= _LARGE_SETS) & (big >= 8 * rest)
+        member = asked[group] & (ids != largest[group])
+        counts, wanted = self.take(ids[member])
+        query = np.repeat(group[member], np.diff(counts))
+        missing = ~self._holds(largest[query], wanted)
+        asked[query[missing]] = False
+        return asked
+
+    def _holds(self, sets: Ints, wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Whether ``wanted[k]`` is in the set ``sets[k]``: a binary search of all at once."""
+        low, high = self._indptr[sets], self._indptr[sets + 1]
+        end = high.copy()
+        while (low < high).any():
+            middle = (low + high) // 2
+            below = (low < high) & (self._indices[np.minimum(middle, self.nnz - 1)] < wanted)
+            low, high = np.where(below, middle + 1, low), np.where(below | (low >= high), high, middle)
+        found: npt.NDArray[np.bool_] = (low < end) & (self._indices[np.minimum(low, self.nnz - 1)] == wanted)
+        return found
 
     def _product(self, ids: Ints, indptr: Ints) -> tuple[Ints, npt.NDArray[Any]]:
         """The boolean product (groups x sets) @ (sets x n), in CSR with sorted indices."""

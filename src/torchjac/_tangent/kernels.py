@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -18,12 +19,17 @@ def reference_kernels() -> Iterator[None]:
     mkldnn, *_ = torch.backends.mkldnn.set_flags(_enabled=False)
     cudnn, *_ = torch.backends.cudnn.set_flags(_enabled=False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _eager():
             yield
     finally:
         torch.backends.cudnn.set_flags(_enabled=cudnn)
         torch.backends.mkldnn.set_flags(_enabled=mkldnn)
         torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def _eager() -> AbstractContextManager[object]:
+    """Compiled functions run op by op; only where Dynamo is in use, because to import it takes a second."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 class Journal:

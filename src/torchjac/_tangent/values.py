@@ -36,6 +36,11 @@ class ValueTrace(TorchDispatchMode):
         self._born: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
         self._lines: dict[int, str] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Otherwise torch wraps the dispatch to guard it from torch.compile, and imports Dynamo (1 s) at the first op."""
+        return False
+
     def mark(self, t: torch.Tensor) -> None:
         """Let t hold values that depend on x."""
         storage = memory(t).untyped_storage()
