@@ -28,11 +28,11 @@ def explain(plan: Facts) -> str:
     """Pattern, colors, strategy, memory and preparation time of a plan, one line each."""
     m, n = plan.pattern.shape
     share = f"{100 * plan.pattern.nnz / (m * n):.3g}% dense" if m * n else "empty"
-    found = f"{'detected' if plan.detected else 'given'} in {plan.seconds['detection']:.3g} s"
+    found = f"{'detected' if plan.detected else 'given'} in {plan.seconds['detection']:.4f} s"
     rows = [
         ("function", f"{n:,} inputs -> {m:,} outputs"),
         ("pattern", f"{plan.pattern.nnz:,} entries ({share}), {plan.pattern.scope}, {found}"),
-        ("coloring", f"{plan.coloring or 'none: every entry can be nonzero'}, in {plan.seconds['coloring']:.3g} s"),
+        ("coloring", f"{plan.coloring or 'none: every entry can be nonzero'}, in {plan.seconds['coloring']:.4f} s"),
         ("products", _products(plan)),
         ("memory", f"about {_mebibytes(plan)} for seeds, products and values of one call"),
     ]

@@ -217,17 +217,22 @@ class SparsityPattern:
 
     @cached_property
     def T(self) -> SparsityPattern:
-        """The transposed pattern, (n, m). O(nnz)."""
-        transposed = self.to_scipy().tocsc()
+        """The transposed pattern, (n, m). O(nnz), and no more memory than the distinct columns need."""
         m, n = self.shape
-        return SparsityPattern(
-            (n, m),
-            np.arange(n),
-            transposed.indptr.astype(np.int64),
-            transposed.indices,
-            scope=self.scope,
-            notes=self.notes,
-        )
+        if 4 * (self._set_indptr.size - 1) < m:
+            parts = _transposed_sets(self._sets_matrix(), self._row_sets)
+        else:
+            flipped = self.to_scipy().tocsc()
+            parts = np.arange(n), flipped.indptr.astype(np.int64), flipped.indices
+        return SparsityPattern((n, m), *parts, scope=self.scope, notes=self.notes)
+
+    def _sets_matrix(self) -> Any:
+        """The distinct rows as a SciPy ``csr_array`` of ones, (sets, n)."""
+        from scipy.sparse import csr_array
+
+        shape = (self._set_indptr.size - 1, self.shape[1])
+        ones = np.ones(self._set_indices.size, np.int64)
+        return csr_array((ones, self._set_indices, self._set_indptr.astype(self._set_indices.dtype)), shape=shape)
 
     def to_scipy(self) -> Any:
         """The pattern as a SciPy ``csr_array`` of booleans, all true."""
@@ -323,8 +328,7 @@ def picture(pattern: SparsityPattern, height: int = 16, width: int = 48) -> list
     if m == 0 or n == 0:
         return []
     height, width = min(m, height), min(n, width)
-    cells = (pattern.rows.astype(np.int64) * height // m) * width + pattern.indices.astype(np.int64) * width // n
-    counts = np.bincount(cells, minlength=height * width).reshape(height, width)
+    counts = _block_counts(pattern._sets_matrix(), pattern._row_sets, height, width)
     per_cell = (m / height) * (n / width)
     shades = np.array(list(" ·:+#"))
     level = np.ceil(4 * np.sqrt(np.minimum(counts / per_cell, 1))).astype(int)
@@ -333,6 +337,39 @@ def picture(pattern: SparsityPattern, height: int = 16, width: int = 48) -> list
         *("  │" + "".join(row) + "│" for row in shades[level]),
         "  └" + "─" * width + "┘",
     ]
+
+
+def _block_counts(sets: Any, row_sets: IntArray, height: int, width: int) -> npt.NDArray[np.int64]:
+    """How many entries are in each of height x width blocks, without writing out rows that share a set."""
+    from scipy.sparse import csr_array
+
+    (count, n), m = sets.shape, row_sets.size
+    blocks = np.arange(m, dtype=np.int64) * height // m
+    rows = csr_array((np.ones(m, np.int64), (blocks, row_sets)), shape=(height, count))
+    columns = np.arange(n, dtype=np.int64) * width // n
+    merge = csr_array((np.ones(n, np.int64), (np.arange(n), columns)), shape=(n, width))
+    counts: npt.NDArray[np.int64] = (rows @ (sets @ merge)).toarray()
+    return counts
+
+
+def _transposed_sets(sets: Any, row_sets: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """(set of each column, indptr, indices) of the transposed pattern; columns that are in the same sets share one."""
+    from scipy.sparse import csr_array
+
+    count, n = sets.shape
+    members = sets.T.tocsr()  # (n, sets)
+    weights = np.random.default_rng(0).integers(1, 2**62, count)
+    _, first, column_sets = np.unique(members @ weights, return_index=True, return_inverse=True)
+    distinct = members[first]
+    again = distinct[column_sets]
+    if not (np.array_equal(again.indptr, members.indptr) and np.array_equal(again.indices, members.indices)):
+        distinct, column_sets = members, np.arange(n)  # two different columns with one hash: keep all apart
+    rows = csr_array(
+        (np.ones(row_sets.size, np.int64), (row_sets, np.arange(row_sets.size))), shape=(count, row_sets.size)
+    )
+    flipped = distinct @ rows
+    flipped.sort_indices()
+    return column_sets, flipped.indptr.astype(np.int64), flipped.indices
 
 
 def as_pattern(pattern: Any) -> SparsityPattern:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -79,14 +80,24 @@ class Block:
 
     def csr(self, values: torch.Tensor) -> torch.Tensor:
         """torch.sparse_csr."""
+        _silence_beta()
         return torch.sparse_csr_tensor(self._crow, self._columns, values, self.shape, check_invariants=False)
 
     def csc(self, values: torch.Tensor) -> torch.Tensor:
         """torch.sparse_csc."""
+        _silence_beta()
         pointers, rows, permutation = self._by_column
         return torch.sparse_csc_tensor(
             pointers, rows, values.index_select(0, permutation), self.shape, check_invariants=False
         )
+
+
+@cache
+def _silence_beta() -> None:
+    """PyTorch says once in a process that compressed sparse tensors are in beta; who asks for one knows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), [], [], (1, 1), check_invariants=False)
 
 
 LAYOUTS: dict[torch.layout, Callable[[Block, torch.Tensor], torch.Tensor]] = {

@@ -64,7 +64,14 @@ VALUE_FREE = frozenset(
     "_has_same_storage_numel zero bernoulli_ normal_ uniform_".split()
 )
 
-# Ops that hand a value to Python, or whose output's shape depends on values.
-VALUE_READERS = frozenset(
-    "_local_scalar_dense equal is_nonzero nonzero nonzero_static unique_dim _unique2 unique_consecutive".split()
-)
+# Ops that hand a value to Python, or whose output's shape depends on values, as users know them.
+VALUE_READERS = {
+    "_local_scalar_dense": "item",
+    "equal": "equal",
+    "is_nonzero": "is_nonzero",
+    "nonzero": "nonzero",
+    "nonzero_static": "nonzero_static",
+    "unique_dim": "unique",
+    "_unique2": "unique",
+    "unique_consecutive": "unique_consecutive",
+}

@@ -38,7 +38,7 @@ class ValueTrace(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Otherwise torch wraps the dispatch to guard it from torch.compile, and imports Dynamo (1 s) at the first op."""
+        """Otherwise torch guards the dispatch from torch.compile, and imports Dynamo (1 s) at the first op."""
         return False
 
     def mark(self, t: torch.Tensor) -> None:
@@ -86,7 +86,8 @@ class ValueTrace(TorchDispatchMode):
             self.foreign.add(name)
         if name in VALUE_READERS:
             self.local = True
-            self.note(name, "a value computed from x decides what runs: holds where the same is decided")
+            reason = "a value computed from x is read and may decide what runs: holds where the same is decided"
+            self.note(VALUE_READERS[name], reason)
         return True
 
     def settle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, marked: bool) -> None:
