@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from .._colors import Colors
-from .graph import BipartiteGraph, Ints
+from .graph import BipartiteGraph, Indices, Pointers
 from .kernel import kernel
 
 ROUND = 62
@@ -26,7 +27,7 @@ BIT_NUMBER = np.zeros(67, np.int32)  # 2 generates the units modulo 67, so a pow
 BIT_NUMBER[[pow(2, k, 67) for k in range(ROUND)]] = np.arange(ROUND)
 
 
-def color_distance2(graph: BipartiteGraph, order: Ints, limit: int | None = None) -> Colors | None:
+def color_distance2(graph: BipartiteGraph, order: Indices, limit: int | None = None) -> Colors | None:
     """First-fit colors of the vertices in ``order``, (num_vertices,), -1 for the others; O(nnz) for up to 62 colors.
 
     None as soon as ``limit`` colors or more are needed: what is not better than the best so far is not worth ending.
@@ -35,9 +36,9 @@ def color_distance2(graph: BipartiteGraph, order: Ints, limit: int | None = None
     limit = np.iinfo(np.int32).max if limit is None else limit
     if graph.largest_net >= limit:
         return None
-    done = _first_fit(
-        *graph.by_vertex, order.astype(np.int32), np.zeros(graph.num_nets, np.int64), limit, BIT_NUMBER, colors
-    )
+    taken = np.zeros(graph.num_nets, np.int64)
+    run = _first_fit.given(2 * graph.nnz)
+    done = run(*graph.by_vertex, order.astype(np.uint32), taken, limit, BIT_NUMBER, colors)
     return colors if done else None
 
 
@@ -51,7 +52,15 @@ def color_distance2_by_definition(nets: Sequence[Sequence[int]], order: Sequence
 
 
 @kernel
-def _first_fit(ptr: Ints, nets: Ints, waiting: Ints, taken: Ints, limit: int, bit_number: Ints, colors: Colors) -> bool:
+def _first_fit(
+    pointers: Pointers,
+    nets: Indices,
+    waiting: Indices,
+    taken: npt.NDArray[np.int64],
+    limit: int,
+    bit_number: npt.NDArray[np.int32],
+    colors: Colors,
+) -> bool:
     """Fill ``colors``; ``waiting`` and ``taken`` are used up."""
     full = (1 << 62) - 1
     count, base = waiting.size, 0
@@ -60,7 +69,7 @@ def _first_fit(ptr: Ints, nets: Ints, waiting: Ints, taken: Ints, limit: int, bi
         for k in range(count):
             v = waiting[k]
             mask = 0
-            for e in range(ptr[v], ptr[v + 1]):
+            for e in range(pointers[v], pointers[v + 1]):
                 mask |= taken[nets[e]]
             if mask == full:
                 waiting[left] = v
@@ -71,7 +80,7 @@ def _first_fit(ptr: Ints, nets: Ints, waiting: Ints, taken: Ints, limit: int, bi
             if color >= limit:
                 return False
             colors[v] = color
-            for e in range(ptr[v], ptr[v + 1]):
+            for e in range(pointers[v], pointers[v + 1]):
                 taken[nets[e]] |= bit
         taken[:] = 0
         count, base = left, base + 62

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from .buckets import insert, remove
-from .graph import BipartiteGraph, Ints
+from .graph import BipartiteGraph, Counts, Indices, Pointers
 from .kernel import kernel
 
 
-def smallest_last(graph: BipartiteGraph, degrees: Ints) -> Ints:
+def smallest_last(graph: BipartiteGraph, degrees: Counts) -> Indices:
     """The vertices that have nets, smallest last; ``degrees`` at distance 2. O(sum of squared net sizes)."""
-    n, size = graph.num_vertices, int(degrees.max(initial=0)) + 1
-    links = np.full((3, max(n, size)), -1, np.int32)
+    n, keys = graph.num_vertices, int(degrees.max(initial=0)) + 1
+    head, links, seen = np.full(keys, -1, np.int32), np.full((2, n), -1, np.int32), np.full(n, -1, np.int32)
     out = graph.vertices.copy()
-    return _smallest_last(*graph.by_vertex, *graph.by_net, degrees.copy(), links[0, :size], links[1], links[2], out)
+    run = _smallest_last.given(3 * graph.pairs)
+    run(*graph.by_vertex, *graph.by_net, degrees.copy(), head, links[0], links[1], seen, out)
+    return out
 
 
 def back_degrees_by_definition(neighbors: Sequence[set[int]], order: Sequence[int]) -> list[int]:
@@ -30,12 +32,19 @@ def back_degrees_by_definition(neighbors: Sequence[set[int]], order: Sequence[in
 
 @kernel
 def _smallest_last(
-    v_ptr: Ints, v_nets: Ints, n_ptr: Ints, n_vertices: Ints, degrees: Ints,
-    head: Ints, following: Ints, previous: Ints, out: Ints,
-) -> Ints:  # fmt: skip
-    seen = np.full(v_ptr.size - 1, -1, np.int32)
-    for k in range(out.size):
-        insert(head, following, previous, out[out.size - 1 - k], degrees[out[out.size - 1 - k]])
+    v_start: Pointers,
+    v_nets: Indices,
+    n_start: Pointers,
+    n_vertices: Indices,
+    degrees: Counts,
+    head: Counts,
+    following: Counts,
+    previous: Counts,
+    seen: Counts,
+    out: Indices,
+) -> None:
+    for k in range(out.size - 1, -1, -1):
+        insert(head, following, previous, out[k], degrees[out[k]])
     key = 0
     for place in range(out.size - 1, -1, -1):
         while head[key] < 0:
@@ -45,8 +54,9 @@ def _smallest_last(
         out[place] = v
         degrees[v] = -1  # placed
         seen[v] = v
-        for e in range(v_ptr[v], v_ptr[v + 1]):
-            for k in range(n_ptr[v_nets[e]], n_ptr[v_nets[e] + 1]):
+        for e in range(v_start[v], v_start[v + 1]):
+            net = v_nets[e]
+            for k in range(n_start[net], n_start[net + 1]):
                 u = n_vertices[k]
                 if seen[u] != v and degrees[u] >= 0:
                     seen[u] = v
@@ -54,4 +64,3 @@ def _smallest_last(
                     degrees[u] -= 1
                     insert(head, following, previous, u, degrees[u])
         key = max(key - 1, 0)
-    return out
