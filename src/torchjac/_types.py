@@ -16,6 +16,7 @@ Order = Literal[
     "auto",
     "natural",
     "random",
+    "breadth-first",
     "largest-first",
     "smallest-last",
     "incidence-degree",

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from .._colors import Colors
 from .adjacency import Adjacency
-from .distance2 import BIT_NUMBER, ROUND
+from .distance2 import BIT_NUMBER
 from .graph import Indices, Pointers
 from .kernel import inlined, kernel
 
@@ -47,7 +47,17 @@ def color_star(graph: Adjacency, order: Indices, limit: int | None = None) -> Co
         colors[order] = UNCOLORED
         sets = np.zeros((3, graph.num_vertices * words), np.int64)
         run = _color_star.given(6 * graph.neighbors.size)
-        used = run(graph.start, graph.neighbors, order, graph.split, limit, *sets, np.zeros(words, np.int64), BIT_NUMBER, colors)
+        used = run(
+            graph.start,
+            graph.neighbors,
+            order,
+            graph.split,
+            limit,
+            *sets,
+            np.zeros(words, np.int64),
+            BIT_NUMBER,
+            colors,
+        )
         if used != TOO_FEW_WORDS:
             return None if used == GIVEN_UP else colors
         words *= 2
@@ -118,7 +128,15 @@ def _color_star(
 
 @inlined
 def _join(
-    start: Pointers, neighbors: Indices, v: int, color: int, words: int, once: Words, twice: Words, hubs: Words, colors: Colors
+    start: Pointers,
+    neighbors: Indices,
+    v: int,
+    color: int,
+    words: int,
+    once: Words,
+    twice: Words,
+    hubs: Words,
+    colors: Colors,
 ) -> None:
     """Tell the neighbors of ``v`` that it has ``color`` now."""
     for e in range(start[v], start[v + 1]):
