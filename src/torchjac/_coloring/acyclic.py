@@ -29,12 +29,13 @@ from .star import NEUTRAL, UNCOLORED
 Places = npt.NDArray[np.int64]
 
 
-def color_acyclic(graph: Adjacency, order: Indices, limit: int | None = None) -> Colors | None:
+def color_acyclic(
+    graph: Adjacency, order: Indices, limit: float = np.inf, reverse_cost: float = 1.0
+) -> Colors | None:
     """First-fit acyclic coloring of the vertices in ``order``, all others neutral: (num_vertices,), -1 for neutral.
 
-    With palettes apart ``limit`` is for the sum of both. None when ``limit`` colors or more are needed. O(nnz x colors).
+    With palettes apart a row color counts ``reverse_cost``. None when the colors come to ``limit`` or more. O(nnz x colors).
     """
-    limit = np.iinfo(np.int32).max if limit is None else limit
     n, edges = graph.num_vertices, graph.neighbors.size
     colors = np.full(n, NEUTRAL, np.int32)
     colors[order] = UNCOLORED
@@ -44,7 +45,8 @@ def color_acyclic(graph: Adjacency, order: Indices, limit: int | None = None) ->
         graph.neighbors,
         order,
         graph.split,
-        limit,
+        float(limit),
+        float(reverse_cost),
         np.zeros(edges, np.int32),  # listed
         np.zeros(n, np.int32),  # how many are listed
         np.arange(edges, dtype=place),  # parent
@@ -82,7 +84,8 @@ def _color_acyclic(
     neighbors: Indices,
     order: Indices,
     split: int,
-    limit: int,
+    limit: float,
+    reverse_cost: float,
     listed: Counts,
     count: Counts,
     parent: Places,
@@ -114,7 +117,7 @@ def _color_acyclic(
             color += 1
         side = 1 if v < split else 0
         most[side] = max(most[side], color + 1)
-        if most[0] + most[1] >= limit:
+        if most[0] + most[1] * reverse_cost >= limit:
             return -1
         colors[v] = color
         for e in range(start[v], start[v + 1]):

@@ -34,30 +34,22 @@ Words = npt.NDArray[np.int64]
 NEUTRAL, UNCOLORED = -1, -2
 
 
-def color_star(graph: Adjacency, order: Indices, limit: int | None = None) -> Colors | None:
+def color_star(
+    graph: Adjacency, order: Indices, limit: float = np.inf, reverse_cost: float = 1.0
+) -> Colors | None:
     """First-fit star coloring of the vertices in ``order``, all others neutral: (num_vertices,), -1 for neutral.
 
-    With palettes apart ``limit`` is for the sum of both. None when ``limit`` colors or more are needed. O(nnz x colors / 62)
+    With palettes apart a row color counts ``reverse_cost``. None when the colors come to ``limit`` or more. O(nnz x colors / 62)
     and for every vertex its degree once for each color it is a hub for.
     """
-    limit = np.iinfo(np.int32).max if limit is None else limit
-    words = 1
+    words, start, neighbors = 1, graph.start, graph.neighbors
     while True:
         colors = np.full(graph.num_vertices, NEUTRAL, np.int32)
         colors[order] = UNCOLORED
-        sets = np.zeros((3, graph.num_vertices * words), np.int64)
-        run = _color_star.given(6 * graph.neighbors.size)
-        used = run(
-            graph.start,
-            graph.neighbors,
-            order,
-            graph.split,
-            limit,
-            *sets,
-            np.zeros(words, np.int64),
-            BIT_NUMBER,
-            colors,
-        )
+        once, twice, hubs = np.zeros((3, graph.num_vertices * words), np.int64)
+        forbidden, prices = np.zeros(words, np.int64), (float(limit), float(reverse_cost))
+        run = _color_star.given(6 * neighbors.size)
+        used = run(start, neighbors, order, graph.split, *prices, once, twice, hubs, forbidden, BIT_NUMBER, colors)
         if used != TOO_FEW_WORDS:
             return None if used == GIVEN_UP else colors
         words *= 2
@@ -92,7 +84,8 @@ def _color_star(
     neighbors: Indices,
     order: Indices,
     split: int,
-    limit: int,
+    limit: float,
+    reverse_cost: float,
     once: Words,
     twice: Words,
     hubs: Words,
@@ -119,7 +112,7 @@ def _color_star(
             return -2
         side = 1 if v < split else 0
         most[side] = max(most[side], color + 1)
-        if most[0] + most[1] >= limit:
+        if most[0] + most[1] * reverse_cost >= limit:
             return -1
         colors[v] = color
         _join(start, neighbors, v, color, words, once, twice, hubs, colors)

@@ -1,0 +1,139 @@
+"""A coloring of a symmetric pattern: the best of star, acyclic (for substitution) and column colorings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._colors import AcyclicColors, Colors, StarColors, SymmetricColors
+from .._equations import symmetric
+from .._pattern import SparsityPattern
+from .._types import Recovery
+from .acyclic import color_acyclic
+from .adjacency import Adjacency, symmetric_graph
+from .bounds import equations_bound
+from .distance2 import color_distance2
+from .graph import BipartiteGraph, Indices, column_graph
+from .iterated import by_classes
+from .lattice import lattice_colorings
+from .neutral import needed_products, renumber
+from .one_sided import LATTICE, SOURCES, by_color, color_lattice
+from .order import vertex_order
+from .search import Search, count
+from .star import color_star
+
+STAR, ACYCLIC, COLUMN, DEGREES = 8.0, 15.0, 6.0, 40.0
+"""Nanoseconds an entry: star, acyclic and column coloring, an order by degrees among direct neighbors."""
+
+
+def color_symmetric(pattern: SparsityPattern, order: str, recovery: Recovery, seconds: float | None) -> SymmetricColors:
+    """The best coloring found of a symmetric pattern: StarColors, or AcyclicColors for substitution."""
+    graph = symmetric_graph(pattern)
+    connected = np.diff(graph.start.view(np.int64)) > 0
+    diagonal = np.zeros(pattern.shape[0], bool)
+    diagonal[pattern.indices[pattern.rows == pattern.indices]] = True
+    vertices = np.flatnonzero(connected | diagonal).astype(np.uint32)
+    unknowns = graph.neighbors.size // 2 + int(diagonal.sum())
+    bound = int(equations_bound(unknowns, vertices.size))
+    unit = STAR if recovery == "direct" else ACYCLIC
+    search = Search(bound, budget=9 * unit * pattern.nnz, seconds=seconds)
+    attempts = _Attempts(search, graph, column_graph(pattern), vertices, recovery == "substitution", unit * pattern.nnz)
+    attempts.greedy("natural" if order == "auto" else order, 0.0)
+    attempts.column("natural" if order == "auto" else order)
+    if order == "auto":
+        attempts.several()
+    assert search.colors is not None  # the first offer is always taken
+    colors, sources = search.colors, search.sources
+    if not diagonal[vertices].all():
+        colors = _without_neutral(pattern, colors)
+        sources = (*sources, "montoison2025") if count(colors) < count(search.colors) else sources
+    kind = StarColors if recovery == "direct" else AcyclicColors
+    shape, name = pattern.shape, search.name
+    return kind(
+        colors=colors, num_colors=count(colors), lower_bound=bound, order=name, shape=shape, sources=tuple(sources)
+    )
+
+
+@dataclass
+class _Attempts:
+    """What a symmetric pattern may be offered."""
+
+    search: Search
+    graph: Adjacency
+    columns: BipartiteGraph
+    vertices: Indices
+    acyclic: bool
+    work: float
+
+    def method(self, order: Indices, limit: float) -> Colors | None:
+        """Star coloring, or acyclic for substitution."""
+        return (color_acyclic if self.acyclic else color_star)(self.graph, order, limit)
+
+    def greedy(self, name: str, work: float) -> None:
+        """First fit in a named order by distance-1 neighbors."""
+
+        def make(limit: float) -> Colors | None:
+            return self.method(self._order(name), limit)
+
+        self.search.offer(name, self.work + work, make, "gebremedhin2007", *SOURCES[name])
+
+    def column(self, name: str) -> None:
+        """A column coloring is a star coloring, and sometimes a better one than first fit finds."""
+
+        def make(limit: float) -> Colors | None:
+            order = self.vertices if name == "natural" else vertex_order(self.columns, name)
+            return color_distance2(self.columns, order, limit)
+
+        self.search.offer(f"{name} column", COLUMN * self.columns.nnz, make, "gebremedhin2005", *SOURCES[name])
+
+    def lattice(self) -> None:
+        """A linear function of the grid point, of direct neighbors for substitution, of columns otherwise."""
+        search, n = self.search, self.vertices.size
+        work = (LATTICE if self.columns.nnz > 1e6 else 0.0) + self.work
+        if self.acyclic:
+
+            def make(limit: float) -> Colors | None:
+                most = int(min(limit, search.bound + 12))
+                for colors in lattice_colorings(self.columns.by_net, n, int(search.bound), most, multiplicity=2):
+                    fitted = self.method(by_color(self.vertices, colors), limit)
+                    if fitted is not None:
+                        return fitted
+                return None
+
+            search.offer("lattice", work, make, "gebremedhin2007", "goldfarb1984")
+        search.offer("lattice", work, lambda limit: color_lattice(self.columns, limit), "goldfarb1984")
+
+    def several(self) -> None:
+        """Everything there is, the cheapest first."""
+        self.lattice()
+        self.greedy("breadth-first", 10.0 * self.columns.nnz)
+        self.greedy("smallest-last", DEGREES * self.columns.nnz)
+        self.greedy("largest-first", DEGREES / 2 * self.columns.nnz)
+        step = idle = 0
+        current = self.search.colors
+        while current is not None and not self.search.done and self.search.affords(self.work):
+            if self.search.seconds is None and idle == 3:
+                return
+            again = self.method(by_classes(self.vertices, current, step), np.inf)
+            current = again if again is not None else current
+            name, sources = f"improved {self.search.name.removeprefix('improved ')}", (*self.search.sources, "culberson1992")
+            better = self.search.offer(name, self.work, lambda limit, found=again: found, *dict.fromkeys(sources))
+            step, idle = step + 1, 0 if better else idle + 1
+
+    def _order(self, name: str) -> Indices:
+        """An order by direct neighbors, then the vertices that have none."""
+        if name == "natural":
+            return self.vertices
+        if name == "breadth-first":
+            return vertex_order(self.columns, name)
+        order = vertex_order(self.graph.distance1, name)
+        lonely = np.ones(self.graph.num_vertices, bool)
+        lonely[order] = False
+        return np.concatenate([order, self.vertices[lonely[self.vertices]]])
+
+
+def _without_neutral(pattern: SparsityPattern, colors: Colors) -> Colors:
+    equations = symmetric(pattern, colors)
+    product = np.where(equations.places >= 0, equations.places // pattern.shape[0], -1)
+    return renumber(colors, needed_products(equations, product, np.ones(count(colors))))
