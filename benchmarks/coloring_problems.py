@@ -84,14 +84,13 @@ def delaunay_mesh(nodes: int = 25_200, seed: int = 0) -> SparsityPattern:
     return _cliques(Delaunay(points).simplices, nodes)
 
 
-def lennard_jones(particles: int = 2000, neighbors: float = 18.0, seed: int = 0) -> SparsityPattern:
+def lennard_jones(particles: int = 2000, cutoff: float = 1.45, seed: int = 0) -> SparsityPattern:
     """The Hessian of a pair energy with a cut-off on jittered lattice points in a periodic box, 3 coordinates each."""
     from scipy.spatial import cKDTree
 
     side = int(np.ceil(particles ** (1 / 3)))
     rng = np.random.default_rng(seed)
     points = np.indices((side,) * 3).reshape(3, -1).T[:particles] + 0.1 * rng.standard_normal((particles, 3))
-    cutoff = (3 * neighbors / (4 * np.pi)) ** (1 / 3)
     pairs = cKDTree(points % side, boxsize=side).query_pairs(cutoff, output_type="ndarray")
     cliques = (3 * pairs[:, :, None] + np.arange(3)).reshape(-1, 6)
     return _cliques(cliques, 3 * particles)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .._colors import Colors
+from .._equations import Colors
 from .adjacency import Adjacency
 from .graph import Counts, Indices, Pointers
 from .kernel import inlined, kernel
@@ -29,9 +29,7 @@ from .star import NEUTRAL, UNCOLORED
 Places = npt.NDArray[np.int64]
 
 
-def color_acyclic(
-    graph: Adjacency, order: Indices, limit: float = np.inf, reverse_cost: float = 1.0
-) -> Colors | None:
+def color_acyclic(graph: Adjacency, order: Indices, limit: float = np.inf, reverse_cost: float = 1.0) -> Colors | None:
     """First-fit acyclic coloring of the vertices in ``order``, all others neutral: (num_vertices,), -1 for neutral.
 
     With palettes apart a row color counts ``reverse_cost``. None when the colors come to ``limit`` or more. O(nnz x colors).
@@ -58,6 +56,13 @@ def color_acyclic(
     return colors if used >= 0 else None
 
 
+def is_acyclic(graph: Adjacency, colors: Colors) -> bool:
+    """Whether all vertices have a color, neighbors another one, and every cycle three or more. O(nnz x colors)."""
+    edges = graph.neighbors.size
+    lists = np.zeros(edges, np.int32), np.zeros(graph.num_vertices, np.int32), np.arange(edges)
+    return _is_acyclic.given(5 * edges)(graph.start, graph.neighbors, colors, *lists)
+
+
 @inlined
 def _root(parent: Places, place: int) -> int:
     while parent[place] != place:
@@ -75,7 +80,7 @@ def _place_of(start: Pointers, listed: Counts, count: Counts, w: int, color: int
             return place
     listed[first + count[w]] = color
     count[w] += 1
-    return first + count[w] - 1
+    return int(first + count[w] - 1)
 
 
 @kernel
@@ -128,4 +133,22 @@ def _color_acyclic(
             if colors[w] >= 0:
                 here = _place_of(start, listed, count, v, colors[w])
                 parent[_root(parent, here)] = _root(parent, there)
-    return most[0] + most[1]
+    return int(most[0] + most[1])
+
+
+@kernel
+def _is_acyclic(
+    start: Pointers, neighbors: Indices, colors: Colors, listed: Counts, count: Counts, parent: Places
+) -> bool:
+    for v in range(colors.size):
+        for e in range(start[v], start[v + 1]):
+            w = neighbors[e]
+            if w > v:
+                if colors[v] < 0 or colors[v] == colors[w]:
+                    return False
+                here = _root(parent, _place_of(start, listed, count, v, colors[w]))
+                there = _root(parent, _place_of(start, listed, count, w, colors[v]))
+                if here == there:
+                    return False
+                parent[here] = there
+    return True

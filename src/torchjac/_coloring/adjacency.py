@@ -35,8 +35,8 @@ class Adjacency:
     def distance1(self) -> BipartiteGraph:
         """Edges as nets: two vertices share a net when they are neighbors. For orders by degree."""
         n = self.num_vertices
-        degrees = np.diff(self.start.view(np.int64))
-        source = np.repeat(np.arange(n, dtype=np.uint32), degrees)
+        starts = self.start.view(np.int64)
+        source = np.repeat(np.arange(n, dtype=np.uint32), starts[1:] - starts[:-1])
         keep = source < self.neighbors
         ends = np.stack([source[keep], self.neighbors[keep]], axis=1).ravel()
         by_net = incidence(np.arange(0, ends.size + 1, 2), ends)

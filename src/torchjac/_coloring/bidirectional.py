@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .._colors import BidirectionalColors, Colors
-from .._equations import bidirectional
+from .._colors import BidirectionalColors
+from .._equations import Colors, bidirectional
 from .._pattern import SparsityPattern
 from .._types import Recovery
 from .acyclic import color_acyclic
@@ -45,7 +45,9 @@ def color_bidirectional(
     search = Search(bound, budget=RUNS * RUN * pattern.nnz, seconds=seconds, price=price)
     for name, vertices in _candidates(graph, order):
         sources = ("coleman1998", "gebremedhin2007", *SOURCES[name])
-        search.offer(name, RUN * pattern.nnz, lambda limit, v=vertices: method(graph, v, limit, reverse_cost), *sources)
+        if search.affords(RUN * pattern.nnz):
+            search.spent += RUN * pattern.nnz
+            search.take(name, method(graph, vertices, search.limit, reverse_cost), *sources)
         if search.done:
             break
     assert search.colors is not None  # the first offer is always taken

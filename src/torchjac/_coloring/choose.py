@@ -17,7 +17,7 @@ from .one_sided import search_distance2
 from .search import Search
 from .symmetric import color_symmetric
 
-_KIND: dict[str, type[ColumnColors] | type[RowColors]] = {"column": ColumnColors, "row": RowColors}
+_KIND: dict[str, type[ColumnColors | RowColors]] = {"column": ColumnColors, "row": RowColors}
 
 
 @overload

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .._colors import Colors
+from .._equations import Colors
 from .graph import BipartiteGraph, Indices, Pointers
 from .kernel import kernel
 
@@ -27,18 +27,17 @@ BIT_NUMBER = np.zeros(67, np.int32)  # 2 generates the units modulo 67, so a pow
 BIT_NUMBER[[pow(2, k, 67) for k in range(ROUND)]] = np.arange(ROUND)
 
 
-def color_distance2(graph: BipartiteGraph, order: Indices, limit: int | None = None) -> Colors | None:
+def color_distance2(graph: BipartiteGraph, order: Indices, limit: float = np.inf) -> Colors | None:
     """First-fit colors of the vertices in ``order``, (num_vertices,), -1 for the others; O(nnz) for up to 62 colors.
 
     None as soon as ``limit`` colors or more are needed: what is not better than the best so far is not worth ending.
     """
     colors = np.full(graph.num_vertices, -1, np.int32)
-    limit = np.iinfo(np.int32).max if limit is None else limit
     if graph.largest_net >= limit:
         return None
     taken = np.zeros(graph.num_nets, np.int64)
     run = _first_fit.given(2 * graph.nnz)
-    done = run(*graph.by_vertex, order.astype(np.uint32), taken, limit, BIT_NUMBER, colors)
+    done = run(*graph.by_vertex, order.astype(np.uint32), taken, float(limit), BIT_NUMBER, colors)
     return colors if done else None
 
 
@@ -57,7 +56,7 @@ def _first_fit(
     nets: Indices,
     waiting: Indices,
     taken: npt.NDArray[np.int64],
-    limit: int,
+    limit: float,
     bit_number: npt.NDArray[np.int32],
     colors: Colors,
 ) -> bool:

@@ -24,8 +24,9 @@ def dsatur(graph: BipartiteGraph) -> Indices:
     while True:
         out = largest_first.copy()
         head, links = np.full(62 * words + 2, -1, np.int32), np.full((2, n), -1, np.int32)
-        state = np.zeros(n, np.int32), head, links[0], links[1], np.full(n, -1, np.int32), np.zeros(n * words, np.int64)
-        if _dsatur.given(3 * graph.pairs)(*graph.by_vertex, *graph.by_net, *state, words, out):
+        keys, seen, sets = np.zeros(n, np.int32), np.full(n, -1, np.int32), np.zeros(n * words, np.int64)
+        run = _dsatur.given(3 * graph.pairs)
+        if run(*graph.by_vertex, *graph.by_net, keys, head, links[0], links[1], seen, sets, words, out):
             return out
         words *= 2
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._colors import Colors
+from .._equations import Colors
 from .graph import Indices
 from .search import count
 

@@ -56,9 +56,13 @@ class inlined(Generic[P, R]):
 
 
 class kernel(inlined[P, R]):
-    """A function that Python calls: compiled when there is enough to do."""
+    """A function that Python calls: compiled once what it has done and has to do is worth it."""
+
+    done = 0
 
     def given(self, work: int) -> Callable[P, R]:
         """The faster of the plain and the compiled function for about ``work`` steps of its innermost loop."""
-        small = HOT if "compiled" in self.__dict__ else WARM if "numba" in sys.modules else COLD
-        return self.plain if work <= small else self.compiled
+        if "compiled" in self.__dict__:
+            return self.plain if work <= HOT else self.compiled
+        self.done += work  # many small inputs are a large one
+        return self.plain if self.done <= (WARM if "numba" in sys.modules else COLD) else self.compiled

@@ -19,7 +19,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from .._colors import Colors
+from .._equations import Colors
 from .graph import Incidence
 
 Vectors = npt.NDArray[np.int64]

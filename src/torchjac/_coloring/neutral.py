@@ -11,8 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .._colors import Colors
-from .._equations import Equations
+from .._equations import Colors, Equations
 
 Products = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

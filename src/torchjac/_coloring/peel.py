@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from .adjacency import Adjacency
 from .buckets import insert, remove
@@ -59,7 +58,9 @@ def peel(graph: Adjacency, rows: bool = True, columns: bool = True) -> Peeling:
     rank, last = np.full((2, n), -1, np.int32)
     sequence, taken = np.empty(n, np.uint32), np.empty(n, np.int32)
     run = _peel.given(4 * graph.neighbors.size)
-    count = run(graph.start, graph.neighbors, degrees, first, stop, head, links[0], links[1], rank, last, sequence, taken)
+    count = run(
+        graph.start, graph.neighbors, degrees, first, stop, head, links[0], links[1], rank, last, sequence, taken
+    )
     return Peeling(graph.split, sequence[:count], taken[:count], rank, last)
 
 
@@ -83,13 +84,13 @@ def _peel(
     count = 0
     for key in range(head.size - 1, 0, -1):
         while head[key] >= 0:  # nothing ever moves up
-            v = np.uint32(head[key])
+            v = int(head[key])
             remove(head, following, previous, v, key)
             sequence[count], taken[count], rank[v] = v, key, count
             count += 1
             for e in range(start[v], start[v + 1]):
                 u = neighbors[e]
-                if first <= u and u < stop and rank[u] < 0:
+                if first <= u < stop and rank[u] < 0:
                     remove(head, following, previous, u, degrees[u])
                     degrees[u] -= 1
                     insert(head, following, previous, u, degrees[u])

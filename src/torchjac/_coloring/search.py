@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .._colors import Colors
+from .._equations import Colors
 
 Make = Callable[[float], Colors | None]
 """From a cost that must be beaten to colors that beat it, or None."""
@@ -61,7 +61,10 @@ class Search:
         if self.done or not self.affords(work):
             return False
         self.spent += work
-        colors = make(self.limit)
+        return self.take(name, make(self.limit), *sources)
+
+    def take(self, name: str, colors: Colors | None, *sources: str) -> bool:
+        """Take ``colors`` if they are better; whether they were."""
         if colors is None or self.price(colors) >= self.limit:
             return False
         self.colors, self.name, self.sources, self.limit = colors, name, sources, self.price(colors)

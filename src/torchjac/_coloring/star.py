@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .._colors import Colors
+from .._equations import Colors
 from .adjacency import Adjacency
 from .distance2 import BIT_NUMBER
 from .graph import Indices, Pointers
@@ -34,9 +34,7 @@ Words = npt.NDArray[np.int64]
 NEUTRAL, UNCOLORED = -1, -2
 
 
-def color_star(
-    graph: Adjacency, order: Indices, limit: float = np.inf, reverse_cost: float = 1.0
-) -> Colors | None:
+def color_star(graph: Adjacency, order: Indices, limit: float = np.inf, reverse_cost: float = 1.0) -> Colors | None:
     """First-fit star coloring of the vertices in ``order``, all others neutral: (num_vertices,), -1 for neutral.
 
     With palettes apart a row color counts ``reverse_cost``. None when the colors come to ``limit`` or more. O(nnz x colors / 62)
@@ -60,7 +58,7 @@ GIVEN_UP, TOO_FEW_WORDS = -1, -2
 
 @inlined
 def _has(sets: Words, vertex: int, words: int, color: int) -> bool:
-    return (sets[vertex * words + color // 62] >> (color % 62)) & 1 == 1
+    return bool((sets[vertex * words + color // 62] >> (color % 62)) & 1 == 1)
 
 
 @inlined
@@ -74,7 +72,7 @@ def _free(forbidden: Words, bit_number: npt.NDArray[np.int32]) -> int:
     for k in range(forbidden.size):
         mask = forbidden[k]
         if mask != (1 << 62) - 1:
-            return 62 * k + bit_number[(~mask & (mask + 1)) % 67]
+            return int(62 * k + bit_number[(~mask & (mask + 1)) % 67])
     return -1
 
 
@@ -116,7 +114,7 @@ def _color_star(
             return -1
         colors[v] = color
         _join(start, neighbors, v, color, words, once, twice, hubs, colors)
-    return most[0] + most[1]
+    return int(most[0] + most[1])
 
 
 @inlined

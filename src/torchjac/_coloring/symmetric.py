@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from .._colors import AcyclicColors, Colors, StarColors, SymmetricColors
-from .._equations import symmetric
+from .._colors import AcyclicColors, StarColors, SymmetricColors
+from .._equations import Colors, symmetric
 from .._pattern import SparsityPattern
 from .._types import Recovery
-from .acyclic import color_acyclic
+from .acyclic import color_acyclic, is_acyclic
 from .adjacency import Adjacency, symmetric_graph
 from .bounds import equations_bound
 from .distance2 import color_distance2
@@ -18,10 +19,13 @@ from .graph import BipartiteGraph, Indices, column_graph
 from .iterated import by_classes
 from .lattice import lattice_colorings
 from .neutral import needed_products, renumber
-from .one_sided import LATTICE, SOURCES, by_color, color_lattice
+from .one_sided import SOURCES, by_color, offer_lattice
 from .order import vertex_order
 from .search import Search, count
 from .star import color_star
+
+GUESSES = 3
+"""Lattices to try before giving up: on a torus, the two-colored paths of most of them close to cycles."""
 
 STAR, ACYCLIC, COLUMN, DEGREES = 8.0, 15.0, 6.0, 40.0
 """Nanoseconds an entry: star, acyclic and column coloring, an order by degrees among direct neighbors."""
@@ -87,26 +91,23 @@ class _Attempts:
 
         self.search.offer(f"{name} column", COLUMN * self.columns.nnz, make, "gebremedhin2005", *SOURCES[name])
 
-    def lattice(self) -> None:
-        """A linear function of the grid point, of direct neighbors for substitution, of columns otherwise."""
-        search, n = self.search, self.vertices.size
-        work = (LATTICE if self.columns.nnz > 1e6 else 0.0) + self.work
+    def lattice(self) -> bool:
+        """Linear functions of the grid point, for substitution and of columns; whether the pattern is a grid."""
+        search, graph = self.search, self.graph
         if self.acyclic:
-
-            def make(limit: float) -> Colors | None:
-                most = int(min(limit, search.bound + 12))
-                for colors in lattice_colorings(self.columns.by_net, n, int(search.bound), most, multiplicity=2):
-                    fitted = self.method(by_color(self.vertices, colors), limit)
-                    if fitted is not None:
-                        return fitted
-                return None
-
-            search.offer("lattice", work, make, "gebremedhin2007", "goldfarb1984")
-        search.offer("lattice", work, lambda limit: color_lattice(self.columns, limit), "goldfarb1984")
+            most = int(min(search.limit, search.bound + 12))
+            guesses = lattice_colorings(self.columns.by_net, graph.num_vertices, int(search.bound), most, 2)
+            for guess in islice(guesses, GUESSES):
+                found = guess if is_acyclic(graph, guess) else self.method(by_color(self.vertices, guess), np.inf)
+                search.take("lattice", found, "goldfarb1984")
+                if found is not None and count(found) <= count(guess):
+                    return True
+        return offer_lattice(search, self.columns)
 
     def several(self) -> None:
         """Everything there is, the cheapest first."""
-        self.lattice()
+        if self.lattice() and self.search.seconds is None:
+            return
         self.greedy("breadth-first", 10.0 * self.columns.nnz)
         self.greedy("smallest-last", DEGREES * self.columns.nnz)
         self.greedy("largest-first", DEGREES / 2 * self.columns.nnz)
@@ -117,8 +118,12 @@ class _Attempts:
                 return
             again = self.method(by_classes(self.vertices, current, step), np.inf)
             current = again if again is not None else current
-            name, sources = f"improved {self.search.name.removeprefix('improved ')}", (*self.search.sources, "culberson1992")
-            better = self.search.offer(name, self.work, lambda limit, found=again: found, *dict.fromkeys(sources))
+            name, sources = (
+                f"improved {self.search.name.removeprefix('improved ')}",
+                (*self.search.sources, "culberson1992"),
+            )
+            self.search.spent += self.work
+            better = self.search.take(name, again, *dict.fromkeys(sources))
             step, idle = step + 1, 0 if better else idle + 1
 
     def _order(self, name: str) -> Indices:
