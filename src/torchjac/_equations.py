@@ -64,7 +64,8 @@ class Equations:
     def alone(self) -> npt.NDArray[np.bool_]:
         """(2, unknowns): is the unknown the only one in that equation?"""
         number, counts = self.crowd
-        return (number >= 0) & (np.append(counts, 0)[number] == 1)
+        alone: npt.NDArray[np.bool_] = (number >= 0) & (np.append(counts, 0)[number] == 1)
+        return alone
 
 
 def one_sided(pattern: SparsityPattern, colors: Colors, side: str) -> Equations:
@@ -103,7 +104,7 @@ def symmetric(pattern: SparsityPattern, colors: Colors) -> Equations:
 def direct_places(equations: Equations, pattern: SparsityPattern, what: str) -> Places:
     """The place where each unknown is alone, (unknowns,); PatternError names the first entry without one."""
     alone = equations.alone
-    place = np.where(alone[0], equations.places[0], equations.places[1])
+    place: Places = np.where(alone[0], equations.places[0], equations.places[1])
     lost = np.flatnonzero(~alone.any(axis=0))
     if lost.size:
         raise _unrecoverable(equations, pattern, int(lost[0]), what)

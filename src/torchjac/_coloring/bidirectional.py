@@ -25,8 +25,8 @@ from .peel import Peeling, peel
 from .search import Search, count
 from .star import color_star
 
-RUN, RUNS, STOPS, PAIRS = 30.0, 150, 12, 60
-"""Nanoseconds an entry of one bicoloring; how many of them at most; stops of a peeling; neighbors at distance 2 an
+RUN, RUNS, TINY, STOPS, PAIRS = 30.0, 150, 500, 12, 60
+"""Nanoseconds an entry of one bicoloring; how many of them at most, 16 below a size; stops of a peeling; neighbors at distance 2 an
 entry up to which an order may look at them."""
 
 
@@ -42,7 +42,9 @@ def color_bidirectional(
     def price(colors: Colors) -> float:
         return count(colors[m:]) + reverse_cost * count(colors[:m])
 
-    search = Search(bound, budget=RUNS * RUN * pattern.nnz, seconds=seconds, price=price)
+    search = Search(
+        bound, budget=(RUNS if pattern.nnz > TINY else 16) * RUN * pattern.nnz, seconds=seconds, price=price
+    )
     for name, vertices in _candidates(graph, order):
         sources = ("coleman1998", "gebremedhin2007", *SOURCES[name])
         if search.affords(RUN * pattern.nnz):

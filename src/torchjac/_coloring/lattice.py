@@ -42,7 +42,8 @@ class Grid:
 
     def digits(self, index: Vectors) -> Vectors:
         """The digits of each index: (len(index), len(strides))."""
-        return index[:, None] // np.array(self.strides) % np.array(self.sizes)
+        digits: Vectors = index[:, None] // np.array(self.strides) % np.array(self.sizes)
+        return digits
 
     def color(self, weights: Vectors, modulus: int) -> Colors:
         """(weights . digits) mod modulus of every index: (n,)."""
@@ -130,4 +131,5 @@ def _weights(grid: Grid, differences: Vectors, modulus: int, multiplicity: int) 
         return weights
     values = np.sort(weights @ differences.T % modulus, axis=1)
     crowded = (values[:, multiplicity:] == values[:, :-multiplicity]).any(axis=1)
-    return weights[~crowded]
+    kept: Vectors = weights[~crowded]
+    return kept

@@ -49,8 +49,12 @@ class Search:
     @property
     def done(self) -> bool:
         """No better coloring exists, or the time is over."""
-        late = self.seconds is not None and time.perf_counter() - self.started > self.seconds
-        return self.limit <= self.bound or (late and self.colors is not None)
+        return self.limit <= self.bound or (self.left == 0.0 and self.colors is not None)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, if there is a limit."""
+        return None if self.seconds is None else max(self.seconds - (time.perf_counter() - self.started), 0.0)
 
     def affords(self, work: float) -> bool:
         """Whether ``work`` more is within the budget."""

@@ -19,7 +19,7 @@ from .graph import BipartiteGraph, Indices, column_graph
 from .iterated import by_classes
 from .lattice import lattice_colorings
 from .neutral import needed_products, renumber
-from .one_sided import SOURCES, by_color, offer_lattice
+from .one_sided import SOURCES, budget, by_color, offer_lattice
 from .order import vertex_order
 from .search import Search, count
 from .star import color_star
@@ -41,7 +41,7 @@ def color_symmetric(pattern: SparsityPattern, order: str, recovery: Recovery, se
     unknowns = graph.neighbors.size // 2 + int(diagonal.sum())
     bound = int(equations_bound(unknowns, vertices.size))
     unit = STAR if recovery == "direct" else ACYCLIC
-    search = Search(bound, budget=9 * unit * pattern.nnz, seconds=seconds)
+    search = Search(bound, budget=budget(9 * unit, pattern.nnz), seconds=seconds)
     attempts = _Attempts(search, graph, column_graph(pattern), vertices, recovery == "substitution", unit * pattern.nnz)
     attempts.greedy("natural" if order == "auto" else order, 0.0)
     attempts.column("natural" if order == "auto" else order)
@@ -82,14 +82,23 @@ class _Attempts:
 
         self.search.offer(name, self.work + work, make, "gebremedhin2007", *SOURCES[name])
 
-    def column(self, name: str) -> None:
+    def distance2(self, name: str, work: float) -> None:
+        """First fit in a named order by distance-2 neighbors."""
+
+        def make(limit: float) -> Colors | None:
+            order = vertex_order(self.columns, name)
+            return self.method(order, limit)
+
+        self.search.offer(name, self.work + work, make, "gebremedhin2007", *SOURCES[name])
+
+    def column(self, name: str, work: float = 0.0) -> None:
         """A column coloring is a star coloring, and sometimes a better one than first fit finds."""
 
         def make(limit: float) -> Colors | None:
             order = self.vertices if name == "natural" else vertex_order(self.columns, name)
             return color_distance2(self.columns, order, limit)
 
-        self.search.offer(f"{name} column", COLUMN * self.columns.nnz, make, "gebremedhin2005", *SOURCES[name])
+        self.search.offer(f"{name} column", COLUMN * self.columns.nnz + work, make, "gebremedhin2005", *SOURCES[name])
 
     def lattice(self) -> bool:
         """Linear functions of the grid point, for substitution and of columns; whether the pattern is a grid."""
@@ -111,6 +120,10 @@ class _Attempts:
         self.greedy("breadth-first", 10.0 * self.columns.nnz)
         self.greedy("smallest-last", DEGREES * self.columns.nnz)
         self.greedy("largest-first", DEGREES / 2 * self.columns.nnz)
+        near, columns = min(self.columns.pairs, 8 * self.columns.nnz), self.columns
+        self.column("dsatur", 1.2 * columns.pairs + 9.0 * near)
+        for name in ("smallest-last", "dsatur"):
+            self.distance2(name, 1.2 * columns.pairs + 9.0 * near)
         step = idle = 0
         current = self.search.colors
         while current is not None and not self.search.done and self.search.affords(self.work):

@@ -1,19 +1,19 @@
 """Twins: vertices in the same nets, and nets of the same vertices, as when every node has several unknowns.
 
-Orders by degree cost the sum of the squared net sizes. With d unknowns a node that is d^3 times what it has to be: one
-of each set of twins is enough for an order, its twins follow it ("indistinguishable" vertices: George, Liu, "The
+Orders by degree cost the sum of the squared net sizes. With d unknowns a node that is d^3 times what it has to be:
+one of each set of twins is colored, and its twins take the colors beside it ("indistinguishable" vertices: George, Liu, "The
 evolution of the minimum degree ordering algorithm", SIAM Review 31 (1989), section 3.1). Twins are told by a sum of
 random numbers; a false one would only make an order a little worse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from .._equations import Colors
 from .graph import BipartiteGraph, Indices, Pointers
 from .kernel import kernel
 
@@ -34,12 +34,20 @@ class Quotient:
     whose: npt.NDArray[np.int64]
     vertices: Indices
 
-    def order(self, by: Callable[[BipartiteGraph], Indices]) -> Indices:
-        """The order ``by`` of the kept vertices, each followed by its twins."""
-        rank = np.zeros(self.graph.num_vertices, np.int64)
-        order = by(self.graph)
-        rank[order] = np.arange(order.size)
-        return self.vertices[np.argsort(rank[self.whose[self.vertices]], kind="stable")]
+    def expand(self, colors: Colors) -> Colors:
+        """Colors of all vertices from those of the kept: where they are c, each of a set of twins has one of its own."""
+        whose = self.whose[self.vertices]
+        order = np.argsort(whose, kind="stable")
+        first = np.flatnonzero(np.diff(whose[order], prepend=-1))
+        size = np.diff(first, append=whose.size)
+        copy = np.empty(whose.size, np.int64)
+        copy[order] = np.arange(whose.size) - np.repeat(first, size)
+        color = colors[whose]
+        width = np.zeros(int(colors.max(initial=-1)) + 1, np.int64)
+        np.maximum.at(width, color, copy + 1)
+        out = np.full(self.whose.size, -1, np.int32)
+        out[self.vertices] = (np.cumsum(width) - width)[color] + copy
+        return out
 
 
 def quotient(graph: BipartiteGraph) -> Quotient:
