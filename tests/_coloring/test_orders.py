@@ -95,7 +95,9 @@ PUBLISHED = {  # ColPack paper, tables 6 and 7: columns, rows
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-@pytest.mark.parametrize("order", ["natural", "largest-first", "smallest-last", "incidence-degree", "dynamic-largest-first"])
+@pytest.mark.parametrize(
+    "order", ["natural", "largest-first", "smallest-last", "incidence-degree", "dynamic-largest-first"]
+)
 def test_counts_are_those_of_colpack(data_dir, name, order):
     pattern = SparsityPattern.from_scipy(scipy.sparse.load_npz(data_dir / "matrices" / f"{name}.npz"))
     counts = [color(pattern, side, order=order).num_colors for side in ("column", "row")]

@@ -21,13 +21,7 @@ from torchjac._pattern import SparsityPattern
 def star_by_definition(near, colors):
     """Neighbors differ, and no path on four vertices has two colors."""
     proper = all(colors[v] != colors[u] for v in range(len(near)) for u in near[v])
-    paths = (
-        (a, b, c, d)
-        for b in range(len(near))
-        for c in near[b]
-        for a in near[b] - {c}
-        for d in near[c] - {a, b}
-    )
+    paths = ((a, b, c, d) for b in range(len(near)) for c in near[b] for a in near[b] - {c} for d in near[c] - {a, b})
     return proper and all(len({colors[v] for v in path}) > 2 for path in paths)
 
 

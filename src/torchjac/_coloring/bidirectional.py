@@ -53,7 +53,9 @@ def color_bidirectional(
         if search.done:
             break
     assert search.colors is not None  # the first offer is always taken
-    found = _without_neutral(pattern, search.colors[m:], search.colors[:m], reverse_cost)
+    found = search.colors[m:], search.colors[:m]
+    if search.limit > bound:
+        found = _without_neutral(pattern, *found, reverse_cost)
     fewer = count(found[0]) + count(found[1]) < count(search.colors[m:]) + count(search.colors[:m])
     return BidirectionalColors(
         column_colors=found[0],
@@ -71,11 +73,13 @@ def _candidates(graph: Adjacency, order: str) -> Iterator[tuple[str, Indices]]:
     """Names of orders, and vertices to color in that order; the others stay neutral."""
     degrees = order if order != "auto" else "smallest-last"
     close = graph.distance2 if graph.distance2.pairs <= PAIRS * graph.neighbors.size else graph.distance1
-    peelings = [peel(graph), peel(graph, rows=False), peel(graph, columns=False)]
+    peelings: list[Peeling] = []
     rank = _rank(graph, vertex_order(close, degrees)) if order != "auto" else None
-    for peeling in peelings:
-        for side in ("column", "row"):
-            for stop in peeling.stops(STOPS):
+    for rows, columns in ((True, True), (False, True), (True, False)):
+        peeling = peel(graph, rows, columns)
+        peelings.append(peeling)
+        for stop in peeling.stops(STOPS):
+            for side in ("column", "row"):
                 peeled, core = peeling.cover(stop, side)
                 if rank is None:
                     yield "natural", np.concatenate([core, peeled])
@@ -88,8 +92,8 @@ def _candidates(graph: Adjacency, order: str) -> Iterator[tuple[str, Indices]]:
 def _by_rank(peelings: list[Peeling], rank: Indices, name: str) -> Iterator[tuple[str, Indices]]:
     """The same covers by an order: of all vertices, of the core after what is peeled, and before it."""
     for peeling in peelings:
-        for side in ("column", "row"):
-            for stop in peeling.stops(STOPS):
+        for stop in peeling.stops(STOPS):
+            for side in ("column", "row"):
                 peeled, core = peeling.cover(stop, side)
                 core = _sorted(core, rank)
                 yield name, _sorted(np.concatenate([core, peeled]), rank)

@@ -43,10 +43,16 @@ class Peeling:
         return self.sequence[:peeled], core.astype(np.uint32)
 
     def stops(self, most: int) -> list[int]:
-        """Where the density falls: at most about ``most`` lengths of the peeling worth trying, 0 and all included."""
+        """Where the density falls: about ``most`` lengths of the peeling worth trying, 0 and all included.
+
+        The most promising first: so many lines peeled, and the densest of those left. A good start makes the others
+        give up early, which also keeps the sets of colors small.
+        """
         falls = np.flatnonzero(np.diff(self.degrees)) + 1
         picked = falls[np.unique(np.geomspace(1, falls.size, most).astype(int) - 1)] if falls.size else falls
-        return [0, *picked.tolist(), self.sequence.size]
+        stops = [0, *picked.tolist(), self.sequence.size]
+        left = np.append(self.degrees, 0)
+        return sorted(set(stops), key=lambda stop: stop + left[stop])
 
 
 def peel(graph: Adjacency, rows: bool = True, columns: bool = True) -> Peeling:
