@@ -66,7 +66,7 @@ def casadi_columns(pattern: SparsityPattern) -> Contestant | None:
         start = time.perf_counter()
         transposed = sparsity.T
         built = time.perf_counter()
-        found = transposed.uni_coloring(sparsity) if hasattr(sparsity, "uni_coloring") else None
+        found = sparsity.uni_coloring(transposed)
         end = time.perf_counter()
         return found.size2(), {"all": end - start, "coloring": end - built}
 
@@ -127,9 +127,10 @@ def measure(runs: dict[str, Contestant], rounds: int) -> dict[str, Any]:
     """Medians of interleaved rounds, after one that does not count."""
     colors = {label: run()[0] for label, run in runs.items()}
     times: dict[str, dict[str, list[float]]] = {label: {} for label in runs}
-    for _ in range(rounds):
-        for label, run in runs.items():
-            for part, seconds in run()[1].items():
+    for k in range(rounds):
+        labels = np.random.default_rng(k).permutation(list(runs)).tolist()  # what ran before disturbs the caches
+        for label in labels:
+            for part, seconds in runs[label]()[1].items():
                 times[label].setdefault(part, []).append(seconds)
     return {
         label: {"colors": colors[label]} | {part: statistics.median(t) for part, t in times[label].items()}

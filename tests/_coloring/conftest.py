@@ -1,9 +1,13 @@
-"""The way to the data, as everywhere in the tests."""
+"""Stand-in for tests/conftest.py where that is not there: the way to the data, and no deadline for examples."""
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("no deadline", deadline=None, print_blob=True)  # the first example may compile
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import itertools
 
-import networkx
 import numpy as np
 import pytest
 from coloring_strategies import neighbors_of, symmetric_patterns
@@ -10,30 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchjac._coloring import color
-from torchjac._coloring.acyclic import color_acyclic, is_acyclic
+from torchjac._coloring.acyclic import color_acyclic, is_acyclic, is_acyclic_by_definition
 from torchjac._coloring.adjacency import symmetric_graph
 from torchjac._coloring.order import ORDERS
-from torchjac._coloring.star import color_star
+from torchjac._coloring.star import color_star, is_star_by_definition
 from torchjac._errors import PatternError
 from torchjac._pattern import SparsityPattern
 
 
-def star_by_definition(near, colors):
-    """Neighbors differ, and no path on four vertices has two colors."""
-    proper = all(colors[v] != colors[u] for v in range(len(near)) for u in near[v])
-    paths = ((a, b, c, d) for b in range(len(near)) for c in near[b] for a in near[b] - {c} for d in near[c] - {a, b})
-    return proper and all(len({colors[v] for v in path}) > 2 for path in paths)
-
-
-def acyclic_by_definition(near, colors):
+def forests_by_networkx(near, colors):
     """Neighbors differ, and the vertices of any two colors induce a forest."""
+    networkx = pytest.importorskip("networkx")
     graph = networkx.Graph([(v, u) for v in range(len(near)) for u in near[v]])
-    if any(colors[v] == colors[u] for v, u in graph.edges):
-        return False
-    subgraphs = (
-        graph.subgraph([v for v in graph if colors[v] in pair]) for pair in itertools.combinations(set(colors), 2)
-    )
-    return all(len(part) == 0 or networkx.is_forest(part) for part in subgraphs)
+    parts = [graph.subgraph([v for v in graph if colors[v] in pair]) for pair in itertools.combinations(set(colors), 2)]
+    proper = all(colors[v] != colors[u] for v, u in graph.edges)
+    return proper and all(len(part) == 0 or networkx.is_forest(part) for part in parts)
 
 
 @given(symmetric_patterns(), st.randoms(use_true_random=False))
@@ -41,8 +31,8 @@ def test_star_coloring_meets_its_definition_and_takes_the_first_that_does(patter
     near, order = neighbors_of(pattern), np.arange(pattern.shape[0], dtype=np.uint32)
     random.shuffle(order)
     colors = color_star(symmetric_graph(pattern), order)
-    assert star_by_definition(near, colors.tolist())
-    _no_smaller_color(near, order, colors, star_by_definition)
+    assert is_star_by_definition(near, colors.tolist())
+    _no_smaller_color(near, order, colors, is_star_by_definition)
 
 
 @given(symmetric_patterns(), st.randoms(use_true_random=False))
@@ -51,9 +41,9 @@ def test_acyclic_coloring_meets_its_definition_and_takes_the_first_that_does(pat
     random.shuffle(order)
     graph = symmetric_graph(pattern)
     colors = color_acyclic(graph, order)
-    assert acyclic_by_definition(near, colors.tolist())
+    assert is_acyclic_by_definition(near, colors.tolist())
     assert is_acyclic(graph, colors)
-    _no_smaller_color(near, order, colors, acyclic_by_definition)
+    _no_smaller_color(near, order, colors, is_acyclic_by_definition)
 
 
 def _no_smaller_color(near, order, colors, definition):
@@ -67,7 +57,9 @@ def _no_smaller_color(near, order, colors, definition):
 @given(symmetric_patterns(), st.lists(st.integers(0, 3), min_size=12, max_size=12))
 def test_the_quick_check_agrees_with_the_definition(pattern, colors):
     colors = np.array(colors[: pattern.shape[0]], np.int32)
-    assert is_acyclic(symmetric_graph(pattern), colors) == acyclic_by_definition(neighbors_of(pattern), colors.tolist())
+    near = neighbors_of(pattern)
+    expected = forests_by_networkx(near, colors.tolist())
+    assert is_acyclic(symmetric_graph(pattern), colors) == is_acyclic_by_definition(near, colors.tolist()) == expected
 
 
 @given(symmetric_patterns(), st.sampled_from([*ORDERS, "auto"]), st.sampled_from(["direct", "substitution"]))

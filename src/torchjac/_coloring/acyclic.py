@@ -17,6 +17,9 @@ into the same tree, the other color of that tree. Where w is neutral, v may not 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,6 +64,21 @@ def is_acyclic(graph: Adjacency, colors: Colors) -> bool:
     edges = graph.neighbors.size
     lists = np.zeros(edges, np.int32), np.zeros(graph.num_vertices, np.int32), np.arange(edges)
     return _is_acyclic.given(5 * edges)(graph.start, graph.neighbors, colors, *lists)
+
+
+def is_acyclic_by_definition(neighbors: Sequence[set[int]], colors: Sequence[int]) -> bool:
+    """Whether neighbors differ and the vertices of any two colors induce a forest: leaves fall off until none is left."""
+    if any(colors[v] == colors[u] for v, near in enumerate(neighbors) for u in near):
+        return False
+    for pair in combinations(set(colors), 2):
+        left = {v: {u for u in near if colors[u] in pair} for v, near in enumerate(neighbors) if colors[v] in pair}
+        while left:
+            leaf = next((v for v, near in left.items() if len(near) <= 1), None)
+            if leaf is None:
+                return False
+            for u in left.pop(leaf):
+                left[u].discard(leaf)
+    return True
 
 
 @inlined

@@ -20,8 +20,10 @@ from .._equations import Colors
 from .graph import BipartiteGraph, Indices, Pointers
 from .kernel import kernel
 
-ROUND = 62
-"""Colors in one round: bits of an int64 such that the set of all, plus one, does not overflow."""
+NARROW, ROUND = 30, 62
+"""Colors in one round: bits of an int32 or int64 such that the set of all, plus one, does not overflow."""
+
+Taken = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 BIT_NUMBER = np.zeros(67, np.int32)  # 2 generates the units modulo 67, so a power of two modulo 67 tells which it is
 BIT_NUMBER[[pow(2, k, 67) for k in range(ROUND)]] = np.arange(ROUND)
@@ -35,9 +37,10 @@ def color_distance2(graph: BipartiteGraph, order: Indices, limit: float = np.inf
     colors = np.full(graph.num_vertices, -1, np.int32)
     if graph.largest_net >= limit:
         return None
-    taken = np.zeros(graph.num_nets, np.int64)
-    run = _first_fit.given(2 * graph.nnz)
-    done = run(*graph.by_vertex, order.astype(np.uint32), taken, float(limit), BIT_NUMBER, colors)
+    narrow = graph.largest_net <= NARROW // 2  # half the memory to jump in
+    taken: Taken = np.zeros(graph.num_nets, np.int32) if narrow else np.zeros(graph.num_nets, np.int64)
+    run, waiting = _first_fit.given(2 * graph.nnz), np.empty(order.size, np.uint32)
+    done = run(*graph.by_vertex, order, waiting, taken, NARROW if narrow else ROUND, float(limit), BIT_NUMBER, colors)
     return colors if done else None
 
 
@@ -54,19 +57,21 @@ def color_distance2_by_definition(nets: Sequence[Sequence[int]], order: Sequence
 def _first_fit(
     pointers: Pointers,
     nets: Indices,
+    order: Indices,
     waiting: Indices,
-    taken: npt.NDArray[np.int64],
+    taken: Taken,
+    bits: int,
     limit: float,
     bit_number: npt.NDArray[np.int32],
     colors: Colors,
 ) -> bool:
-    """Fill ``colors``; ``waiting`` and ``taken`` are used up."""
-    full = (1 << 62) - 1
-    count, base = waiting.size, 0
+    """Fill ``colors``; ``waiting`` is scratch and ``taken`` is used up."""
+    full = (1 << bits) - 1
+    count, base = order.size, 0
     while count > 0:
         left = 0
         for k in range(count):
-            v = waiting[k]
+            v = order[k] if base == 0 else waiting[k]
             mask = 0
             for e in range(pointers[v], pointers[v + 1]):
                 mask |= taken[nets[e]]
@@ -82,5 +87,5 @@ def _first_fit(
             for e in range(pointers[v], pointers[v + 1]):
                 taken[nets[e]] |= bit
         taken[:] = 0
-        count, base = left, base + 62
+        count, base = left, base + bits
     return True

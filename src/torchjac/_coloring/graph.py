@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ class BipartiteGraph:
     def largest_net(self) -> int:
         """The most vertices in a net: that many must differ, so no coloring has fewer colors."""
         if self._by_net is not None:
-            return int(np.diff(self._by_net[0].view(np.int64)).max(initial=0))
+            return int(_longest.given(self.num_nets)(self._by_net[0].view(np.int64)))
         return int(np.bincount(self.by_vertex[1], minlength=1).max())
 
     @cached_property
@@ -103,7 +104,8 @@ def incidence(pointers: npt.ArrayLike, indices: npt.ArrayLike) -> Incidence:
 def transpose(pointers: Pointers, indices: Indices, size: int) -> Incidence:
     """The transpose of CSR arrays with ``size`` columns; the new indices rise within a row."""
     out = np.zeros(size + 1, np.uint64), np.empty(indices.size, np.uint32)
-    _transpose.given(indices.size)(pointers, indices, np.zeros(size, np.int64), *out)
+    place = np.int32 if indices.size < 2**31 else np.int64
+    _transpose.given(indices.size)(pointers, indices, np.zeros(size, place), *out)
     return out
 
 
@@ -115,7 +117,7 @@ def _fits(pattern: SparsityPattern) -> tuple[int, int]:
 
 @kernel
 def _transpose(
-    pointers: Pointers, indices: Indices, place: npt.NDArray[np.int64], start: Pointers, out: Indices
+    pointers: Pointers, indices: Indices, place: npt.NDArray[np.integer[Any]], start: Pointers, out: Indices
 ) -> None:
     for column in indices:
         place[column] += 1
@@ -129,3 +131,11 @@ def _transpose(
             column = indices[e]
             out[np.uint64(place[column])] = row
             place[column] += 1
+
+
+@kernel
+def _longest(pointers: npt.NDArray[np.int64]) -> int:
+    longest = 0
+    for row in range(pointers.size - 1):
+        longest = max(longest, pointers[row + 1] - pointers[row])
+    return longest

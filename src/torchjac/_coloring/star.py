@@ -20,6 +20,8 @@ one in once[w] when v is a hub for w's color, or when w is neutral, and so has t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -51,6 +53,16 @@ def color_star(graph: Adjacency, order: Indices, limit: float = np.inf, reverse_
         if used != TOO_FEW_WORDS:
             return None if used == GIVEN_UP else colors
         words *= 2
+
+
+def is_star_by_definition(neighbors: Sequence[set[int]], colors: Sequence[int]) -> bool:
+    """Whether neighbors differ and no path on four vertices has two colors."""
+    for b, near in enumerate(neighbors):
+        for c in near:
+            ends = ((a, d) for a in near - {c} for d in neighbors[c] - {a, b})
+            if colors[b] == colors[c] or any(colors[a] == colors[c] and colors[d] == colors[b] for a, d in ends):
+                return False
+    return True
 
 
 GIVEN_UP, TOO_FEW_WORDS = -1, -2
