@@ -29,8 +29,10 @@ BIT_NUMBER = np.zeros(67, np.int32)  # 2 generates the units modulo 67, so a pow
 BIT_NUMBER[[pow(2, k, 67) for k in range(ROUND)]] = np.arange(ROUND)
 
 
-def color_distance2(graph: BipartiteGraph, order: Indices, limit: float = np.inf) -> Colors | None:
+def color_distance2(graph: BipartiteGraph, order: Indices | None, limit: float = np.inf) -> Colors | None:
     """First-fit colors of the vertices in ``order``, (num_vertices,), -1 for the others; O(nnz) for up to 62 colors.
+
+    Without an ``order`` all vertices that have nets, in natural order.
 
     None as soon as ``limit`` colors or more are needed: what is not better than the best so far is not worth ending.
     """
@@ -39,8 +41,11 @@ def color_distance2(graph: BipartiteGraph, order: Indices, limit: float = np.inf
         return None
     narrow = graph.largest_net <= NARROW // 2  # half the memory to jump in
     taken: Taken = np.zeros(graph.num_nets, np.int32) if narrow else np.zeros(graph.num_nets, np.int64)
-    run, waiting = _first_fit.given(2 * graph.nnz), np.empty(order.size, np.uint32)
-    done = run(*graph.by_vertex, order, waiting, taken, NARROW if narrow else ROUND, float(limit), BIT_NUMBER, colors)
+    run, waiting = _first_fit.given(2 * graph.nnz), np.empty(graph.num_vertices, np.uint32)
+    natural, order = order is None, np.empty(0, np.uint32) if order is None else order
+    done = run(
+        *graph.by_vertex, natural, order, waiting, taken, NARROW if narrow else ROUND, float(limit), BIT_NUMBER, colors
+    )
     return colors if done else None
 
 
@@ -57,6 +62,7 @@ def color_distance2_by_definition(nets: Sequence[Sequence[int]], order: Sequence
 def _first_fit(
     pointers: Pointers,
     nets: Indices,
+    natural: bool,
     order: Indices,
     waiting: Indices,
     taken: Taken,
@@ -67,11 +73,13 @@ def _first_fit(
 ) -> bool:
     """Fill ``colors``; ``waiting`` is scratch and ``taken`` is used up."""
     full = (1 << bits) - 1
-    count, base = order.size, 0
+    count, base = pointers.size - 1 if natural else order.size, 0
     while count > 0:
         left = 0
         for k in range(count):
-            v = order[k] if base == 0 else waiting[k]
+            v = waiting[k] if base > 0 else np.uint32(k) if natural else order[k]
+            if pointers[v] == pointers[v + 1]:
+                continue
             mask = 0
             for e in range(pointers[v], pointers[v + 1]):
                 mask |= taken[nets[e]]

@@ -80,13 +80,18 @@ class BipartiteGraph:
 def column_graph(pattern: SparsityPattern) -> BipartiteGraph:
     """Columns are vertices, distinct rows are nets."""
     row_sets, pointers, indices = pattern.index_sets
-    used = np.zeros(pointers.size - 1, bool)
-    used[row_sets] = True
-    if not used.all():  # a set that no row has forbids nothing
-        sizes = np.diff(pointers)
-        indices = indices[np.repeat(used, sizes)]
-        pointers = np.concatenate([[0], np.cumsum(sizes[used])])
-    return BipartiteGraph(_fits(pattern)[1], pointers.size - 1, _by_net=incidence(pointers, indices))
+    m, n = _fits(pattern)
+    own = row_sets.size == pointers.size - 1 and bool((row_sets[1:] > row_sets[:-1]).all())  # a set for every row
+    if not own:
+        used = np.zeros(pointers.size - 1, bool)
+        used[row_sets] = True
+        if not used.all():  # a set that no row has forbids nothing
+            sizes = np.diff(pointers)
+            indices = indices[np.repeat(used, sizes)]
+            pointers = np.concatenate([[0], np.cumsum(sizes[used])])
+    by_net = incidence(pointers, indices)
+    mirrored = by_net if own and m == n and is_symmetric(*by_net) else None  # saves the transpose, half of the time
+    return BipartiteGraph(n, pointers.size - 1, _by_net=by_net, _by_vertex=mirrored)
 
 
 def row_graph(pattern: SparsityPattern) -> BipartiteGraph:
@@ -107,6 +112,12 @@ def transpose(pointers: Pointers, indices: Indices, size: int) -> Incidence:
     place = np.int32 if indices.size < 2**31 else np.int64
     _transpose.given(indices.size)(pointers, indices, np.zeros(size, place), *out)
     return out
+
+
+def is_symmetric(pointers: Pointers, indices: Indices) -> bool:
+    """Whether a square CSR pattern is its own transpose; soon known where it is not."""
+    place = np.int32 if indices.size < 2**31 else np.int64
+    return _is_symmetric.given(indices.size)(pointers, indices, pointers[:-1].astype(place))
 
 
 def _fits(pattern: SparsityPattern) -> tuple[int, int]:
@@ -139,3 +150,16 @@ def _longest(pointers: npt.NDArray[np.int64]) -> int:
     for row in range(pointers.size - 1):
         longest = max(longest, pointers[row + 1] - pointers[row])
     return longest
+
+
+@kernel
+def _is_symmetric(pointers: Pointers, indices: Indices, place: npt.NDArray[np.integer[Any]]) -> bool:
+    """Rows come in order, so the mirror images of what is in column j come in the order of row j."""
+    for row in range(pointers.size - 1):
+        for e in range(pointers[row], pointers[row + 1]):
+            column = indices[e]
+            mirror = np.uint64(place[column])
+            if mirror >= pointers[column + 1] or indices[mirror] != row:
+                return False
+            place[column] += 1
+    return True

@@ -59,7 +59,7 @@ def search_distance2(graph: BipartiteGraph, order: str, limit: float, seconds: f
 
 def _greedy(search: Search, graph: BipartiteGraph, name: str, work: float) -> None:
     def make(limit: float) -> Colors | None:
-        return color_distance2(graph, vertex_order(graph, name), limit)
+        return color_distance2(graph, None if name == "natural" else vertex_order(graph, name), limit)
 
     search.offer(name, work, make, "gebremedhin2005", *SOURCES[name])
 
