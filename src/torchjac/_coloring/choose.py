@@ -93,7 +93,8 @@ def color(
     order: in which order the greedy coloring visits; ``"auto"`` tries several and stops at the lower bound.
     recovery: ``"direct"`` reads every entry off a product, ``"substitution"`` solves for some: fewer products where
         the partition is symmetric or bidirectional, the same elsewhere.
-    seconds: how long ``order="auto"`` may go on; None for a few times the natural order.
+    seconds: how long ``order="auto"`` may go on; None for a few times the natural order, or about 60 ms if that is more
+        (in counted steps, so that the same pattern always gets the same colors).
     reverse_cost: of a row's product in a bidirectional coloring, where a column's costs 1.
     """
     pattern = as_pattern(pattern)

@@ -60,7 +60,8 @@ class BipartiteGraph:
         """The most vertices in a net: that many must differ, so no coloring has fewer colors."""
         if self._by_net is not None:
             return int(_longest.given(self.num_nets)(self._by_net[0].view(np.int64)))
-        return int(np.bincount(self.by_vertex[1], minlength=1).max())
+        nets = self.by_vertex[1]
+        return int(_most_frequent.given(nets.size)(nets, np.zeros(self.num_nets, np.int64)))
 
     @cached_property
     def pairs(self) -> int:
@@ -163,3 +164,12 @@ def _is_symmetric(pointers: Pointers, indices: Indices, place: npt.NDArray[np.in
                 return False
             place[column] += 1
     return True
+
+
+@kernel
+def _most_frequent(indices: Indices, counts: npt.NDArray[np.int64]) -> int:
+    most = 0
+    for index in indices:
+        counts[index] += 1
+        most = max(most, counts[index])
+    return most

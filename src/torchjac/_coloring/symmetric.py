@@ -41,7 +41,7 @@ def color_symmetric(pattern: SparsityPattern, order: str, recovery: Recovery, se
     unknowns = graph.neighbors.size // 2 + int(diagonal.sum())
     bound = int(equations_bound(unknowns, vertices.size))
     unit = STAR if recovery == "direct" else ACYCLIC
-    search = Search(bound, budget=budget(9 * unit, pattern.nnz), seconds=seconds)
+    search = Search(bound, budget=1.5 * budget(9 * unit, pattern.nnz), seconds=seconds)
     attempts = _Attempts(search, graph, column_graph(pattern), vertices, recovery == "substitution", unit * pattern.nnz)
     attempts.greedy("natural" if order == "auto" else order, 0.0)
     attempts.column("natural" if order == "auto" else order)
