@@ -62,7 +62,7 @@ class Equations:
 
     @cached_property
     def alone(self) -> npt.NDArray[np.bool_]:
-        """(2, unknowns): is the unknown the only one in that equation?"""
+        """Whether the unknown is the only one in that equation, (2, unknowns)."""
         number, counts = self.crowd
         alone: npt.NDArray[np.bool_] = (number >= 0) & (np.append(counts, 0)[number] == 1)
         return alone
@@ -177,5 +177,6 @@ def _unrecoverable(equations: Equations, pattern: SparsityPattern, unknown: int,
     if shared.size:
         beside = np.flatnonzero((number == shared[0]).any(axis=0))
         named: Any = next(e for e in equations.entry[beside] if e != entry)
-        why = f"every product that reads it also reads another, such as ({int(pattern.rows[named])}, {int(pattern.indices[named])})"
+        other = f"({int(pattern.rows[named])}, {int(pattern.indices[named])})"
+        why = f"every product that reads it also reads another, such as {other}"
     return PatternError(f"the entry ({i}, {j}) cannot be recovered", expected=what, why=why)

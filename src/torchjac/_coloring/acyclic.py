@@ -35,7 +35,8 @@ Places = npt.NDArray[np.int64]
 def color_acyclic(graph: Adjacency, order: Indices, limit: float = np.inf, reverse_cost: float = 1.0) -> Colors | None:
     """First-fit acyclic coloring of the vertices in ``order``, all others neutral: (num_vertices,), -1 for neutral.
 
-    With palettes apart a row color counts ``reverse_cost``. None when the colors come to ``limit`` or more. O(nnz x colors).
+    With palettes apart a row color counts ``reverse_cost``.
+    None when the colors come to ``limit`` or more. O(nnz x colors).
     """
     n, edges = graph.num_vertices, graph.neighbors.size
     colors = np.full(n, NEUTRAL, np.int32)
@@ -67,7 +68,7 @@ def is_acyclic(graph: Adjacency, colors: Colors) -> bool:
 
 
 def is_acyclic_by_definition(neighbors: Sequence[set[int]], colors: Sequence[int]) -> bool:
-    """Whether neighbors differ and the vertices of any two colors induce a forest: leaves fall off until none is left."""
+    """Whether neighbors differ and any two colors induce a forest: leaves fall off until none is left."""
     if any(colors[v] == colors[u] for v, near in enumerate(neighbors) for u in near):
         return False
     for pair in combinations(set(colors), 2):

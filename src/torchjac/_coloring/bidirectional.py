@@ -26,8 +26,8 @@ from .search import Search, count
 from .star import color_star
 
 RUN, RUNS, TINY, STOPS, PAIRS = 30.0, 150, 500, 12, 60
-"""Nanoseconds an entry of one bicoloring; how many of them at most, 16 below a size; stops of a peeling; neighbors at distance 2 an
-entry up to which an order may look at them."""
+"""Nanoseconds an entry of one bicoloring; how many of them at most, 16 up to TINY entries; stops of a peeling;
+neighbors at distance 2 an entry up to which an order may look at them."""
 
 
 def color_bidirectional(

@@ -89,7 +89,8 @@ def _offer_merged(search: Search, graph: BipartiteGraph, work: float) -> None:
     _several(inner, small)
     search.spent += inner.spent
     if inner.colors is not None:
-        search.take(inner.name, merged.expand(inner.colors), *inner.sources)
+        order = by_color(graph.vertices, merged.expand(inner.colors))  # first fit in it is right, whatever was merged
+        search.take(inner.name, color_distance2(graph, order), *inner.sources)
 
 
 def offer_lattice(search: Search, graph: BipartiteGraph) -> bool:

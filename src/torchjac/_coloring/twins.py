@@ -1,9 +1,10 @@
 """Twins: vertices in the same nets, and nets of the same vertices, as when every node has several unknowns.
 
 Orders by degree cost the sum of the squared net sizes. With d unknowns a node that is d^3 times what it has to be:
-one of each set of twins is colored, and its twins take the colors beside it ("indistinguishable" vertices: George, Liu, "The
-evolution of the minimum degree ordering algorithm", SIAM Review 31 (1989), section 3.1). Twins are told by a sum of
-random numbers; a false one would only make an order a little worse.
+one of each set of twins is colored, and its twins take the colors beside it ("indistinguishable" vertices: George,
+Liu, "The evolution of the minimum degree ordering algorithm", SIAM Review 31 (1989), section 3.1). Twins are told by a
+sum of random numbers, which may, once in 10^18, be wrong: the caller colors all vertices again in the order of the
+colors from here, which costs no color if they are right.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Quotient:
     vertices: Indices
 
     def expand(self, colors: Colors) -> Colors:
-        """Colors of all vertices from those of the kept: where they are c, each of a set of twins has one of its own."""
+        """Colors of all vertices from those of the kept: one color for each vertex of a set of twins, side by side."""
         whose = self.whose[self.vertices]
         order = np.argsort(whose, kind="stable")
         first = np.flatnonzero(np.diff(whose[order], prepend=-1))

@@ -1,7 +1,8 @@
 """Recovery by substitution: entries that are alone in a product are read, taken out of their other product, and so on.
 
 Coleman, Cai, "The cyclic coloring problem and estimation of sparse Hessian matrices", SIAM J. Alg. Disc. Meth. 7
-(1986), section 3; on acyclic colorings: Gebremedhin, Tarafdar, Pothen, Walther, INFORMS J. Comput. 21 (2009), section 4.
+(1986), section 3; on acyclic colorings: Gebremedhin, Tarafdar, Pothen, Walther, "Efficient computation of sparse
+Hessians using coloring and automatic differentiation", INFORMS J. Comput. 21 (2009), section 4.
 
 All entries of a *level* are solved for at once, so the time is O(nnz) and a few operations for each level. A level is a
 step inwards from the leaves of the two-colored trees: a handful on meshes, up to half the length of a grid.
