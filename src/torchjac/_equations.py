@@ -147,9 +147,7 @@ def substitution_levels(equations: Equations, pattern: SparsityPattern, what: st
     return levels
 
 
-def _sides(
-    pattern: SparsityPattern, column_colors: Colors | None, row_colors: Colors | None
-) -> tuple[Places, Places]:
+def _sides(pattern: SparsityPattern, column_colors: Colors | None, row_colors: Colors | None) -> tuple[Places, Places]:
     rows, columns = pattern.rows.astype(np.int64), pattern.indices.astype(np.int64)
     m, n = pattern.shape
     nowhere = np.full(rows.size, -1, np.int64)

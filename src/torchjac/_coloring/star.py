@@ -40,7 +40,8 @@ def color_star(graph: Adjacency, order: Indices, limit: float = np.inf, reverse_
     """First-fit star coloring of the vertices in ``order``, all others neutral: (num_vertices,), -1 for neutral.
 
     With palettes apart a row color counts ``reverse_cost``.
-    None when the colors come to ``limit`` or more. O(nnz x colors / 62), and for every vertex its degree once for each color it is a hub for.
+    None when the colors come to ``limit`` or more. O(nnz x colors / 62),
+    and for every vertex its degree once for each color it is a hub for.
     """
     words, start, neighbors = 1, graph.start, graph.neighbors
     while True:
