@@ -48,14 +48,17 @@ def color_symmetric(pattern: SparsityPattern, order: str, recovery: Recovery, se
     if order == "auto":
         attempts.several()
     assert search.colors is not None  # the first offer is always taken
-    colors, sources = search.colors, search.sources
+    colors, name, sources = search.colors, search.name, search.sources
     if not diagonal[vertices].all():
         colors = _without_neutral(pattern, colors)
         sources = (*sources, "montoison2025") if count(colors) < count(search.colors) else sources
+        if recovery == "substitution":  # which color can go is another question for a star coloring
+            star = color_symmetric(pattern, order, "direct", search.left)
+            if star.num_colors < count(colors):
+                colors, name, sources = star.colors, star.order, star.sources
     kind = StarColors if recovery == "direct" else AcyclicColors
-    shape, name = pattern.shape, search.name
     return kind(
-        colors=colors, num_colors=count(colors), lower_bound=bound, order=name, shape=shape, sources=tuple(sources)
+        colors=colors, num_colors=count(colors), lower_bound=bound, order=name, shape=pattern.shape, sources=sources
     )
 
 
