@@ -20,7 +20,7 @@ def test_all_there_is_to_say():
         "function  1,200 inputs -> 1,200 outputs",
         "pattern   3,600 entries (0.25% dense), global, detected in _ s",
         "coloring  3 row colors (natural order), which is optimal (lower bound 3), in _ s",
-        "products  3 VJPs instead of 1,200, one for each of its outputs; all at once; reverse mode, the fewer products",
+        "products  3 VJPs instead of 1,200, one for each output; all at once; reverse mode, the fewest products",
         "memory    about 0.0412 MiB for seeds, products and values of one call",
     ]
 
@@ -30,7 +30,7 @@ def test_what_was_asked_for_and_given():
     pattern = tj.jacobian_sparsity(stencil, x)
     text = tj.plan_jacobian(stencil, x, mode="forward", sparsity=pattern).explain()
     assert "given in" in text
-    assert "3 JVPs instead of 12, one for each of its inputs; all at once; forward mode, asked for" in text
+    assert "3 JVPs instead of 12, one for each input; all at once; forward mode, asked for" in text
 
 
 def test_dense():
@@ -41,7 +41,7 @@ def test_dense():
 
 def test_chunks():
     plan = tj.plan_jacobian(stencil, torch.rand(12))
-    plan._strategy.products.chunk = 2
+    plan._strategy.products[0].chunk = 2
     assert "2 at a time" in plan.explain()
 
 

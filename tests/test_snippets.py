@@ -64,6 +64,11 @@ def run(text: str, where: Path | str) -> None:
             assert alike(out.getvalue()) == alike(snippet.printed), f"{where}, line {snippet.line}, prints otherwise"
 
 
+def public(name: str) -> bool:
+    """Whether a dotted name inside the package is that of something exported, or of a part of it."""
+    return any(part in vars(torchjac) and not part.startswith("_") for part in name.split(".")[1:])
+
+
 def docstrings() -> Iterator[doctest.DocTest]:
     for name in ["torchjac", *sorted(m.name for m in pkgutil.walk_packages(torchjac.__path__, "torchjac."))]:
         if name.endswith("__main__"):
@@ -74,7 +79,11 @@ def docstrings() -> Iterator[doctest.DocTest]:
             if error.name in EXTRAS:
                 continue
             raise
+        # examples of what is exported stand alone; those of the inside may use the names of their file
         found = doctest.DocTestFinder().find(module, globs={"__name__": "__main__"})
+        for test in found:
+            if not public(test.name):
+                test.globs.update(vars(module))
         yield from (test for test in found if test.examples or "```" in (test.docstring or ""))
 
 

@@ -11,39 +11,48 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from ._citations import BIBTEX
+from ._equations import Colors, Equations, bidirectional, direct_places, one_sided, substitution_levels, symmetric
 from ._errors import PatternError
 from ._pattern import SparsityPattern, as_pattern
-from ._types import Partition
-
-Colors = npt.NDArray[np.int32]
+from ._types import Partition, Recovery
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Coloring:
     """Groups of columns or rows that share a product; see the subclasses for which.
 
     Attributes
     ----------
-    colors: the color of each vertex, from 0; -1 where no product is needed because nothing is stored there.
     num_colors: the number of products in all.
     lower_bound: no coloring of this kind can have fewer.
-    order: the vertex order that gave it.
+    order: the vertex order, or other way, that gave it.
     shape: (m, n) of the pattern that was colored.
+    sources: the names of the papers whose algorithms gave it; ``citation()`` prints them.
     """
 
-    colors: Colors
     num_colors: int
     lower_bound: int
     order: str
     shape: tuple[int, int]
+    sources: tuple[str, ...] = ()
     partition: ClassVar[Partition]
+
+    def equations(self, pattern: SparsityPattern) -> Equations:
+        """Where in the compressed products each entry of ``pattern`` is summed."""
+        raise NotImplementedError  # every partition has its own
 
     def verify(self, pattern: Any) -> bool:
         """True when every entry of ``pattern`` can be recovered; PatternError names the first that cannot."""
-        raise NotImplementedError  # every partition has its own definition
+        pattern = _same_shape(as_pattern(pattern), self.shape)
+        direct_places(self.equations(pattern), pattern, "a product that reads it alone")
+        return True
+
+    def citation(self) -> str:
+        """BibTeX of the papers whose algorithms gave this coloring."""
+        return "\n\n".join(BIBTEX[name] for name in self.sources)
 
     def __str__(self) -> str:
         gap = self.num_colors - self.lower_bound
@@ -52,10 +61,12 @@ class Coloring:
         return f"{self.num_colors} {self.partition} colors ({self.order} order), {verdict} ({bound})"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ColumnColors(Coloring):
     """No two columns of one color have an entry in the same row: a JVP with their sum reads every entry off."""
 
+    colors: Colors
+    """The color of each column, (n,), from 0; -1 for a column without entries."""
     partition: ClassVar[Partition] = "column"
 
     @property
@@ -63,15 +74,21 @@ class ColumnColors(Coloring):
         """The color of each column, (n,)."""
         return self.colors
 
+    def equations(self, pattern: SparsityPattern) -> Equations:
+        """One for each entry, in the forward products (num_colors, m)."""
+        return one_sided(pattern, self.colors, "column")
+
     def verify(self, pattern: Any) -> bool:
         """True when no two columns of one color share a row of ``pattern``; PatternError names the first that do."""
-        return _verify_distance2(as_pattern(pattern), self, "column")
+        return _verify_distance2(as_pattern(pattern), self.colors, self.shape, "column")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RowColors(Coloring):
     """No two rows of one color have an entry in the same column: a VJP with their sum reads every entry off."""
 
+    colors: Colors
+    """The color of each row, (m,), from 0; -1 for a row without entries."""
     partition: ClassVar[Partition] = "row"
 
     @property
@@ -79,9 +96,77 @@ class RowColors(Coloring):
         """The color of each row, (m,)."""
         return self.colors
 
+    def equations(self, pattern: SparsityPattern) -> Equations:
+        """One for each entry, in the reverse products (num_colors, n)."""
+        return one_sided(pattern, self.colors, "row")
+
     def verify(self, pattern: Any) -> bool:
         """True when no two rows of one color share a column of ``pattern``; PatternError names the first that do."""
-        return _verify_distance2(as_pattern(pattern).T, self, "row")
+        return _verify_distance2(as_pattern(pattern).T, self.colors, self.shape[::-1], "row")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SymmetricColors(Coloring):
+    """Colors of a symmetric pattern: an entry and its mirror image are one unknown."""
+
+    colors: Colors
+    """The color of each column, (n,), from 0; -1 for a column that needs no product."""
+    partition: ClassVar[Partition] = "symmetric"
+
+    def equations(self, pattern: SparsityPattern) -> Equations:
+        """One or two for each entry and its mirror image, in the products (num_colors, n)."""
+        return symmetric(pattern, self.colors)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StarColors(SymmetricColors):
+    """Colors of a symmetric pattern: an entry or its mirror image is alone in a product, so every entry is read off."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AcyclicColors(SymmetricColors):
+    """Colors of a symmetric pattern: entries are solved for one after another, each with those before it known."""
+
+    def verify(self, pattern: Any) -> bool:
+        """True when substitution reaches every entry of ``pattern``; PatternError names one that it does not."""
+        return _verify_substitution(self, as_pattern(pattern))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BidirectionalColors(Coloring):
+    """Colors of some columns (a JVP each) and of some rows (a VJP each), which together recover every entry.
+
+    With ``recovery="direct"`` each entry is alone in one of its products (star bicoloring), with ``"substitution"``
+    it is once those before it are known (acyclic bicoloring).
+    """
+
+    column_colors: Colors
+    """The color of each column, (n,), from 0; -1 for a column that no forward product needs."""
+    row_colors: Colors
+    """The color of each row, (m,), from 0; -1 for a row that no reverse product needs."""
+    recovery: Recovery = "direct"
+    partition: ClassVar[Partition] = "bidirectional"
+
+    @property
+    def num_forward(self) -> int:
+        """The number of column colors: JVPs."""
+        return int(self.column_colors.max(initial=-1)) + 1
+
+    @property
+    def num_reverse(self) -> int:
+        """The number of row colors: VJPs."""
+        return int(self.row_colors.max(initial=-1)) + 1
+
+    def equations(self, pattern: SparsityPattern) -> Equations:
+        """One or two for each entry, in the forward products (num_forward, m) and then the reverse (num_reverse, n)."""
+        return bidirectional(pattern, self.column_colors, self.row_colors)
+
+    def verify(self, pattern: Any) -> bool:
+        """True when every entry of ``pattern`` can be recovered; PatternError names one that cannot."""
+        return super().verify(pattern) if self.recovery == "direct" else _verify_substitution(self, as_pattern(pattern))
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}: {self.num_forward} forward, {self.num_reverse} reverse"
 
 
 class Seeds:
@@ -103,20 +188,30 @@ class Seeds:
         return (self._on_device == wanted[:, None]).to(self.dtype)
 
 
-def _verify_distance2(pattern: SparsityPattern, coloring: Coloring, side: str) -> bool:
-    """Partial distance-2 coloring of the columns of ``pattern`` (Gebremedhin, Manne, Pothen 2005, definition 3.2)."""
-    shape = coloring.shape if side == "column" else coloring.shape[::-1]
+def _same_shape(pattern: SparsityPattern, shape: tuple[int, int]) -> SparsityPattern:
     if pattern.shape != shape:
         raise PatternError(
             f"a coloring of shape {shape} for a pattern of shape {pattern.shape}", expected="the same shape"
         )
-    color = coloring.colors[pattern.indices]
+    return pattern
+
+
+def _verify_substitution(coloring: Coloring, pattern: SparsityPattern) -> bool:
+    _same_shape(pattern, coloring.shape)
+    what = "a product that reads it alone, or with entries known already"
+    substitution_levels(coloring.equations(pattern), pattern, what)
+    return True
+
+
+def _verify_distance2(pattern: SparsityPattern, colors: Colors, shape: tuple[int, int], side: str) -> bool:
+    """Partial distance-2 coloring of the columns of ``pattern`` (Gebremedhin, Manne, Pothen 2005, definition 3.2)."""
+    color = colors[_same_shape(pattern, shape).indices]
     if (color < 0).any():
         missing = int(pattern.indices[color < 0][0])
         raise PatternError(
             f"{side} {missing} has entries but no color", expected=f"a color for every {side} with entries"
         )
-    keys = pattern.rows.astype(np.int64) * max(coloring.num_colors, 1) + color
+    keys = pattern.rows.astype(np.int64) * (int(colors.max(initial=-1)) + 1) + color
     order = np.argsort(keys, kind="stable")
     clash = np.flatnonzero(np.diff(keys[order]) == 0)
     if clash.size:

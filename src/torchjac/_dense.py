@@ -17,14 +17,14 @@ class Dense:
 
     def __init__(self, function: FlatFunction, direction: Direction | None) -> None:
         m, n = function.m, function.n
-        self.direction: Direction = direction or ("forward" if n < m else "reverse")
-        self.num_products = n if self.direction == "forward" else m
+        self.mode: Direction = direction or ("forward" if n < m else "reverse")
+        self.num_products = n if self.mode == "forward" else m
         chunk = chunk_size(self.num_products, m + n, function.dtype.itemsize)
-        self.products = Products(function, self.direction, chunk)
+        self.products = [Products(function, self.mode, chunk)]
         colors = np.arange(self.num_products, dtype=np.int32)
         self._seeds = Seeds(colors, function.dtype, function.device)
 
     def values(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(m * n,)."""
-        compressed = self.products.compressed(args, self._seeds, self.num_products)
-        return (compressed.T if self.direction == "forward" else compressed).reshape(-1)
+        compressed = self.products[0].compressed(args, self._seeds, self.num_products)
+        return (compressed.T if self.mode == "forward" else compressed).reshape(-1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ._colors import Coloring
 from ._pattern import SparsityPattern
-from ._products import Direction
+from ._types import Mode
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Facts:
 
     pattern: SparsityPattern
     coloring: Coloring | None
-    mode: Direction
+    mode: Mode
     num_products: int
     chunk: int
     seconds: dict[str, float]
@@ -41,12 +41,15 @@ def explain(plan: Facts) -> str:
 
 
 def _products(plan: Facts) -> str:
-    kind, dense = ("JVPs", "inputs") if plan.mode == "forward" else ("VJPs", "outputs")
+    m, n = plan.pattern.shape
     chunks = -(-plan.num_products // plan.chunk) if plan.num_products else 0
     at_once = "all at once" if chunks <= 1 else f"{plan.chunk} at a time"
-    instead = plan.pattern.shape[1] if plan.mode == "forward" else plan.pattern.shape[0]
-    saved = f" instead of {instead:,}, one for each of its {dense}" if plan.coloring is not None else ""
-    why = "asked for" if plan.mode_asked_for else "the fewer products"
+    kind, instead = {
+        "forward": ("JVPs", f"{n:,}, one for each input"),
+        "reverse": ("VJPs", f"{m:,}, one for each output"),
+    }.get(plan.mode, ("JVPs and VJPs", f"{min(m, n):,}"))
+    saved = f" instead of {instead}" if plan.coloring is not None else ""
+    why = "asked for" if plan.mode_asked_for else "the fewest products"
     return f"{plan.num_products} {kind}{saved}; {at_once}; {plan.mode} mode, {why}"
 
 

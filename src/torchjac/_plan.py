@@ -27,11 +27,16 @@ from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_gradient
-from ._products import Direction
+from ._types import Mode, Partition
 
 # With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
 # results are always right.
 _REVERSE_COST = 0.99
+
+_PARTITIONS: dict[Mode, Partition] = {"forward": "column", "reverse": "row", "bidirectional": "bidirectional"}
+
+# Products of both directions are looked for where one direction alone takes more than this many.
+_WORTH_BOTH = 8
 
 
 class JacobianPlan:
@@ -48,7 +53,7 @@ class JacobianPlan:
     ----------
     pattern: the (m, n) SparsityPattern.
     coloring: which columns or rows share a product; None for a dense Jacobian.
-    mode: "forward" or "reverse".
+    mode: "forward", "reverse" or "bidirectional".
     num_products: JVPs or VJPs of one call.
     """
 
@@ -60,7 +65,7 @@ class JacobianPlan:
             self.pattern = self._find_pattern(own)
         _refuse_complex(self._function)
         self.coloring: Coloring | None = None
-        self._strategy: Colored | Dense = self._prepare(self._wanted_direction())
+        self._strategy: Colored | Dense = self._prepare(self._wanted_mode())
         self._blocks: dict[tuple[str, str], Block] = {}
         self._checked_for: Choices | None = None
         self._gradient_checked = False
@@ -68,9 +73,9 @@ class JacobianPlan:
     # ---- what it is
 
     @property
-    def mode(self) -> Direction:
-        """Which products build the Jacobian."""
-        return self._strategy.direction
+    def mode(self) -> Mode:
+        """Which products build the Jacobian: "forward", "reverse" or "bidirectional"."""
+        return self._strategy.mode
 
     @property
     def num_products(self) -> int:
@@ -80,7 +85,7 @@ class JacobianPlan:
     @property
     def chunk(self) -> int:
         """How many products run at once."""
-        return self._strategy.products.chunk
+        return max((p.chunk for p in self._strategy.products), default=1)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -159,23 +164,18 @@ class JacobianPlan:
         self.seconds["detection"] = time.perf_counter() - start
         return pattern
 
-    def _wanted_direction(self) -> Direction | None:
-        if self.options.mode != "auto":
-            return self.options.mode
+    def _wanted_mode(self) -> Mode:
         no_forward = any(note.op == "forward mode" for note in self.pattern.notes)
-        return "reverse" if no_forward else None
+        return "reverse" if self.options.mode == "auto" and no_forward else self.options.mode
 
-    def _prepare(self, direction: Direction | None) -> Colored | Dense:
+    def _prepare(self, mode: Mode) -> Colored | Dense:
         start = time.perf_counter()
         m, n = self.shape
         if self.pattern.nnz == m * n and m * n > 0:
             self.coloring = None
-            strategy: Colored | Dense = Dense(self._function, direction)
+            strategy: Colored | Dense = Dense(self._function, mode if mode in ("forward", "reverse") else None)
         else:
-            if direction is None:
-                self.coloring = color_best(self.pattern, reverse_cost=_REVERSE_COST)
-            else:
-                self.coloring = color(self.pattern, "column" if direction == "forward" else "row")
+            self.coloring = _color(self.pattern, mode)
             strategy = Colored(self._function, self.pattern, self.coloring)
         self.seconds["coloring"] = time.perf_counter() - start
         return strategy
@@ -188,7 +188,7 @@ class JacobianPlan:
         values = self._probed(args, draws) if probing else self._strategy.values(args)
         if probing:
             self._checked_for = choices
-        if self.mode == "forward" and values.requires_grad and self.options.check and not self._gradient_checked:
+        if self.mode != "reverse" and values.requires_grad and self.options.check and not self._gradient_checked:
             values = self._with_right_gradient(args, values, draws)
         return values
 
@@ -199,7 +199,7 @@ class JacobianPlan:
             try:
                 probe(self._function, args, self.pattern, values, draws, self._strategy.values)
             except DerivativeMismatchError as error:
-                if not self._strategy.products.reject():
+                if not any(p.reject() for p in self._strategy.products):
                     if self.options.mode != "auto" or self.mode == "reverse":
                         raise
                     self._strategy = self._prepare("reverse")
@@ -213,9 +213,9 @@ class JacobianPlan:
         if probe_gradient(self._function, args, self.pattern, values, draws):
             self._gradient_checked = True
             return values
-        if self.options.mode == "forward":
+        if self.options.mode != "auto":
             raise DerivativeMismatchError(
-                "the gradient of this forward-mode Jacobian is not that of reverse-over-reverse",
+                f"the gradient of this Jacobian in {self.mode} mode is not that of reverse-over-reverse",
                 why="PyTorch's forward formula of an op in f is right, its derivative is not (pytorch#198017)",
                 instead="mode='auto' or mode='reverse', or torch.no_grad() if no gradient is needed",
             )
@@ -240,6 +240,17 @@ class JacobianPlan:
         if (out, leaf) not in self._blocks:
             self._blocks[out, leaf] = Block(self.pattern, rows, columns, self._function.device)
         return self._blocks[out, leaf]
+
+
+def _color(pattern: SparsityPattern, mode: Mode) -> Coloring:
+    """The coloring for a mode; for "auto" the one with the fewest products, both directions where they save half."""
+    if mode != "auto":
+        return color(pattern, _PARTITIONS[mode], reverse_cost=_REVERSE_COST)
+    best: Coloring = color_best(pattern, reverse_cost=_REVERSE_COST)
+    if best.num_colors <= _WORTH_BOTH:
+        return best
+    both = color(pattern, "bidirectional", reverse_cost=_REVERSE_COST)
+    return both if 2 * both.num_colors <= best.num_colors else best
 
 
 def _refuse_complex(function: FlatFunction) -> None:

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from ._errors import OptionError
 
-Mode = Literal["auto", "forward", "reverse"]
-"""Which products build the Jacobian: JVPs (forward), VJPs (reverse), or the cheaper of the two (auto)."""
+Mode = Literal["auto", "forward", "reverse", "bidirectional"]
+"""Which products build the Jacobian: JVPs (forward), VJPs (reverse), some of both, or the cheapest of these (auto)."""
 
 Partition = Literal["column", "row", "bidirectional", "symmetric"]
 """What shares a color: columns (one JVP each), rows (one VJP each), both, or both at once in a symmetric matrix."""
@@ -16,6 +16,7 @@ Order = Literal[
     "auto",
     "natural",
     "random",
+    "breadth-first",
     "largest-first",
     "smallest-last",
     "incidence-degree",

@@ -2,27 +2,24 @@
 
 import numpy as np
 import pytest
+from coloring_strategies import distance2_neighbors, patterns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchjac._coloring import color, color_best
 from torchjac._coloring.distance2 import color_distance2, color_distance2_by_definition
 from torchjac._coloring.graph import column_graph
+from torchjac._coloring.order import ORDERS
 from torchjac._pattern import SparsityPattern
 
 
-@st.composite
-def patterns(draw, largest=12):
-    m, n = draw(st.integers(0, largest)), draw(st.integers(0, largest))
-    cells = draw(st.sets(st.integers(0, max(m * n - 1, 0)), max_size=40)) if m * n else set()
-    return SparsityPattern.from_coo([c // n for c in cells], [c % n for c in cells], (m, n))
-
-
-@given(patterns(), st.sampled_from(["column", "row"]), st.sampled_from(["natural", "largest-first", "smallest-last"]))
+@given(patterns(), st.sampled_from(["column", "row"]), st.sampled_from([*ORDERS, "auto"]))
 def test_every_coloring_meets_the_definition(pattern, partition, order):
     coloring = color(pattern, partition, order=order)
+    seen = distance2_neighbors(pattern if partition == "column" else pattern.T)
+    assert all(coloring.colors[v] != coloring.colors[u] for v, near in enumerate(seen) for u in near)
     assert coloring.verify(pattern)
-    assert coloring.num_colors >= coloring.lower_bound
+    assert coloring.lower_bound <= coloring.num_colors == len(set(coloring.colors) - {-1})
 
 
 @given(patterns(), st.randoms(use_true_random=False))
@@ -41,6 +38,12 @@ def test_more_colors_than_bits_in_a_word():
     assert color(pattern, "column", order="natural").colors.tolist() == list(range(200))
 
 
+def test_rows_with_one_index_set_are_one_net():
+    pattern = SparsityPattern((1000, 4), np.zeros(1000, int), np.array([0, 2, 4]), np.array([0, 1, 2, 3]))
+    assert column_graph(pattern).num_nets == 1
+    assert color(pattern).colors.tolist() == [0, 1, -1, -1]
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (3, 3)])
 def test_without_entries_there_is_nothing_to_color(shape):
     coloring = color(SparsityPattern.from_coo([], [], shape))
@@ -55,3 +58,11 @@ def test_the_best_side_is_no_dearer_than_either(pattern, reverse_cost):
     column, row = (color(pattern, side, order="natural").num_colors for side in ("column", "row"))
     unit = 1.0 if best.partition == "column" else reverse_cost
     assert best.num_colors * unit == pytest.approx(min(column, row * reverse_cost))
+
+
+def test_a_side_is_given_up_before_it_is_colored():
+    bad = np.zeros((2, 50_000))
+    bad[0] = 1
+    graph = column_graph(SparsityPattern.from_dense(bad))
+    assert color_distance2(graph, graph.vertices, limit=2) is None
+    assert color_best(bad).num_colors == 1

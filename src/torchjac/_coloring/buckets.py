@@ -6,12 +6,12 @@ Matula, Beck, "Smallest-last ordering and clustering and graph coloring algorith
 
 from __future__ import annotations
 
-from .graph import Ints
+from .graph import Counts
 from .kernel import inlined
 
 
 @inlined
-def insert(head: Ints, following: Ints, previous: Ints, v: int, key: int) -> None:
+def insert(head: Counts, following: Counts, previous: Counts, v: int, key: int) -> None:
     """Put ``v`` first in the bucket of ``key``."""
     first = head[key]
     following[v], previous[v], head[key] = first, -1, v
@@ -20,7 +20,7 @@ def insert(head: Ints, following: Ints, previous: Ints, v: int, key: int) -> Non
 
 
 @inlined
-def remove(head: Ints, following: Ints, previous: Ints, v: int, key: int) -> None:
+def remove(head: Counts, following: Counts, previous: Counts, v: int, key: int) -> None:
     """Take ``v`` out of the bucket of ``key``, where it is."""
     before, after = previous[v], following[v]
     if before >= 0:

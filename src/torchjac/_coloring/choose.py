@@ -1,23 +1,66 @@
-"""Which coloring a request gets: the stages of ``color``, and the choice between columns and rows."""
+"""Which coloring a request gets, and the choice between columns and rows."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
-from .._colors import Coloring, ColumnColors, RowColors
+from .._colors import BidirectionalColors, Coloring, ColumnColors, RowColors, SymmetricColors
 from .._errors import OptionError
 from .._pattern import SparsityPattern, as_pattern
 from .._types import Order, Partition, Recovery, choose
-from .distance2 import color_distance2
+from .bidirectional import color_bidirectional
 from .graph import BipartiteGraph, column_graph, row_graph
-from .order import vertex_order
+from .one_sided import search_distance2
+from .search import Search
+from .symmetric import color_symmetric
 
 _KIND: dict[str, type[ColumnColors | RowColors]] = {"column": ColumnColors, "row": RowColors}
 
 
+@overload
+def color(
+    pattern: Any,
+    partition: Literal["column"] = "column",
+    *,
+    order: Order = "auto",
+    recovery: Recovery = "direct",
+    seconds: float | None = None,
+    reverse_cost: float = 1.0,
+) -> ColumnColors: ...
+@overload
+def color(
+    pattern: Any,
+    partition: Literal["row"],
+    *,
+    order: Order = "auto",
+    recovery: Recovery = "direct",
+    seconds: float | None = None,
+    reverse_cost: float = 1.0,
+) -> RowColors: ...
+@overload
+def color(
+    pattern: Any,
+    partition: Literal["symmetric"],
+    *,
+    order: Order = "auto",
+    recovery: Recovery = "direct",
+    seconds: float | None = None,
+    reverse_cost: float = 1.0,
+) -> SymmetricColors: ...
+@overload
+def color(
+    pattern: Any,
+    partition: Literal["bidirectional"],
+    *,
+    order: Order = "auto",
+    recovery: Recovery = "direct",
+    seconds: float | None = None,
+    reverse_cost: float = 1.0,
+) -> BidirectionalColors: ...
+@overload
 def color(
     pattern: Any,
     partition: Partition = "column",
@@ -25,8 +68,18 @@ def color(
     order: Order = "auto",
     recovery: Recovery = "direct",
     seconds: float | None = None,
+    reverse_cost: float = 1.0,
+) -> Coloring: ...
+def color(
+    pattern: Any,
+    partition: Partition = "column",
+    *,
+    order: Order = "auto",
+    recovery: Recovery = "direct",
+    seconds: float | None = None,
+    reverse_cost: float = 1.0,
 ) -> Coloring:
-    """Group the columns (or rows) of ``pattern`` so that each group costs one product.
+    """Group the columns (or rows, or both) of ``pattern`` so that each group costs one product.
 
     >>> import torchjac as tj
     >>> tridiagonal = tj.SparsityPattern.from_coo([0, 0, 1, 1, 1, 2, 2], [0, 1, 0, 1, 2, 1, 2], (3, 3))
@@ -38,20 +91,20 @@ def color(
     pattern: (m, n), a SparsityPattern, a SciPy or torch sparse matrix, or a dense matrix.
     partition: what shares a product.
     order: in which order the greedy coloring visits; ``"auto"`` tries several and stops at the lower bound.
-    recovery: ``"direct"`` reads every entry off a product, ``"substitution"`` solves for some.
-    seconds: how long ``order="auto"`` may go on; None for a few times the natural order.
+    recovery: ``"direct"`` reads every entry off a product, ``"substitution"`` solves for some: fewer products where
+        the partition is symmetric or bidirectional, the same elsewhere.
+    seconds: how long ``order="auto"`` may go on; None for a few times the natural order, or about 60 ms if that is more
+        (in counted steps, so that the same pattern always gets the same colors).
+    reverse_cost: of a row's product in a bidirectional coloring, where a column's costs 1.
     """
     pattern = as_pattern(pattern)
-    choose("partition", partition, Partition)
-    choose("order", order, Order)
-    choose("recovery", recovery, Recovery)
-    if partition not in _KIND:
-        raise OptionError(f"partition={partition!r} is not there yet", expected="'column' or 'row'")
-    deadline = None if seconds is None else time.perf_counter() + seconds
+    _check_options(partition, order, recovery, seconds, reverse_cost)
+    if partition == "symmetric":
+        return color_symmetric(pattern, order, recovery, seconds)
+    if partition == "bidirectional":
+        return color_bidirectional(pattern, order, recovery, reverse_cost, seconds)
     graph = column_graph(pattern) if partition == "column" else row_graph(pattern)
-    best = _distance2(graph, pattern, partition, order, None, deadline)
-    assert best is not None  # without a limit there is always a coloring
-    return best
+    return _one_sided(search_distance2(graph, order, np.inf, seconds), pattern, partition)
 
 
 def color_best(
@@ -60,45 +113,47 @@ def color_best(
     """The cheaper of a column and a row coloring, a row's product costing ``reverse_cost`` of a column's.
 
     The side with the smaller lower bound goes first; the other is given up as soon as it cannot win.
+
+    >>> import numpy as np
+    >>> color_best(np.ones((2, 5))).partition
+    'row'
     """
     pattern = as_pattern(pattern)
-    choose("order", order, Order)
-    deadline = None if seconds is None else time.perf_counter() + seconds
+    _check_options("column", order, "direct", seconds, reverse_cost)
+    started = time.perf_counter()
     sides: list[tuple[Partition, BipartiteGraph, float]] = [
         ("column", column_graph(pattern), 1.0),
         ("row", row_graph(pattern), reverse_cost),
     ]
     sides.sort(key=lambda side: side[1].largest_net * side[2])
-    best, cost = None, float("inf")
+    best, cost, kind = None, np.inf, "column"
     for partition, graph, unit in sides:
-        limit = None if best is None else int(np.ceil(cost / unit - 1e-9))
-        found = _distance2(graph, pattern, partition, order, limit, deadline)
-        if found is not None:
-            best, cost = found, found.num_colors * unit
-    assert best is not None
-    return best
+        left = None if seconds is None else max(seconds - (time.perf_counter() - started), 0.0)
+        limit = np.ceil(cost / unit - 1e-9) if best is not None else np.inf
+        found = search_distance2(graph, order, limit, left)
+        if found.colors is not None:
+            best, cost, kind = found, found.limit * unit, partition
+    assert best is not None  # the first side has no limit
+    return _one_sided(best, pattern, kind)
 
 
-def _distance2(
-    graph: BipartiteGraph,
-    pattern: SparsityPattern,
-    partition: Partition,
-    order: Order,
-    limit: int | None,
-    deadline: float | None,
-) -> ColumnColors | RowColors | None:
-    """The best partial distance-2 coloring of ``graph`` with fewer than ``limit`` colors, if there is one."""
-    bound: int = graph.largest_net
-    best: ColumnColors | RowColors | None = None
-    names: tuple[Order, ...] = ("natural", "largest-first", "smallest-last") if order == "auto" else (order,)
-    for name in names:
-        colors = color_distance2(graph, vertex_order(graph, name), limit)
-        if colors is None:
-            if best is None:
-                break  # far from what the other side has: another order does not bridge it
-            continue
-        limit = int(colors.max(initial=-1)) + 1
-        best = _KIND[partition](colors, limit, bound, name, pattern.shape)
-        if limit == bound or (deadline is not None and time.perf_counter() > deadline):
-            break
-    return best
+def _one_sided(search: Search, pattern: SparsityPattern, partition: str) -> ColumnColors | RowColors:
+    assert search.colors is not None  # without a limit there is always a coloring
+    return _KIND[partition](
+        colors=search.colors,
+        num_colors=int(search.limit),
+        lower_bound=int(search.bound),
+        order=search.name,
+        shape=pattern.shape,
+        sources=search.sources,
+    )
+
+
+def _check_options(partition: str, order: str, recovery: str, seconds: float | None, reverse_cost: float) -> None:
+    choose("partition", partition, Partition)
+    choose("order", order, Order)
+    choose("recovery", recovery, Recovery)
+    if seconds is not None and not seconds >= 0:
+        raise OptionError(f"seconds={seconds!r}", expected="a time of 0 or more, or None", instead="seconds=1.0")
+    if not 0 < reverse_cost < np.inf:
+        raise OptionError(f"reverse_cost={reverse_cost!r}", expected="a positive number", instead="reverse_cost=1.0")

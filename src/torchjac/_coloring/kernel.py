@@ -4,11 +4,15 @@ Importing Numba takes longer (0.6 s) than coloring a small pattern in plain Pyth
 kernel meets an input that is worth it. A kernel is a module-level function of arrays and numbers; it may call other
 functions marked ``inlined``. Compiled kernels are cached on disk by Numba.
 
-    @kernel                      # an entry: chooses plain or compiled by the size of its arrays
+    @kernel                      # an entry: chooses plain or compiled by the work ahead
     def _count(ptr): ...
 
     @inlined                     # a helper: plain inside a plain kernel, compiled inside a compiled one
     def _push(head, v): ...
+
+    _count.given(work)(ptr)
+
+Index arrays come in unsigned: Numba guards a signed index against being negative, which halves the speed of a gather.
 """
 
 from __future__ import annotations
@@ -19,11 +23,8 @@ from functools import cached_property
 from types import FunctionType
 from typing import Generic, ParamSpec, TypeVar
 
-import numpy as np
-
-COLD, WARM = 20_000, 300
-"""Elements up to which plain Python is faster: before Numba is imported, and after."""
-
+COLD, WARM, HOT = 100_000, 10_000, 300
+"""Steps up to which plain Python is faster: before Numba is imported, before the kernel is loaded, and after."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,9 +56,13 @@ class inlined(Generic[P, R]):
 
 
 class kernel(inlined[P, R]):
-    """A function that Python calls: compiled when its largest array is worth it."""
+    """A function that Python calls: compiled once what it has done and has to do is worth it."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        size = max((a.size for a in args if isinstance(a, np.ndarray)), default=0)
-        small = WARM if "numba" in sys.modules else COLD
-        return (self.plain if size <= small else self.compiled)(*args, **kwargs)
+    done = 0
+
+    def given(self, work: int) -> Callable[P, R]:
+        """The faster of the plain and the compiled function for about ``work`` steps of its innermost loop."""
+        if "compiled" in self.__dict__:
+            return self.plain if work <= HOT else self.compiled
+        self.done += work  # many small inputs are a large one
+        return self.plain if self.done <= (WARM if "numba" in sys.modules else COLD) else self.compiled

@@ -2,5 +2,6 @@
 
 from .direct import gather_index
 from .formats import LAYOUTS, Block
+from .substitution import Substitution
 
-__all__ = ["LAYOUTS", "Block", "gather_index"]
+__all__ = ["LAYOUTS", "Block", "Substitution", "gather_index"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .._colors import Coloring, ColumnColors
+from .._colors import BidirectionalColors, Coloring, ColumnColors, RowColors
 from .._pattern import SparsityPattern
 
 _PIXELS = 400  # of the larger side; an entry is never lost, however many share a pixel
@@ -54,6 +54,21 @@ def density(pattern: SparsityPattern) -> npt.NDArray[np.float64]:
     return full
 
 
+def _color_of_entries(
+    coloring: Coloring, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]
+) -> npt.NDArray[np.integer]:
+    colors: npt.NDArray[np.integer]
+    if isinstance(coloring, ColumnColors):
+        colors = coloring.colors[columns]
+    elif isinstance(coloring, BidirectionalColors):
+        by_column = coloring.column_colors[columns]
+        colors = np.where(by_column >= 0, by_column, coloring.num_forward + coloring.row_colors[rows])
+    else:
+        assert isinstance(coloring, RowColors)
+        colors = coloring.colors[rows]
+    return colors
+
+
 def close_view(pattern: SparsityPattern, coloring: Coloring | None) -> npt.NDArray[np.float64]:
     """RGB of the first rows and the columns that they have entries in: white where there is none."""
     from matplotlib import colormaps
@@ -65,6 +80,6 @@ def close_view(pattern: SparsityPattern, coloring: Coloring | None) -> npt.NDArr
     if coloring is None:
         image[rows, place] = 0.3
     else:
-        color = coloring.colors[columns if isinstance(coloring, ColumnColors) else rows]
+        color = _color_of_entries(coloring, rows, columns)
         image[rows, place] = colormaps["turbo"]((color + 0.5) / coloring.num_colors)[:, :3]
     return image
