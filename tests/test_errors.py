@@ -139,7 +139,7 @@ BAD = {
     "unknown mode": (
         lambda: tj.jacobian(torch.sin, x, mode="backward"),
         tj.OptionError,
-        "mode='backward' is not an option\n  expected: one of 'auto', 'forward', 'reverse', 'bidirectional'\n.*mode='auto'",
+        "mode='backward' is not an option\n  expected: one of 'auto', 'forward', 'reverse', .*\n.*mode='auto'",
     ),
     "unknown check": (
         lambda: tj.jacobian(torch.sin, x, check=True),

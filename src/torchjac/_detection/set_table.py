@@ -112,6 +112,8 @@ class SetTable:
         Without it, one dense set united with each of n single ones would be written out n times.
         """
         lengths, big = self.lengths(ids), self.lengths(largest)
+        if not (big >= _LARGE_SETS).any():
+            return np.zeros(largest.size, bool)
         rest = np.add.reduceat(lengths, indptr[:-1]) - big
         group = np.repeat(np.arange(largest.size), np.diff(indptr))
         asked = (big >= _LARGE_SETS) & (big >= 8 * rest)
