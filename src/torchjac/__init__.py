@@ -22,6 +22,7 @@ from ._pattern import Note as Note
 from ._pattern import SparsityPattern as SparsityPattern
 from ._plan import JacobianPlan as JacobianPlan
 from ._tangent.registry import register_rule as register_rule
+from ._versions import show_versions as show_versions
 
 try:
     __version__ = _version("torchjac")
