@@ -24,6 +24,7 @@ from ._draws import Draws
 from ._errors import DerivativeMismatchError, InputError, PatternError, TorchjacWarning
 from ._explain import Facts, explain
 from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
+from ._matrix import SparseMatrix
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_gradient
@@ -125,6 +126,10 @@ class JacobianPlan:
         self._function.check(args)
         with ordinary(args) as own:
             return self._evaluate(own)
+
+    def matrix(self, *args: Any) -> SparseMatrix:
+        """The (m, n) Jacobian at ``args`` as pattern and values: products, ``.T``, ``.gram()``, differentiable."""
+        return SparseMatrix(self.pattern, self.values(*args))
 
     def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
         """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
