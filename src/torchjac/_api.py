@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Unpack
 
@@ -10,6 +11,7 @@ from ._function import Argnums, FlatFunction, ordinary
 from ._options import JacobianOptions, Options
 from ._pattern import SparsityPattern
 from ._plan import JacobianPlan
+from ._saving import read
 
 
 def jacobian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) -> SparsityPattern:
@@ -94,6 +96,28 @@ def plan_jacobian(
     OptionError: an option does not exist.
     """
     return JacobianPlan(f, args, argnums, Options.parse(dict(options)))
+
+
+def load_plan(path: str | os.PathLike[str], f: Callable[..., Any]) -> JacobianPlan:
+    """The plan that ``plan.save(path)`` wrote, for the same function: nothing is detected or colored again.
+
+    >>> import torch, torchjac as tj
+    >>> def f(x):
+    ...     return x[1:] * x[:-1]
+    >>> tj.plan_jacobian(f, torch.rand(5)).save("products.npz")
+    >>> tj.load_plan("products.npz", f)
+    JacobianPlan(4 x 5, 8 entries, 2 products, reverse)
+
+    The file is data: loading it runs no code. What f returns is compared with the file on the first call, and so is
+    its pattern (``check="first"``).
+
+    Raises
+    ------
+    FileError: the file is damaged, or of another version, or was made on a device that is not here.
+    SignatureError: ``f`` does not take the arguments that the plan was made for.
+    """
+    saved = read(path, f)
+    return JacobianPlan(f, saved.args, saved.argnums, saved.options, saved)
 
 
 def jacobian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[JacobianOptions]) -> Any:

@@ -35,6 +35,10 @@ class OptionError(TorchjacError, ValueError):
     """An option does not exist, or its value is not one of those it can take."""
 
 
+class FileError(TorchjacError, ValueError):
+    """Something cannot be kept in a file, or a file is damaged, of another version, or belongs to something else."""
+
+
 class StalePatternError(TorchjacError, RuntimeError):
     """The function depends on inputs that the plan's pattern says it does not depend on."""
 

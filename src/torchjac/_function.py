@@ -118,6 +118,23 @@ class FlatFunction:
             dtype = torch.promote_types(dtype, leaf.dtype)
         return dtype
 
+    def examples(self) -> tuple[tuple[Any, ...], Any]:
+        """(args, output) like f's: a tensor is a view of one number; what is neither tensor nor plain is its type."""
+        plain = (int, float, bool, complex, str, type(None))
+        leaves = [
+            torch.empty((), dtype=s[1], device=s[2]).expand(s[0])
+            if isinstance(s, tuple)
+            else (s() if s in plain else s)
+            for s in self._signature
+        ]
+        assert self._out_spec is not None, "examples needs the output tree, known after f ran once"
+        out = [torch.empty((), dtype=leaf.dtype, device=leaf.device).expand(leaf.shape) for leaf in self.outputs]
+        return pytree.tree_unflatten(leaves, self._args_spec), pytree.tree_unflatten(out, self._out_spec)
+
+    def expect(self, out: Any) -> None:
+        """Take f's output to be like ``out``, without running f; a first call that returns something else raises."""
+        self._flatten_output(out)
+
     def check(self, args: tuple[Any, ...]) -> None:
         """Raise SignatureError unless ``args`` has the tree, shapes, dtypes and devices this was made for."""
         flat, spec = pytree.tree_flatten(args)

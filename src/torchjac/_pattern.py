@@ -102,6 +102,7 @@ class SparsityPattern:
         self.scope: Scope = scope
         self.notes = tuple(notes)
         self.provenance: _Answers | None = None
+        self.on_device: dict[torch.device, Any] = {}  # the index tensors that _indices makes of this pattern
 
     # ---- making one
 

@@ -7,6 +7,7 @@ This is the only module that knows all stages; each stage is replaceable without
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -24,9 +25,11 @@ from ._draws import Draws
 from ._errors import DerivativeMismatchError, InputError, PatternError, TorchjacWarning
 from ._explain import Facts, explain
 from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
+from ._matrix import SparseMatrix
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_gradient
+from ._saving import Saved, write
 from ._types import Mode, Partition
 
 # With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
@@ -57,15 +60,30 @@ class JacobianPlan:
     num_products: JVPs or VJPs of one call.
     """
 
-    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], argnums: Argnums, options: Options) -> None:
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        argnums: Argnums,
+        options: Options,
+        saved: Saved | None = None,
+    ) -> None:
         self.options = options
         self.seconds: dict[str, float] = {}
         self._function = FlatFunction(f, args, argnums, options.has_aux)
-        with ordinary(args) as own:
-            self.pattern = self._find_pattern(own)
+        if saved is None:
+            with ordinary(args) as own:
+                self.pattern = self._find_pattern(own)
+        else:
+            self.pattern = saved.pattern
+            self._function.expect(saved.output)
         _refuse_complex(self._function)
         self.coloring: Coloring | None = None
-        self._strategy: Colored | Dense = self._prepare(self._wanted_mode())
+        self._strategy: Colored | Dense = (
+            self._prepare(self._wanted_mode()) if saved is None else self._prepare(saved.mode, saved.coloring)
+        )
+        if saved is not None:
+            self.seconds = dict(saved.seconds)
         self._blocks: dict[tuple[str, str], Block] = {}
         self._checked_for: Choices | None = None
         self._gradient_checked = False
@@ -126,6 +144,10 @@ class JacobianPlan:
         with ordinary(args) as own:
             return self._evaluate(own)
 
+    def matrix(self, *args: Any) -> SparseMatrix:
+        """The (m, n) Jacobian at ``args`` as pattern and values: products, ``.T``, ``.gram()``, differentiable."""
+        return SparseMatrix(self.pattern, self.values(*args))
+
     def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
         """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
         draws = Draws(self._function.device)
@@ -140,6 +162,21 @@ class JacobianPlan:
         with torch.no_grad(), ordinary(args) as own:
             values = self._strategy.values(own)
             probe(self._function, own, self.pattern, values, draws, self._strategy.values)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all but the function to a file (.npz, no pickle), for ``torchjac.load_plan(path, f)``."""
+        args, output = self._function.examples()
+        saved = Saved(
+            args,
+            output,
+            self._function.argnums,
+            self.options,
+            self.pattern,
+            self.coloring,
+            self.mode,
+            self.seconds,
+        )
+        write(path, saved)
 
     # ---- how
 
@@ -168,14 +205,14 @@ class JacobianPlan:
         no_forward = any(note.op == "forward mode" for note in self.pattern.notes)
         return "reverse" if self.options.mode == "auto" and no_forward else self.options.mode
 
-    def _prepare(self, mode: Mode) -> Colored | Dense:
+    def _prepare(self, mode: Mode, coloring: Coloring | None = None) -> Colored | Dense:
         start = time.perf_counter()
         m, n = self.shape
         if self.pattern.nnz == m * n and m * n > 0:
             self.coloring = None
             strategy: Colored | Dense = Dense(self._function, mode if mode in ("forward", "reverse") else None)
         else:
-            self.coloring = _color(self.pattern, mode)
+            self.coloring = coloring or _color(self.pattern, mode)
             strategy = Colored(self._function, self.pattern, self.coloring)
         self.seconds["coloring"] = time.perf_counter() - start
         return strategy

@@ -1,0 +1,223 @@
+"""SparseMatrix: what a dense matrix does, in values space, to every order of derivative."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import assert_close, dense_jacobian
+from torch.autograd import gradcheck, gradgradcheck
+
+import torchjac as tj
+from torchjac import SparseMatrix, SparsityPattern
+
+needs_a_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("c++", "g++", "clang++"))),
+    reason="torch.compile needs a C++ compiler, and none was found",
+)
+
+
+def rand(*shape, grad=False):
+    return torch.rand(*shape, dtype=torch.float64, requires_grad=grad)
+
+
+def pattern_of(m, n, seed=0, density=0.4):
+    return SparsityPattern.from_dense(np.random.default_rng(seed).random((m, n)) < density)
+
+
+def matrix_of(m, n, seed=0, grad=False):
+    pattern = pattern_of(m, n, seed)
+    return SparseMatrix(pattern, rand(pattern.nnz, grad=grad))
+
+
+@st.composite
+def matrices(draw, rows=None):
+    m = draw(st.integers(0, 8)) if rows is None else rows
+    pattern = pattern_of(m, draw(st.integers(0, 8)), draw(st.integers(0, 1000)), draw(st.sampled_from([0.1, 0.4, 1])))
+    return SparseMatrix(pattern, rand(pattern.nnz) - 0.5)
+
+
+def reference(matrix):
+    dense = matrix.values.new_zeros(matrix.shape)
+    dense[matrix.pattern.to_dense()] = matrix.values
+    return dense
+
+
+@given(matrices(), st.integers(0, 3))
+def test_products_are_those_of_the_dense_matrix(matrix, k):
+    (m, n), dense = matrix.shape, reference(matrix)
+    v, X, u, U = rand(n), rand(n, k), rand(m), rand(k, m)
+    assert_close(matrix @ v, dense @ v)
+    assert_close(matrix @ X, dense @ X)
+    assert_close(u @ matrix, u @ dense)
+    assert_close(U @ matrix, U @ dense)
+    assert_close(matrix.T @ u, dense.T @ u)
+
+
+@given(matrices())
+def test_other_forms_are_those_of_the_dense_matrix(matrix):
+    dense = reference(matrix)
+    assert torch.equal(matrix.to_dense(), dense)
+    assert torch.equal(matrix.T.to_dense(), dense.T)
+    assert torch.equal(matrix.T.T.to_dense(), dense)
+    assert torch.equal(matrix.diagonal(), dense.diagonal())
+    assert torch.equal((-matrix).to_dense(), -dense)
+    assert torch.equal((2 * matrix * torch.tensor(0.5)).to_dense(), dense)
+    assert torch.equal((np.float64(2) * (torch.tensor(0.5) * matrix)).to_dense(), dense)
+    assert np.array_equal(matrix.to_scipy().toarray(), dense.numpy())
+    assert_close(matrix.gram().to_dense(), dense.T @ dense)
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc], ids=str)
+def test_every_layout_of_torch(layout):
+    matrix = matrix_of(4, 6)
+    got = matrix.to_torch(layout)
+    assert got.layout is layout
+    assert torch.equal(got if layout is torch.strided else got.to_dense(), reference(matrix))
+
+
+@given(st.data())
+def test_a_product_of_sparse_matrices_is_sparse(data):
+    left = data.draw(matrices())
+    right = data.draw(matrices(rows=left.shape[1]))
+    product = left @ right
+    assert isinstance(product, SparseMatrix)
+    assert_close(product.to_dense(), reference(left) @ reference(right))
+    ones = left.pattern.to_dense().double() @ right.pattern.to_dense().double()
+    assert torch.equal(product.pattern.to_dense(), ones > 0)
+
+
+def test_the_gram_keeps_entries_that_cancel_and_is_symmetric():
+    matrix = SparseMatrix(SparsityPattern.full((2, 2)), torch.tensor([1.0, 1.0, 1.0, -1.0]))
+    assert matrix.gram().nnz == 4
+    assert matrix.gram().to_dense().tolist() == [[2, 0], [0, 2]]
+
+
+def test_indices_are_made_once():
+    matrix = matrix_of(5, 4)
+    again = matrix.with_values(rand(matrix.nnz))
+    assert matrix.gram()._at is again.gram()._at
+    assert matrix.T._at is again.T._at
+    assert (matrix @ matrix.T)._at is (again @ again.T)._at
+    assert SparseMatrix(matrix.pattern, matrix.values)._at is matrix._at
+
+
+DIFFERENTIABLE = {
+    "vector": lambda M, x: M @ x[:, 0],
+    "matrix": lambda M, x: M @ x,
+    "from the left": lambda M, x: x.T @ M.T,
+    "transposed": lambda M, x: M.T @ (M @ x),
+    "gram": lambda M, x: M.gram() @ x,
+    "sparse times sparse": lambda M, x: (M.T @ M).values,
+    "diagonal": lambda M, x: M.gram().diagonal() * x[:, 0],
+    "dense": lambda M, x: M.to_dense() @ x,
+    "scaled": lambda M, x: (-M * x.sum()).values,
+}
+EVERY_KIND = pytest.mark.parametrize("kind", DIFFERENTIABLE)
+
+
+@EVERY_KIND
+def test_gradients_of_gradients(kind):
+    matrix = matrix_of(4, 3, grad=True)
+
+    def f(values, x):
+        return DIFFERENTIABLE[kind](matrix.with_values(values), x)
+
+    inputs = (matrix.values, rand(3, 2, grad=True))
+    assert gradcheck(f, inputs)
+    assert gradgradcheck(f, inputs)
+
+
+@EVERY_KIND
+def test_vmap_over_values(kind):
+    matrix, x = matrix_of(4, 3), rand(3, 2)
+
+    def f(values):
+        return DIFFERENTIABLE[kind](matrix.with_values(values), x)
+
+    batch = rand(5, matrix.nnz)
+    assert_close(torch.func.vmap(f)(batch), torch.stack([f(values) for values in batch]))
+
+
+COMPILED = {
+    "vector": lambda M, x: M.matmul(x[:, 0]),
+    "matrix": lambda M, x: M.T.matmul(M.matmul(x)),
+    "gram": lambda M, x: M.gram().matmul(x),
+    "sparse times sparse": lambda M, x: M.T.matmul(M).values,
+    "scaled": lambda M, x: (-M * 2.0).to_dense(),
+}
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("kind", COMPILED)
+def test_compiled_without_a_graph_break(kind):
+    matrix, x = matrix_of(4, 3), rand(3, 2)
+    COMPILED[kind](matrix, x)  # finds the places, once
+
+    def f(values, x):
+        return COMPILED[kind](matrix.with_values(values), x)
+
+    torch.compiler.reset()  # or the cases before this one count as recompilations of f
+    compiled = torch.compile(f, fullgraph=True)
+    assert_close(compiled(matrix.values, x), f(matrix.values, x))
+    values = rand(matrix.nnz, grad=True)
+    (got,) = torch.autograd.grad(compiled(values, x).sum(), values)
+    (expected,) = torch.autograd.grad(f(values, x).sum(), values)
+    assert_close(got, expected)
+
+
+def test_at_beside_a_tensor_is_right_under_compile_and_breaks_the_graph():
+    """When the second half fails, Dynamo has learned ``@``: SparseMatrix.matmul's docstring can forget about it."""
+    square, x = matrix_of(4, 4), rand(4)
+    compiled = torch.compile(lambda x: (square @ x, x @ square), backend="eager")
+    for got, expected in zip(compiled(x), (square @ x, x @ square), strict=True):
+        assert torch.equal(got, expected)
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(lambda x: square @ x, backend="eager", fullgraph=True)(x)
+
+
+def test_a_plan_gives_the_matrix():
+    def f(x):
+        return x * x.roll(1) + x.roll(-1).sin()
+
+    x, v = rand(9, grad=True), rand(9)
+    plan = tj.plan_jacobian(f, x)
+    J, dense = plan.matrix(x), dense_jacobian(f, (x,), create_graph=True)
+    assert J.pattern is plan.pattern
+    assert (J.shape, J.nnz, J.dtype, J.device) == ((9, 9), 27, torch.float64, x.device)
+    assert_close(J @ v, dense @ v)
+    (got,) = torch.autograd.grad((J.gram() @ v).square().sum(), x)
+    (expected,) = torch.autograd.grad((dense.T @ (dense @ v)).square().sum(), x)
+    assert_close(got, expected)
+    assert plan.matrix(x)._at is J._at
+
+
+def test_dtypes_promote():
+    assert (matrix_of(3, 3) @ torch.rand(3)).dtype is torch.float64
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (
+            lambda M: M @ rand(4),
+            tj.InputError,
+            r"4 x 3 matrix times a tensor of shape \(4,\)\n  expected: shape \(3,\)",
+        ),
+        (lambda M: rand(3) @ M, tj.InputError, r"shape \(3,\) times a 4 x 3 matrix"),
+        (lambda M: M @ M, tj.InputError, "4 x 3 matrix times a 4 x 3 matrix\n  expected: 3 rows"),
+        (lambda M: M * rand(3), tj.InputError, "expected: a number(.*\n)*.*J @ x"),
+        (lambda M: M.to_torch(torch.sparse_bsr), tj.OptionError, "layout=torch.sparse_bsr\n.*torch.strided"),
+        (lambda M: M.with_values(M.values.bfloat16()).to_scipy(), tj.InputError, r"bfloat16(.*\n)*.*float\(\)"),
+        (lambda M: SparseMatrix(M.pattern, rand(1)), tj.InputError, r"values of shape \(1,\) for a pattern"),
+        (lambda M: M @ "x", TypeError, "unsupported operand"),
+        (lambda M: M * "x", TypeError, "multiply|unsupported operand"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, error, text):
+    with pytest.raises(error, match=text):
+        call(matrix_of(4, 3))
