@@ -89,7 +89,7 @@ def _compile(
     """The compiled program, and of how many regions it is."""
     _fold_seeds(graph, colors)
     apart = _once(graph)
-    if not any(_base(node) in _EXPENSIVE for node in apart):
+    if not any(map(_is_expensive, apart)):
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
     from torch.fx.passes.split_module import split_module
 
@@ -134,6 +134,8 @@ def _once(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:
     return {node for node in graph.graph.nodes if node.op == "call_function" and node not in seeded}
 
 
-def _base(node: torch.fx.Node) -> str:
+def _is_expensive(node: torch.fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
-    return "" if schema is None else str(schema.name).split("::")[1]
+    name = "" if schema is None else str(schema.name).split("::")[1]
+    small_power = name == "pow" and node.args[1] in (1, 2, 3)  # a product or two
+    return name in _EXPENSIVE and not small_power
