@@ -259,8 +259,8 @@ def test_parameters_that_f_closes_over_get_gradients(mode):
 
 LAYER_NORM = nn.LayerNorm(4).double()
 WRONG_FORWARD_GRADIENTS = {
-    "LayerNorm": (lambda x: torch.cat([LAYER_NORM(x), x * x, x.sin()]), (2, 4)),
-    "solve": (lambda x: torch.cat([torch.linalg.solve(x, torch.eye(3).to(x) + 1), x, x]), (3, 3)),
+    "LayerNorm": (lambda x: torch.cat([LAYER_NORM(x), x * x, x.sin(), x, x]), (2, 4)),
+    "solve": (lambda x: torch.cat([torch.linalg.solve(x, torch.eye(3).to(x) + 1), x, x, x, x, x, x]), (3, 3)),
     "det": (lambda x: torch.linalg.det(x) * torch.arange(1.0, 9.0, dtype=torch.float64), (2, 2)),
 }
 
@@ -288,7 +288,7 @@ def test_gradients_of_parameters_alone_are_checked_too():
     scale = torch.ones(4, dtype=torch.float64, requires_grad=True)
 
     def f(x):
-        return torch.cat([norm(x * scale), x, x])
+        return torch.cat([norm(x * scale), x, x, x, x])
 
     x = rand(2, 4)
     with pytest.warns(tj.TorchjacWarning, match="reverse mode from now on"):

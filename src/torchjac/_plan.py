@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from ._budget import fit_chunks
+from ._candidates import Choice, choose
 from ._colored import Colored
-from ._coloring import color, color_best
 from ._colors import Coloring
 from ._decompression import LAYOUTS, Block
 from ._dense import Dense
@@ -27,16 +28,8 @@ from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_gradient
-from ._types import Mode, Partition
-
-# With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
-# results are always right.
-_REVERSE_COST = 0.99
-
-_PARTITIONS: dict[Mode, Partition] = {"forward": "column", "reverse": "row", "bidirectional": "bidirectional"}
-
-# Products of both directions are looked for where one direction alone takes more than this many.
-_WORTH_BOTH = 8
+from ._side import engines
+from ._types import Mode
 
 
 class JacobianPlan:
@@ -63,14 +56,20 @@ class JacobianPlan:
         self._function = FlatFunction(f, args, argnums, options.has_aux)
         with ordinary(args) as own:
             self.pattern = self._find_pattern(own)
-        _refuse_complex(self._function)
-        self.coloring: Coloring | None = None
-        self._strategy: Colored | Dense = self._prepare(self._wanted_mode())
+            _refuse_complex(self._function)
+            self._engines = engines(self._function)
+            self._choice: Choice
+            self._strategy: Colored | Dense = self._prepare(self._wanted_mode(), own)
         self._blocks: dict[tuple[str, str], Block] = {}
         self._checked_for: Choices | None = None
         self._gradient_checked = False
 
     # ---- what it is
+
+    @property
+    def coloring(self) -> Coloring | None:
+        """Which columns or rows share a product; None for a dense Jacobian."""
+        return self._choice.coloring
 
     @property
     def mode(self) -> Mode:
@@ -168,16 +167,16 @@ class JacobianPlan:
         no_forward = any(note.op == "forward mode" for note in self.pattern.notes)
         return "reverse" if self.options.mode == "auto" and no_forward else self.options.mode
 
-    def _prepare(self, mode: Mode) -> Colored | Dense:
-        start = time.perf_counter()
-        m, n = self.shape
-        if self.pattern.nnz == m * n and m * n > 0:
-            self.coloring = None
-            strategy: Colored | Dense = Dense(self._function, mode if mode in ("forward", "reverse") else None)
-        else:
-            self.coloring = _color(self.pattern, mode)
-            strategy = Colored(self._function, self.pattern, self.coloring)
-        self.seconds["coloring"] = time.perf_counter() - start
+    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
+        function, start = self._function, time.perf_counter()
+        with torch.no_grad(), Draws(function.device).again():
+            choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args)
+            if choice.coloring is None:
+                strategy: Colored | Dense = Dense(function, choice.direction, self._engines)
+            else:
+                strategy = Colored(function, self.pattern, choice.coloring, self._engines)
+            self.seconds["coloring"] = time.perf_counter() - start
+            fit_chunks(strategy, function, args, self.options.budget)
         return strategy
 
     def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
@@ -202,7 +201,7 @@ class JacobianPlan:
                 if not any(p.reject() for p in self._strategy.products):
                     if self.options.mode != "auto" or self.mode == "reverse":
                         raise
-                    self._strategy = self._prepare("reverse")
+                    self._strategy = self._prepare("reverse", args)
                 warnings.warn(f"products run in another way from now on, because {error}", TorchjacWarning, 6)
                 draws.replay()
             else:
@@ -220,7 +219,7 @@ class JacobianPlan:
                 instead="mode='auto' or mode='reverse', or torch.no_grad() if no gradient is needed",
             )
         warnings.warn("reverse mode from now on: gradients through forward mode are wrong here", TorchjacWarning, 4)
-        self._strategy = self._prepare("reverse")
+        self._strategy = self._prepare("reverse", args)
         draws.replay()
         return self._strategy.values(args)
 
@@ -240,17 +239,6 @@ class JacobianPlan:
         if (out, leaf) not in self._blocks:
             self._blocks[out, leaf] = Block(self.pattern, rows, columns, self._function.device)
         return self._blocks[out, leaf]
-
-
-def _color(pattern: SparsityPattern, mode: Mode) -> Coloring:
-    """The coloring for a mode; for "auto" the one with the fewest products, both directions where they save half."""
-    if mode != "auto":
-        return color(pattern, _PARTITIONS[mode], reverse_cost=_REVERSE_COST)
-    best: Coloring = color_best(pattern, reverse_cost=_REVERSE_COST)
-    if best.num_colors <= _WORTH_BOTH:
-        return best
-    both = color(pattern, "bidirectional", reverse_cost=_REVERSE_COST)
-    return both if 2 * both.num_colors <= best.num_colors else best
 
 
 def _refuse_complex(function: FlatFunction) -> None:
