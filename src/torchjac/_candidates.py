@@ -183,4 +183,6 @@ def _bidirectional(coloring: Coloring | None, prices: Prices, asked: bool) -> Ca
     if asked:
         return Candidate("bidirectional", "not asked for")
     few = coloring.num_colors <= _WORTH_BOTH
-    return Candidate("bidirectional", f"not colored: {coloring.num_colors} are few" if few else "saves too little")
+    return Candidate(
+        "bidirectional", f"not colored: {coloring.num_colors} are few already" if few else "would save too little"
+    )

@@ -95,13 +95,13 @@ class JacobianPlan:
         """What was found, what was chosen and why, as text."""
         facts = Facts(
             self.pattern,
-            self.coloring,
             self.mode,
             self.num_products,
             self.chunk,
             self.seconds,
             detected=isinstance(self.options.sparsity, str),
-            mode_asked_for=self.options.mode != "auto",
+            choice=self._choice,
+            memory=self.options.budget,
             itemsize=self._function.dtype.itemsize,
         )
         return explain(facts)
