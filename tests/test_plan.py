@@ -377,3 +377,32 @@ def test_a_refused_way_does_not_use_up_random_numbers():
     J = plan(x)
     torch.manual_seed(7)
     assert_close(J, dense_jacobian(f, (x,)))
+
+
+def test_seeds_that_a_backward_writes_into_are_made_again():
+    class Halved(torch.autograd.Function):
+        generate_vmap_rule = False
+
+        @staticmethod
+        def forward(ctx, x):
+            return x / 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient.div_(2)
+
+    x = rand(6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tj.TorchjacWarning)
+        plan = tj.plan_jacobian(Halved.apply, x, mode="reverse", check=False)
+        for _ in range(3):
+            assert_close(plan(x), torch.eye(6) / 2)
+
+
+def test_tensors_alone_are_told_from_tensors_in_a_tree():
+    x = rand(3)
+    plan = tj.plan_jacobian(lambda x: x[0] if isinstance(x, tuple) else x, (x,))
+    plan((x,))
+    for wrong in ((x,), (x, x), ((x, x),), ([x],)):
+        with pytest.raises(tj.SignatureError):
+            plan(*wrong)

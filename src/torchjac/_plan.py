@@ -180,14 +180,16 @@ class JacobianPlan:
         return strategy
 
     def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
+        if not self.options.check:
+            return self._strategy.values(args)
         choices = self._function.choices(args)  # with other indices or flags the pattern may be another
         first = self._checked_for is None or not self._checked_for.same(choices)
-        probing = self.options.check == "always" or (self.options.check == "first" and first)
+        probing = self.options.check == "always" or first
         draws = Draws(self._function.device)
         values = self._probed(args, draws) if probing else self._strategy.values(args)
         if probing:
             self._checked_for = choices
-        if self.mode != "reverse" and values.requires_grad and self.options.check and not self._gradient_checked:
+        if self.mode != "reverse" and values.requires_grad and not self._gradient_checked:
             values = self._with_right_gradient(args, values, draws)
         return values
 

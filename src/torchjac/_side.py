@@ -14,6 +14,8 @@ from ._function import FlatFunction
 from ._memory import peak_bytes
 from ._products import Direction, Products, chunk_size
 
+_KEPT = 2**18  # so many numbers in seeds are kept from call to call
+
 Engines = dict[Direction, Products]
 """The products of both directions, made once a plan, so that what one strategy learned the next one knows."""
 
@@ -32,7 +34,8 @@ class Side:
         self.width = function.m if self.direction == "forward" else function.n
         self.numbers = function.m + function.n  # of one seed and one product
         self.itemsize = function.dtype.itemsize
-        self._seeds = Seeds(colors, function.dtype, function.device)
+        keep = count * colors.size <= _KEPT
+        self._seeds = (_Kept if keep and count else Seeds)(colors, function.dtype, function.device)
         products.chunk, products.across = chunk_size(count, self.numbers, self.itemsize), across
 
     def run(self, args: tuple[Any, ...]) -> torch.Tensor:
@@ -58,6 +61,20 @@ class Side:
         many = _seconds(lambda: self.first(args, size))
         each = max(many - one, 0.0) / (size - 1)
         return UnitCost(max(one - each, 0.0), each)
+
+
+class _Kept(Seeds):
+    """Seeds that are made once: where products are small, making them would be a good part of the work."""
+
+    def __init__(self, colors: Colors, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(colors, dtype, device)
+        self._all = super().chunk(0, int(colors.max()) + 1)
+        self._version = self._all._version
+
+    def chunk(self, start: int, stop: int) -> torch.Tensor:
+        if self._all._version != self._version:  # a backward that writes into what it is given
+            return super().chunk(start, stop)
+        return self._all if stop - start == len(self._all) else self._all[start:stop]
 
 
 @dataclass(frozen=True)
