@@ -22,6 +22,11 @@ def test_all_there_is_to_say():
         "coloring  3 row colors (natural order), which is optimal (lower bound 3), in _ s",
         "products  3 VJPs instead of 1,200, one for each output; all at once; reverse mode, the fewest products",
         "memory    about 0.0412 MiB for seeds, products and values of one call",
+        "choice    dense forward   1,200 JVPs",
+        "          colored forward 3 JVPs or more, not colored in full: cannot win",
+        "          dense reverse   1,200 VJPs",
+        "          colored reverse 3 VJPs  <-- chosen",
+        "          bidirectional   not colored: 3 are few already",
     ]
 
 
@@ -54,3 +59,18 @@ def test_nothing_to_compute():
 def test_notes_name_the_op_and_the_line():
     text = tj.plan_jacobian(lambda x: x * 2 if x.sum() > 0 else x * x[0], torch.rand(4)).explain()
     assert re.search(r"note      .*test_explain.py:\d+", text)
+
+
+def test_predicted_times_and_the_budget():
+    text = tj.plan_jacobian(stencil, torch.rand(12_000), memory="50MiB").explain()
+    assert re.search(r"dense forward +12,000 JVPs, [\d.]+ ms predicted\n", text)
+    assert re.search(r"colored (reverse|forward) 3 [JV]+Ps, [\d.]+ ms predicted  <-- chosen", text)
+    assert "mode, the least predicted time" in text
+    assert "values of one call, where 50MiB are allowed" in text
+
+
+def test_both_directions():
+    x = torch.rand(500)
+    text = tj.plan_jacobian(lambda x: torch.cat([x.prod()[None], x[1:] * x[0]]), x).explain()
+    assert re.search(r"bidirectional   2 JVPs, 1 VJPs.*  <-- chosen", text)
+    assert "colored forward 500 JVPs or more, not colored in full: cannot win" in text

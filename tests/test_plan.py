@@ -259,8 +259,8 @@ def test_parameters_that_f_closes_over_get_gradients(mode):
 
 LAYER_NORM = nn.LayerNorm(4).double()
 WRONG_FORWARD_GRADIENTS = {
-    "LayerNorm": (lambda x: torch.cat([LAYER_NORM(x), x * x, x.sin()]), (2, 4)),
-    "solve": (lambda x: torch.cat([torch.linalg.solve(x, torch.eye(3).to(x) + 1), x, x]), (3, 3)),
+    "LayerNorm": (lambda x: torch.cat([LAYER_NORM(x), x * x, x.sin(), x, x]), (2, 4)),
+    "solve": (lambda x: torch.cat([torch.linalg.solve(x, torch.eye(3).to(x) + 1), x, x, x, x, x, x]), (3, 3)),
     "det": (lambda x: torch.linalg.det(x) * torch.arange(1.0, 9.0, dtype=torch.float64), (2, 2)),
 }
 
@@ -288,7 +288,7 @@ def test_gradients_of_parameters_alone_are_checked_too():
     scale = torch.ones(4, dtype=torch.float64, requires_grad=True)
 
     def f(x):
-        return torch.cat([norm(x * scale), x, x])
+        return torch.cat([norm(x * scale), x, x, x, x])
 
     x = rand(2, 4)
     with pytest.warns(tj.TorchjacWarning, match="reverse mode from now on"):
@@ -377,3 +377,32 @@ def test_a_refused_way_does_not_use_up_random_numbers():
     J = plan(x)
     torch.manual_seed(7)
     assert_close(J, dense_jacobian(f, (x,)))
+
+
+def test_seeds_that_a_backward_writes_into_are_made_again():
+    class Halved(torch.autograd.Function):
+        generate_vmap_rule = False
+
+        @staticmethod
+        def forward(ctx, x):
+            return x / 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient.div_(2)
+
+    x = rand(6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tj.TorchjacWarning)
+        plan = tj.plan_jacobian(Halved.apply, x, mode="reverse", check=False)
+        for _ in range(3):
+            assert_close(plan(x), torch.eye(6) / 2)
+
+
+def test_tensors_alone_are_told_from_tensors_in_a_tree():
+    x = rand(3)
+    plan = tj.plan_jacobian(lambda x: x[0] if isinstance(x, tuple) else x, (x,))
+    plan((x,))
+    for wrong in ((x,), (x, x), ((x, x),), ([x],)):
+        with pytest.raises(tj.SignatureError):
+            plan(*wrong)

@@ -84,16 +84,18 @@ def plan_jacobian(
     argnums: which arguments are differentiated; a number, or a tuple of them.
     layout: ``torch.strided`` (default), ``sparse_coo``, ``sparse_csr`` or ``sparse_csc``.
     ravel: True for one (m, n) matrix over all leaves.
-    mode: ``"auto"``, ``"forward"`` or ``"reverse"``; auto also leaves a mode whose results turn out to be wrong.
+    mode: ``"forward"``, ``"reverse"``, ``"bidirectional"``, or ``"auto"`` for the one that is predicted to cost least;
+        auto also leaves a mode whose results turn out to be wrong.
     sparsity: ``"detect"``, a pattern (ours, SciPy, torch) or None for a dense Jacobian.
     has_aux: f returns (output, aux).
     check: ``"first"`` (again when integers, flags or index tensors among ``args`` change), ``"always"`` or False.
+    memory: what a call may take beside its result, in bytes or as ``"500MiB"``; None for a share of what is free.
 
     Raises
     ------
     InputError, OutputError: f or its arguments cannot be differentiated.
     PatternError: ``sparsity`` has the wrong shape.
-    OptionError: an option does not exist.
+    OptionError: an option does not exist, or ``memory`` does not hold a single product.
     """
     return JacobianPlan(f, args, argnums, Options.parse(dict(options)))
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from ._colors import BidirectionalColors, Coloring, ColumnColors, RowColors, Seeds
+from ._colors import BidirectionalColors, Coloring, ColumnColors, RowColors
 from ._decompression import Substitution, gather_index
 from ._equations import Colors
 from ._function import FlatFunction
 from ._pattern import SparsityPattern
-from ._products import Direction, Products, chunk_size
+from ._products import Direction, Products
+from ._side import Engines, Side
 from ._types import Mode, Partition
 
 _MODES: dict[Partition, Mode] = {"column": "forward", "row": "reverse", "bidirectional": "bidirectional"}
@@ -21,45 +22,31 @@ _MODES: dict[Partition, Mode] = {"column": "forward", "row": "reverse", "bidirec
 class Colored:
     """Values of the entries of ``pattern``, row-major, in ``coloring.num_colors`` products."""
 
-    def __init__(self, function: FlatFunction, pattern: SparsityPattern, coloring: Coloring) -> None:
+    def __init__(self, function: FlatFunction, pattern: SparsityPattern, coloring: Coloring, made: Engines) -> None:
         self.mode: Mode = _MODES[coloring.partition]
         self.num_products = coloring.num_colors
         self._dtype, self._device = function.dtype, function.device
-        self._sides = [_Side(function, *side) for side in _sides(coloring) if side[2] > 0]
+        self.sides = [Side(made[way], colors, count) for way, colors, count in _sides(coloring) if count > 0]
+        copies = len(self.sides)  # products of both directions are laid end to end
+        self.beside = copies * sum(side.count * side.width * side.itemsize for side in self.sides)
         self._recover = _recovery(pattern, coloring, function.device)
 
     @property
     def products(self) -> list[Products]:
         """The products of each direction that the coloring uses."""
-        return [side.products for side in self._sides]
+        return [side.products for side in self.sides]
 
     @property
     def colors(self) -> list[torch.Tensor]:
         """The colors of each direction, on the device: what the seeds are made of."""
-        return [side.colors for side in self._sides]
+        return [side.colors for side in self.sides]
 
     def values(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(nnz,)."""
         if self.num_products == 0:
             return torch.zeros(0, dtype=self._dtype, device=self._device)
-        compressed = [side.run(args) for side in self._sides]
+        compressed = [side.run(args).reshape(-1) for side in self.sides]
         return self._recover(compressed[0] if len(compressed) == 1 else torch.cat(compressed))
-
-
-class _Side:
-    """The products of one direction."""
-
-    def __init__(self, function: FlatFunction, direction: Direction, colors: Colors, count: int) -> None:
-        chunk = chunk_size(count, function.m + function.n, function.dtype.itemsize)
-        self.products = Products(function, direction, chunk)
-        self._seeds, self._count = Seeds(colors, function.dtype, function.device), count
-
-    @property
-    def colors(self) -> torch.Tensor:
-        return self._seeds.on_device
-
-    def run(self, args: tuple[Any, ...]) -> torch.Tensor:
-        return self.products.compressed(args, self._seeds, self._count).reshape(-1)
 
 
 def _sides(coloring: Coloring) -> list[tuple[Direction, Colors, int]]:

@@ -7,24 +7,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._colors import Seeds
 from ._function import FlatFunction
-from ._products import Direction, Products, chunk_size
+from ._products import Direction, Products
+from ._side import Engines, Side
 
 
 class Dense:
-    """Values of all m x n entries, row-major, in min(m, n) products unless a direction is asked for."""
+    """Values of all m x n entries, row-major, by n JVPs (forward) or m VJPs (reverse)."""
 
-    def __init__(self, function: FlatFunction, direction: Direction | None) -> None:
-        m, n = function.m, function.n
-        self.mode: Direction = direction or ("forward" if n < m else "reverse")
-        self.num_products = n if self.mode == "forward" else m
-        chunk = chunk_size(self.num_products, m + n, function.dtype.itemsize)
-        self.products = [Products(function, self.mode, chunk)]
+    def __init__(self, function: FlatFunction, direction: Direction, made: Engines) -> None:
+        self.mode: Direction = direction
+        self.num_products = function.n if direction == "forward" else function.m
         colors = np.arange(self.num_products, dtype=np.int32)
-        self._seeds = Seeds(colors, function.dtype, function.device)
+        self.sides = [Side(made[direction], colors, self.num_products, across=direction == "forward")]
+        self.beside = 0  # chunks are written where the result will be
+
+    @property
+    def products(self) -> list[Products]:
+        """The products of the one direction."""
+        return [side.products for side in self.sides]
 
     def values(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(m * n,)."""
-        compressed = self.products[0].compressed(args, self._seeds, self.num_products)
+        compressed = self.sides[0].run(args)
         return (compressed.T if self.mode == "forward" else compressed).reshape(-1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ._colors import Coloring
+from ._candidates import Candidate, Choice
+from ._memory import text_bytes
 from ._pattern import SparsityPattern
 from ._types import Mode
 
@@ -14,27 +15,31 @@ class Facts:
     """What there is to say about a plan."""
 
     pattern: SparsityPattern
-    coloring: Coloring | None
     mode: Mode
     num_products: int
     chunk: int
     seconds: dict[str, float]
     detected: bool
-    mode_asked_for: bool
+    choice: Choice
+    memory: int | None
     itemsize: int
 
 
 def explain(plan: Facts) -> str:
-    """Pattern, colors, strategy, memory and preparation time of a plan, one line each."""
+    """Pattern, colors, strategy, memory and preparation time of a plan, one line each, and what else was considered."""
     m, n = plan.pattern.shape
     share = f"{100 * plan.pattern.nnz / (m * n):.3g}% dense" if m * n else "empty"
     found = f"{'detected' if plan.detected else 'given'} in {plan.seconds['detection']:.4f} s"
     rows = [
         ("function", f"{n:,} inputs -> {m:,} outputs"),
         ("pattern", f"{plan.pattern.nnz:,} entries ({share}), {plan.pattern.scope}, {found}"),
-        ("coloring", f"{plan.coloring or 'none: every entry can be nonzero'}, in {plan.seconds['coloring']:.4f} s"),
+        (
+            "coloring",
+            f"{plan.choice.coloring or 'none: every entry can be nonzero'}, in {plan.seconds['coloring']:.4f} s",
+        ),
         ("products", _products(plan)),
-        ("memory", f"about {_mebibytes(plan)} for seeds, products and values of one call"),
+        ("memory", f"about {_mebibytes(plan)} for seeds, products and values of one call{_allowed(plan)}"),
+        *zip(["choice", *[""] * len(plan.choice.candidates)], map(_candidate, plan.choice.candidates), strict=False),
     ]
     text = [f"{name:<9} {value}" for name, value in rows]
     return "\n".join([*text, *(f"note      {note}" for note in plan.pattern.notes)])
@@ -48,9 +53,17 @@ def _products(plan: Facts) -> str:
         "forward": ("JVPs", f"{n:,}, one for each input"),
         "reverse": ("VJPs", f"{m:,}, one for each output"),
     }.get(plan.mode, ("JVPs and VJPs", f"{min(m, n):,}"))
-    saved = f" instead of {instead}" if plan.coloring is not None else ""
-    why = "asked for" if plan.mode_asked_for else "the fewest products"
-    return f"{plan.num_products} {kind}{saved}; {at_once}; {plan.mode} mode, {why}"
+    saved = f" instead of {instead}" if plan.choice.coloring is not None else ""
+    return f"{plan.num_products} {kind}{saved}; {at_once}; {plan.mode} mode, {plan.choice.why}"
+
+
+def _candidate(candidate: Candidate) -> str:
+    predicted = "" if candidate.seconds is None else f", {1000 * candidate.seconds:.2f} ms predicted"
+    return f"{candidate.name:<15} {candidate.products}{predicted}{'  <-- chosen' if candidate.chosen else ''}"
+
+
+def _allowed(plan: Facts) -> str:
+    return "" if plan.memory is None else f", where {text_bytes(plan.memory)} are allowed"
 
 
 def _mebibytes(plan: Facts) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from ._decompression import LAYOUTS
 from ._errors import OptionError
+from ._memory import parse_bytes
 from ._types import Check, Mode, choose
 
 
@@ -22,6 +23,7 @@ class JacobianOptions(TypedDict, total=False):
     sparsity: Any
     has_aux: bool
     check: Check
+    memory: int | str | None
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Options:
     sparsity: "detect", a pattern, or None for a dense Jacobian.
     has_aux: f returns (output, aux), and the result becomes (J, aux).
     check: compare with an independent product on the first call, on every call, or never.
+    memory: bytes that a call may add to its result at its peak, as a number or as ``"500MiB"``; None for a share of
+        what is free. It decides how many products run at once. What a graph for gradients keeps comes on top.
     """
 
     layout: torch.layout = torch.strided
@@ -42,6 +46,12 @@ class Options:
     sparsity: Any = "detect"
     has_aux: bool = False
     check: Check = "first"
+    memory: int | str | None = None
+
+    @property
+    def budget(self) -> int | None:
+        """``memory`` in bytes."""
+        return None if self.memory is None else parse_bytes(self.memory)
 
     @classmethod
     def parse(cls, given: dict[str, Any]) -> Options:
@@ -61,6 +71,7 @@ class Options:
         for name in ("ravel", "has_aux"):
             if not isinstance(getattr(options, name), bool):
                 raise OptionError(f"{name}={getattr(options, name)!r} is not an option", expected="True or False")
+        _ = options.budget  # reads the text
         if options.layout not in LAYOUTS:
             raise OptionError(f"layout={options.layout!r}", expected=f"one of {', '.join(map(str, LAYOUTS))}")
         sparsity = options.sparsity

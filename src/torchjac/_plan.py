@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from ._budget import fit_chunks
+from ._candidates import Choice, choose
 from ._colored import Colored
-from ._coloring import color, color_best
 from ._colors import Coloring
 from ._decompression import LAYOUTS, Block
 from ._dense import Dense
@@ -29,17 +30,10 @@ from ._matrix import SparseMatrix
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_gradient
+from ._products import Direction
 from ._saving import Saved, write
-from ._types import Mode, Partition
-
-# With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
-# results are always right.
-_REVERSE_COST = 0.99
-
-_PARTITIONS: dict[Mode, Partition] = {"forward": "column", "reverse": "row", "bidirectional": "bidirectional"}
-
-# Products of both directions are looked for where one direction alone takes more than this many.
-_WORTH_BOTH = 8
+from ._side import engines
+from ._types import Mode
 
 
 class JacobianPlan:
@@ -71,24 +65,28 @@ class JacobianPlan:
         self.options = options
         self.seconds: dict[str, float] = {}
         self._function = FlatFunction(f, args, argnums, options.has_aux)
+        self._engines = engines(self._function)
+        self._choice: Choice
         if saved is None:
             with ordinary(args) as own:
                 self.pattern = self._find_pattern(own)
+                _refuse_complex(self._function)
+                self._strategy: Colored | Dense = self._prepare(self._wanted_mode(), own)
         else:
             self.pattern = saved.pattern
             self._function.expect(saved.output)
-        _refuse_complex(self._function)
-        self.coloring: Coloring | None = None
-        self._strategy: Colored | Dense = (
-            self._prepare(self._wanted_mode()) if saved is None else self._prepare(saved.mode, saved.coloring)
-        )
-        if saved is not None:
+            self._strategy = self._restored(saved)
             self.seconds = dict(saved.seconds)
         self._blocks: dict[tuple[str, str], Block] = {}
         self._checked_for: Choices | None = None
         self._gradient_checked = False
 
     # ---- what it is
+
+    @property
+    def coloring(self) -> Coloring | None:
+        """Which columns or rows share a product; None for a dense Jacobian."""
+        return self._choice.coloring
 
     @property
     def mode(self) -> Mode:
@@ -114,13 +112,13 @@ class JacobianPlan:
         """What was found, what was chosen and why, as text."""
         facts = Facts(
             self.pattern,
-            self.coloring,
             self.mode,
             self.num_products,
             self.chunk,
             self.seconds,
             detected=isinstance(self.options.sparsity, str),
-            mode_asked_for=self.options.mode != "auto",
+            choice=self._choice,
+            memory=self.options.budget,
             itemsize=self._function.dtype.itemsize,
         )
         return explain(facts)
@@ -205,27 +203,43 @@ class JacobianPlan:
         no_forward = any(note.op == "forward mode" for note in self.pattern.notes)
         return "reverse" if self.options.mode == "auto" and no_forward else self.options.mode
 
-    def _prepare(self, mode: Mode, coloring: Coloring | None = None) -> Colored | Dense:
-        start = time.perf_counter()
-        m, n = self.shape
-        if self.pattern.nnz == m * n and m * n > 0:
-            self.coloring = None
-            strategy: Colored | Dense = Dense(self._function, mode if mode in ("forward", "reverse") else None)
-        else:
-            self.coloring = coloring or _color(self.pattern, mode)
-            strategy = Colored(self._function, self.pattern, self.coloring)
-        self.seconds["coloring"] = time.perf_counter() - start
+    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
+        function, start = self._function, time.perf_counter()
+        with torch.no_grad(), Draws(function.device).again():
+            choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args)
+            if choice.coloring is None:
+                strategy: Colored | Dense = Dense(function, choice.direction, self._engines)
+            else:
+                strategy = Colored(function, self.pattern, choice.coloring, self._engines)
+            self.seconds["coloring"] = time.perf_counter() - start
+            fit_chunks(strategy, function, args, self.options.budget)
+        self._fitted = True
         return strategy
 
+    def _restored(self, saved: Saved) -> Colored | Dense:
+        """The strategy that was saved; how many products run at once is found on the first call, with real inputs."""
+        direction: Direction = "forward" if saved.mode == "forward" else "reverse"
+        self._choice = Choice(saved.coloring, direction, (), "as saved")
+        self._fitted = False
+        if saved.coloring is None:
+            return Dense(self._function, direction, self._engines)
+        return Colored(self._function, self.pattern, saved.coloring, self._engines)
+
     def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
+        if not self._fitted:
+            with torch.no_grad(), Draws(self._function.device).again():
+                fit_chunks(self._strategy, self._function, args, self.options.budget)
+            self._fitted = True
+        if not self.options.check:
+            return self._strategy.values(args)
         choices = self._function.choices(args)  # with other indices or flags the pattern may be another
         first = self._checked_for is None or not self._checked_for.same(choices)
-        probing = self.options.check == "always" or (self.options.check == "first" and first)
+        probing = self.options.check == "always" or first
         draws = Draws(self._function.device)
         values = self._probed(args, draws) if probing else self._strategy.values(args)
         if probing:
             self._checked_for = choices
-        if self.mode != "reverse" and values.requires_grad and self.options.check and not self._gradient_checked:
+        if self.mode != "reverse" and values.requires_grad and not self._gradient_checked:
             values = self._with_right_gradient(args, values, draws)
         return values
 
@@ -239,7 +253,7 @@ class JacobianPlan:
                 if not any(p.reject() for p in self._strategy.products):
                     if self.options.mode != "auto" or self.mode == "reverse":
                         raise
-                    self._strategy = self._prepare("reverse")
+                    self._strategy = self._prepare("reverse", args)
                 warnings.warn(f"products run in another way from now on, because {error}", TorchjacWarning, 6)
                 draws.replay()
             else:
@@ -257,7 +271,7 @@ class JacobianPlan:
                 instead="mode='auto' or mode='reverse', or torch.no_grad() if no gradient is needed",
             )
         warnings.warn("reverse mode from now on: gradients through forward mode are wrong here", TorchjacWarning, 4)
-        self._strategy = self._prepare("reverse")
+        self._strategy = self._prepare("reverse", args)
         draws.replay()
         return self._strategy.values(args)
 
@@ -277,17 +291,6 @@ class JacobianPlan:
         if (out, leaf) not in self._blocks:
             self._blocks[out, leaf] = Block(self.pattern, rows, columns, self._function.device)
         return self._blocks[out, leaf]
-
-
-def _color(pattern: SparsityPattern, mode: Mode) -> Coloring:
-    """The coloring for a mode; for "auto" the one with the fewest products, both directions where they save half."""
-    if mode != "auto":
-        return color(pattern, _PARTITIONS[mode], reverse_cost=_REVERSE_COST)
-    best: Coloring = color_best(pattern, reverse_cost=_REVERSE_COST)
-    if best.num_colors <= _WORTH_BOTH:
-        return best
-    both = color(pattern, "bidirectional", reverse_cost=_REVERSE_COST)
-    return both if 2 * both.num_colors <= best.num_colors else best
 
 
 def _refuse_complex(function: FlatFunction) -> None:

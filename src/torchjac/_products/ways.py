@@ -17,6 +17,7 @@ from .._colors import Seeds
 from .._draws import Draws
 from .._errors import OptionError, TorchjacWarning
 from .._function import FlatFunction
+from .chunk import in_chunks, out_of_memory
 from .forward import Forward
 from .reverse import Reverse
 
@@ -49,10 +50,14 @@ WAYS: dict[Direction, tuple[Way, ...]] = {
 
 
 class Products:
-    """All products of one direction for a function: (colors, m) forward, (colors, n) reverse."""
+    """All products of one direction for a function: (colors, m) forward, (colors, n) reverse.
+
+    ``chunk`` of them run at once; ``across`` if the transpose of what they give should be contiguous.
+    """
 
     def __init__(self, function: FlatFunction, direction: Direction, chunk: int) -> None:
         self.function, self.direction, self.chunk = function, direction, chunk
+        self.across = False
         self.way: Way | None = None
         self._ways = list(WAYS[direction])
 
@@ -70,6 +75,8 @@ class Products:
             try:
                 out = self._run(way, args, seeds, colors)
             except RuntimeError as error:
+                if out_of_memory(error):
+                    raise
                 first = first or error
                 draws.replay()
                 continue
@@ -95,8 +102,10 @@ class Products:
             else Reverse(self.function, args, plain=way.plain)
         )
         batch: Callable[[torch.Tensor], torch.Tensor] = product.batch if way.batched else _one_by_one(product.one)
-        chunks = [batch(seeds.chunk(start, min(start + self.chunk, colors))) for start in range(0, colors, self.chunk)]
-        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+        out, self.chunk = in_chunks(
+            lambda start, stop: batch(seeds.chunk(start, stop)), colors, self.chunk, self.across
+        )
+        return out
 
 
 def _one_by_one(one: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:

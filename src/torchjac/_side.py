@@ -1,0 +1,107 @@
+"""One direction of products with its seeds: what a strategy is made of, and what is measured before one is chosen."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ._colors import Seeds
+from ._equations import Colors
+from ._function import FlatFunction
+from ._memory import peak_bytes
+from ._products import Direction, Products, chunk_size
+
+_KEPT = 2**18  # so many numbers in seeds are kept from call to call
+
+Engines = dict[Direction, Products]
+"""The products of both directions, made once a plan, so that what one strategy learned the next one knows."""
+
+
+def engines(function: FlatFunction) -> Engines:
+    """Products of each direction, not limited in number yet."""
+    return {"forward": Products(function, "forward", 1), "reverse": Products(function, "reverse", 1)}
+
+
+class Side:
+    """All ``count`` products of one direction, their seeds given by ``colors``."""
+
+    def __init__(self, products: Products, colors: Colors, count: int, across: bool = False) -> None:
+        function = products.function
+        self.products, self.count, self.direction = products, count, products.direction
+        self.width = function.m if self.direction == "forward" else function.n
+        self.numbers = function.m + function.n  # of one seed and one product
+        self.itemsize = function.dtype.itemsize
+        keep = count * colors.size <= _KEPT
+        self._seeds = (_Kept if keep and count else Seeds)(colors, function.dtype, function.device)
+        products.chunk, products.across = chunk_size(count, self.numbers, self.itemsize), across
+
+    @property
+    def colors(self) -> torch.Tensor:
+        """The color of each element that is seeded, on the device."""
+        return self._seeds.on_device
+
+    def run(self, args: tuple[Any, ...]) -> torch.Tensor:
+        """(count, width)."""
+        return self.products.compressed(args, self._seeds, self.count)
+
+    def first(self, args: tuple[Any, ...], size: int) -> torch.Tensor:
+        """The first ``size`` products, at once."""
+        self.products.chunk = size
+        return self.products.compressed(args, self._seeds, size)
+
+    def peak(self, args: tuple[Any, ...], size: int) -> int:
+        """Bytes that ``size`` products at once hold at their peak, what f keeps for them included."""
+        return peak_bytes(lambda: self.first(args, size))
+
+    def unit_cost(self, args: tuple[Any, ...]) -> UnitCost:
+        """What a batch costs, measured on one product and on a few at once."""
+        self.first(args, 1)  # the first run of anything is slower
+        one = _seconds(lambda: self.first(args, 1))
+        size = min(self.count, 32, max(2, int(0.1 / one)))
+        if size < 2:
+            return UnitCost(0.0, one)
+        many = _seconds(lambda: self.first(args, size))
+        each = max(many - one, 0.0) / (size - 1)
+        return UnitCost(max(one - each, 0.0), each)
+
+
+class _Kept(Seeds):
+    """Seeds that are made once: where products are small, making them would be a good part of the work."""
+
+    def __init__(self, colors: Colors, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(colors, dtype, device)
+        self._all = super().chunk(0, int(colors.max()) + 1)
+        self._version = self._all._version
+
+    def chunk(self, start: int, stop: int) -> torch.Tensor:
+        if self._all._version != self._version:  # a backward that writes into what it is given
+            return super().chunk(start, stop)
+        return self._all if stop - start == len(self._all) else self._all[start:stop]
+
+
+@dataclass(frozen=True)
+class UnitCost:
+    """Seconds: ``fixed`` for a batch of whatever size, and ``each`` for a product in it."""
+
+    fixed: float
+    each: float
+
+    def of(self, count: int) -> float:
+        """Seconds for ``count`` products."""
+        return self.fixed + self.each * count if count else 0.0
+
+
+def _seconds(run: Any) -> float:
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        out = run()
+        if out.is_cuda:
+            torch.cuda.synchronize(out.device)
+        taken.append(time.perf_counter() - start)
+        if sum(taken) > 0.1:
+            break
+    return min(taken)

@@ -1,0 +1,117 @@
+"""memory=: what a call takes beside its result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+import torch
+from oracles import assert_close, dense_jacobian
+from torch import nn
+
+import torchjac as tj
+from torchjac._memory import parse_bytes, peak_bytes
+
+
+def mlp(*widths):
+    layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.Tanh())]
+    return nn.Sequential(*layers[:-1]).double().requires_grad_(False)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("memory", ["3MiB", "8MiB", 10**9])
+def test_tensors_of_a_call_stay_within_the_budget_and_the_result(mode, memory):
+    net, x = mlp(256, 256, 256), torch.rand(256).double()
+    plan = tj.plan_jacobian(net, x, mode=mode, memory=memory, check=False)
+    assert plan.chunk == 256 or memory != 10**9
+    peak = peak_bytes(lambda: plan(x))
+    assert peak <= parse_bytes(memory) + 256 * 256 * 8
+    assert_close(plan(x), dense_jacobian(net, (x,)))
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_a_budget_that_is_too_small_is_refused_and_the_one_named_works(mode):
+    net, x = mlp(64, 300, 64), torch.rand(64).double()
+    with pytest.raises(tj.OptionError, match=rf"memory='100B' is too small for this Jacobian by {mode} mode") as caught:
+        tj.plan_jacobian(net, x, mode=mode, memory=100)
+    least = caught.value.expected.removeprefix("at least ")
+    assert f"memory={least!r}" in caught.value.instead
+    plan = tj.plan_jacobian(net, x, mode=mode, memory=least)
+    assert plan.chunk < 8
+    assert_close(plan(x), dense_jacobian(net, (x,)))
+
+
+def stencil(x):
+    return x * x.roll(1) + x.roll(-1).sin()
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse", "bidirectional"])
+def test_values_take_the_compressed_products_and_themselves_and_a_chunk(mode):
+    x = torch.rand(3000, dtype=torch.float64)
+    blocks = torch.block_diag(*[torch.ones(20, 20)] * 150).to_sparse_csr()
+
+    def f(x):
+        return (x.reshape(150, 20).sum(1, keepdim=True) * x.reshape(150, 20)).reshape(-1)
+
+    plan = tj.plan_jacobian(f, x, mode=mode, sparsity=blocks, check=False)
+    for products in plan._strategy.products:
+        products.chunk = 1
+    one = sum(side.peak((x,), 1) for side in plan._strategy.sides)
+    compressed = plan.num_products * 3000 * 8
+    assert peak_bytes(lambda: plan.values(x)) <= compressed + plan.pattern.nnz * 8 + one
+
+
+def test_without_a_budget_large_products_are_measured_and_share_what_is_free(monkeypatch):
+    import torchjac._budget as budget
+
+    net, x = mlp(1024, 512, 1024), torch.rand(1024).double()
+    assert tj.plan_jacobian(net, x, mode="reverse", sparsity=None).chunk > 100
+    monkeypatch.setattr(budget, "available", lambda device: 4 * 2**20)
+    assert 1 <= tj.plan_jacobian(net, x, mode="reverse", sparsity=None).chunk < 60
+    monkeypatch.setattr(budget, "available", lambda device: 0)
+    assert tj.plan_jacobian(net, x, mode="reverse", sparsity=None).chunk == 1  # and hope
+
+
+SCRIPT = """
+import sys, torch, torchjac as tj
+from torch import nn
+from torchjac._demo.problems import brusselator
+from torchjac._memory import parse_bytes
+
+def resident(key):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+conv = [nn.Conv2d(4, 16, 3, padding=1), nn.Tanh(), nn.Conv2d(16, 32, 3, 2, 1), nn.Tanh(), nn.Flatten()]
+name, memory, mode = sys.argv[1:]
+f, x, layout = {
+    "mlp": lambda: (nn.Sequential(nn.Linear(512, 512), nn.Tanh(), nn.Linear(512, 512)), (512,), torch.strided),
+    "conv": lambda: (nn.Sequential(*conv, nn.Linear(32 * 256, 256)), (1, 4, 32, 32), torch.strided),
+    "brusselator": lambda: (brusselator, (2, 256, 256), torch.sparse_csr),
+}[name]()
+f, x = f.double().requires_grad_(False) if isinstance(f, nn.Module) else f, torch.rand(x, dtype=torch.float64)
+for _ in range(2):  # what torch and its kernels load once, and what f itself leaves behind
+    f(x)
+plan = tj.plan_jacobian(f, x, memory=memory, mode=mode, layout=layout, check=False)
+open("/proc/self/clear_refs", "w").write("5")  # the high-water mark starts here
+before = resident("VmRSS")
+J = plan(x)
+grown = resident("VmHWM") - before
+parts = (J,) if layout is torch.strided else (J.values(), J.crow_indices(), J.col_indices())
+print(grown, 1.1 * parse_bytes(memory) + sum(part.nbytes for part in parts))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("problem", [("mlp", "16MiB"), ("conv", "32MiB"), ("brusselator", "40MiB"), ("mlp", "500MiB")])
+def test_resident_growth_stays_within_the_budget_a_tenth_and_the_result(problem, mode):
+    if problem[0] == "conv" and mode == "forward":
+        pytest.skip("4,096 products")
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *problem, mode], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    grown, allowed = map(float, done.stdout.split())
+    assert grown <= allowed
