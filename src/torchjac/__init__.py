@@ -23,3 +23,4 @@ from ._pattern import SparsityPattern as SparsityPattern
 from ._plan import JacobianPlan as JacobianPlan
 from ._tangent.registry import register_rule as register_rule
 from ._version import __version__ as __version__
+from .stream import write_jacobian as write_jacobian
