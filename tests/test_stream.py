@@ -203,6 +203,17 @@ def test_a_journal_alone_is_left_over(path, monkeypatch):
     assert left_over(path) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs file locks of POSIX")
+def test_two_at_once_are_refused(path):
+    def nested(x):
+        if path.with_name("J.npy.part").exists():
+            tj.write_jacobian(mixed, x.detach(), path=path)
+        return mixed(x)
+
+    with pytest.raises(tj.FileError, match=r"another write_jacobian to .*J.npy is running"):
+        tj.write_jacobian(nested, rand(60), path=path)
+
+
 def test_an_old_file_stays_until_the_new_one_is_complete(path, monkeypatch):
     path.write_text("precious")
     x = rand(60)
@@ -306,9 +317,15 @@ class WrongWhenBatched(torch.autograd.Function):
 
 
 def test_batched_products_that_are_wrong_are_noticed(path):
+    def wrong(x):
+        return Wrong.apply(x).cumsum(0)
+
+    x = rand(60)
     with pytest.raises(tj.DerivativeMismatchError, match="differ from a product of torch"):
-        tj.write_jacobian(lambda x: Wrong.apply(x).cumsum(0), rand(60), path=path, memory="1MiB")
+        tj.write_jacobian(wrong, x, path=path, memory="1MiB")
     assert not path.exists()
+    with pytest.raises(tj.DerivativeMismatchError):  # the second call too
+        tj.write_jacobian(wrong, x, path=path, memory="1MiB")
 
 
 # ---- errors and progress

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -179,23 +181,30 @@ def check_path(path: Path) -> None:
 
 
 class Partial:
-    """The matrix while it is written; ``done`` lines of it are right."""
+    """The matrix while it is written, by one process at a time; ``done`` lines of it are right."""
 
     def __init__(self, path: Path, shape: tuple[int, int], dtype: np.dtype[Any], by_columns: bool) -> None:
         self._target, self._part = path, path.with_name(path.name + ".part")
         self._journal = path.with_name(path.name + ".part.journal")
         self.store: Store = _STORES[path.suffix](self._part, shape, dtype, by_columns)
-        self.done = 0
+        self.done, self._finished = 0, False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the journal, so that no other process writes the same matrix; FileError if one does."""
+        with self._journal.open("a+b") as self._file:
+            _lock(self._file, self._target)
+            yield
+        if self._finished:
+            self._journal.unlink(missing_ok=True)
 
     def resume(self) -> dict[str, Any] | None:
         """Go on where an unfinished matrix ends: the header it was begun with, None if there is none."""
-        if not self._journal.exists() or not self._part.exists():
+        self._file.seek(0)
+        *lines, torn = self._file.read().split(b"\n")
+        if not lines or not self._part.exists():
             return None
-        text = self._journal.read_bytes()
-        *lines, torn = text.split(b"\n")
-        if not lines:
-            return None
-        os.truncate(self._journal, len(text) - len(torn))
+        self._file.truncate(self._file.tell() - len(torn))
         try:
             header: dict[str, Any] = json.loads(lines[0])
             self.done = int(lines[-1]) if len(lines) > 1 else 0
@@ -209,7 +218,8 @@ class Partial:
 
     def begin(self, header: dict[str, Any], length: int) -> None:
         """Start anew."""
-        self._journal.unlink(missing_ok=True)
+        self._file.truncate(0)
+        os.fsync(self._file.fileno())  # the old journal must not speak for the new matrix
         self.store.create(length)
         self.done = 0
         self._note(json.dumps(header))
@@ -222,16 +232,34 @@ class Partial:
         self._note(str(self.done))
 
     def _note(self, line: str) -> None:
-        with self._journal.open("ab") as file:
-            file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.write(line.encode() + b"\n")  # at the end, wherever the file was read
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def finish(self) -> None:
         """Give the matrix its name."""
         self._part.replace(self._target)
+        self._finished = True
         _sync_folder(self._target.parent)
-        self._journal.unlink()
+
+
+def _lock(journal: BinaryIO, target: Path) -> None:
+    """Until the file is closed, or the process ends in whatever way."""
+    if os.name != "posix":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FileError(
+            f"another write_jacobian to {target} is running",
+            expected="one at a time",
+            why="their blocks would be mixed",
+            instead="another path, or wait until that one is finished",
+        ) from error
+    if os.fstat(journal.fileno()).st_nlink == 0:  # it was finished between opening and locking
+        raise FileError(f"another write_jacobian to {target} has just finished", expected="one at a time")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -77,27 +77,31 @@ def write_jacobian(
 
 
 def _write(target: Path, blocks: _Blocks, budget: int, resume: bool) -> None:
-    partial = Partial(target, blocks.shape, blocks.dtype, blocks.direction == "forward")
-    header = partial.resume() if resume else None
     length = blocks.fit(budget)
-    if header is None:
-        partial.begin(blocks.header(), length)
-    else:
-        blocks.take_up(header, partial)
-    progress, checked = _Progress(target.name, blocks.count, partial.done), header is not None
+    partial = Partial(target, blocks.shape, blocks.dtype, blocks.direction == "forward")
+    with partial.alone():
+        header = partial.resume() if resume else None
+        if header is None:
+            partial.begin(blocks.header(), length)
+        else:
+            blocks.take_up(header, partial)
+        _fill(partial, blocks, length, _Progress(target.name, blocks.count, partial.done), trusted=partial.done > 0)
+        partial.finish()
+
+
+def _fill(partial: Partial, blocks: _Blocks, length: int, progress: _Progress, trusted: bool) -> None:
     for start, stop in _cuts(partial.done, blocks.count, length):
         lines = blocks.compute(start, stop)
-        if not checked and not blocks.agree(start, lines):
+        if not trusted and not blocks.agree(start, lines):
             raise DerivativeMismatchError(
                 f"rows of the Jacobian by {blocks.products.way} differ from a product of torch.autograd.grad",
                 why="f is not the same from call to call (state?), or a formula of PyTorch is wrong",
                 instead="torchjac.check_jacobian on a small case, to see which entries",
             )
-        checked = True
+        trusted = True
         partial.append(lines)
         progress.show(stop)
     progress.end()
-    partial.finish()
 
 
 class _Blocks:
