@@ -13,7 +13,7 @@ def run(code: str) -> str:
 
 
 def test_it_adds_at_most_a_fifth_of_a_second_to_import_torch():
-    code = "import torch, time; t = time.perf_counter(); import torchjac; print(time.perf_counter() - t)"
+    code = "import torch, time; t = time.process_time(); import torchjac; print(time.process_time() - t)"
     assert min(float(run(code)) for _ in range(4)) < 0.2
 
 

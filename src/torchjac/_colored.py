@@ -33,6 +33,11 @@ class Colored:
         """The products of each direction that the coloring uses."""
         return [side.products for side in self._sides]
 
+    @property
+    def colors(self) -> list[torch.Tensor]:
+        """The colors of each direction, on the device: what the seeds are made of."""
+        return [side.colors for side in self._sides]
+
     def values(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(nnz,)."""
         if self.num_products == 0:
@@ -48,6 +53,10 @@ class _Side:
         chunk = chunk_size(count, function.m + function.n, function.dtype.itemsize)
         self.products = Products(function, direction, chunk)
         self._seeds, self._count = Seeds(colors, function.dtype, function.device), count
+
+    @property
+    def colors(self) -> torch.Tensor:
+        return self._seeds.on_device
 
     def run(self, args: tuple[Any, ...]) -> torch.Tensor:
         return self.products.compressed(args, self._seeds, self._count).reshape(-1)

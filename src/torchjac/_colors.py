@@ -179,13 +179,13 @@ class Seeds:
         self.colors, self.dtype, self.device = colors, dtype, device
 
     @cached_property
-    def _on_device(self) -> torch.Tensor:
+    def on_device(self) -> torch.Tensor:
         return torch.from_numpy(self.colors).to(self.device)
 
     def chunk(self, start: int, stop: int) -> torch.Tensor:
         """Seeds of the colors from ``start`` up to ``stop``: (stop - start, n)."""
         wanted = torch.arange(start, stop, dtype=torch.int32, device=self.device)
-        return (self._on_device == wanted[:, None]).to(self.dtype)
+        return (self.on_device == wanted[:, None]).to(self.dtype)
 
 
 def _same_shape(pattern: SparsityPattern, shape: tuple[int, int]) -> SparsityPattern:

@@ -1,0 +1,141 @@
+"""``compile=True``: products and decompression captured as one program of tensor ops, and compiled.
+
+The program is captured with ``make_fx`` (sturdier than tracing forward mode through Dynamo) and compiled by Inductor
+for one signature; it serves every x of it. Inductor would fold what depends on x alone into the loop over the colors,
+and evaluate every sine and exponential once a color: where f has such ops, its own part is compiled as a region apart.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from ._errors import TorchjacWarning
+
+Values = Callable[[tuple[Any, ...]], torch.Tensor]
+
+# Ops that cost more than the memory traffic of writing their result once.
+_EXPENSIVE = frozenset(
+    "sin cos tan asin acos atan atan2 sinh cosh tanh exp exp2 expm1 log log1p log2 log10 pow sqrt rsqrt erf sigmoid "
+    "lgamma digamma mm bmm addmm baddbmm convolution".split()
+)
+
+
+_SEEDS = "_seeds_"
+
+
+class Compiled:
+    """``values`` compiled for arguments like ``args``; runs eagerly, and says why, where it cannot be compiled.
+
+    ``colors`` are the tensors that the seeds are made of: what depends on them runs once a color.
+    """
+
+    def __init__(
+        self, values: Values, args: tuple[Any, ...], colors: Sequence[torch.Tensor], options: dict[str, Any]
+    ) -> None:
+        self._values = values
+        self._program: Callable[..., torch.Tensor] | None = None
+        self.regions = 0
+        tensors, self._spec, self._fixed = _split(args)
+        try:
+            graph = self._capture(tensors)
+            self._program, self.regions = _compile(graph, colors, options)
+            with torch.no_grad():
+                self._program(*tensors)  # compiles
+        except RuntimeError as error:
+            self._program = None
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warnings.warn(f"compile=True runs eagerly, because {reason}", TorchjacWarning, stacklevel=5)
+
+    def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
+        """The values at ``args``: (nnz,), without a graph; eager where it was not compiled."""
+        if self._program is None:
+            return self._values(args)
+        with torch.no_grad():
+            return self._program(*_split(args)[0])
+
+    def _capture(self, tensors: list[torch.Tensor]) -> torch.fx.GraphModule:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        def program(*inputs: torch.Tensor) -> torch.Tensor:
+            free = iter(inputs)
+            leaves: list[Any] = [next(free) if leaf is None else leaf[0] for leaf in self._fixed]
+            return self._values(pytree.tree_unflatten(leaves, self._spec))
+
+        with torch.no_grad():
+            graph: torch.fx.GraphModule = make_fx(program)(*tensors)
+        graph.graph.eliminate_dead_code()
+        for node in graph.graph.nodes:
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                raise RuntimeError(f"f draws random numbers ({node.target}), which compiled code draws otherwise")
+        graph.recompile()
+        return graph
+
+
+def _split(args: tuple[Any, ...]) -> tuple[list[torch.Tensor], pytree.TreeSpec, list[tuple[Any] | None]]:
+    """(tensor leaves, tree, other leaves wrapped in 1-tuples with None where a tensor goes)."""
+    flat, spec = pytree.tree_flatten(args)
+    tensors = [leaf.detach() for leaf in flat if isinstance(leaf, torch.Tensor)]
+    return tensors, spec, [None if isinstance(leaf, torch.Tensor) else (leaf,) for leaf in flat]
+
+
+def _compile(
+    graph: torch.fx.GraphModule, colors: Sequence[torch.Tensor], options: dict[str, Any]
+) -> tuple[Callable[..., torch.Tensor], int]:
+    """The compiled program, and of how many regions it is."""
+    _fold_seeds(graph, colors)
+    apart = _once(graph)
+    if not any(map(_is_expensive, apart)):
+        return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
+    from torch.fx.passes.split_module import split_module
+
+    parts = split_module(graph, graph, lambda node: int(node not in apart))
+    for name, part in list(parts.named_children()):
+        if isinstance(part, torch.fx.GraphModule):
+            setattr(parts, name, torch.compile(part, fullgraph=True, dynamic=False, **options))
+    return parts, 2
+
+
+def _fold_seeds(graph: torch.fx.GraphModule, colors: Sequence[torch.Tensor]) -> None:
+    """Make the seeds constants ``_seeds_k``: computed here once, instead of from the colors in every call."""
+    known: dict[torch.fx.Node, Any] = {}
+    seeds: list[torch.fx.Node] = []
+    for node in graph.graph.nodes:
+        inputs = node.all_input_nodes
+        if node.op == "get_attr":
+            constant = getattr(graph, str(node.target))
+            if isinstance(constant, torch.Tensor) and any(constant.data_ptr() == c.data_ptr() for c in colors):
+                known[node] = constant
+        elif node.op == "call_function" and all(before in known for before in inputs):
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda before: known[before])
+            if inputs or node.target is torch.ops.aten.arange.start:
+                known[node] = node.target(*args, **kwargs)
+            if inputs and any(after not in known for after in node.users):
+                seeds.append(node)
+    for number, node in enumerate(seeds):
+        if any(after not in known for after in node.users):
+            graph.register_buffer(f"{_SEEDS}{number}", known[node])
+            with graph.graph.inserting_before(node):
+                node.replace_all_uses_with(graph.graph.get_attr(f"{_SEEDS}{number}"))
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
+def _once(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:
+    """The nodes that do not depend on the seeds: f's own part, the same for every color."""
+    seeded: set[torch.fx.Node] = set()
+    for node in graph.graph.nodes:
+        if str(node.target).startswith(_SEEDS) or any(before in seeded for before in node.all_input_nodes):
+            seeded.add(node)
+    return {node for node in graph.graph.nodes if node.op == "call_function" and node not in seeded}
+
+
+def _is_expensive(node: torch.fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    name = "" if schema is None else str(schema.name).split("::")[1]
+    small_power = name == "pow" and node.args[1] in (1, 2, 3)  # a product or two
+    return name in _EXPENSIVE and not small_power
