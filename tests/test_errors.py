@@ -30,6 +30,7 @@ def test_an_error_has_its_parts_as_text_and_as_attributes(error):
         (tj.SignatureError, ValueError),
         (tj.PatternError, ValueError),
         (tj.OptionError, ValueError),
+        (tj.FileError, ValueError),
         (tj.StalePatternError, RuntimeError),
         (tj.DerivativeMismatchError, RuntimeError),
     ],

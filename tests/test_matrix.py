@@ -152,6 +152,23 @@ COMPILED = {
 }
 
 
+def test_rows_of_one_length_and_of_several_are_summed_alike():
+    for lengths in ([2, 2, 2], [2, 1, 2], [0, 0, 0]):
+        pattern = SparsityPattern.from_csr([0, *np.cumsum(lengths)], [j for k in lengths for j in range(k)], (3, 2))
+        matrix, x = SparseMatrix(pattern, rand(pattern.nnz)), rand(2, 3)
+        assert_close(matrix @ x, reference(matrix) @ x)
+        assert_close(matrix @ x[:, 0], reference(matrix) @ x[:, 0])
+
+
+@pytest.mark.cuda
+@EVERY_KIND
+def test_on_a_gpu(kind):
+    matrix, x = matrix_of(4, 3), rand(3, 2)
+    there = SparseMatrix(matrix.pattern, matrix.values.cuda())
+    assert there._at.rows.is_cuda
+    assert_close(DIFFERENTIABLE[kind](there, x.cuda()).cpu(), DIFFERENTIABLE[kind](matrix, x))
+
+
 @needs_a_compiler
 @pytest.mark.parametrize("kind", COMPILED)
 def test_compiled_without_a_graph_break(kind):

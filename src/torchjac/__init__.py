@@ -24,3 +24,4 @@ from ._plan import JacobianPlan as JacobianPlan
 from ._tangent.registry import register_rule as register_rule
 from ._version import __version__ as __version__
 from ._versions import show_versions as show_versions
+from .stream import write_jacobian as write_jacobian

@@ -109,7 +109,7 @@ def _prices(
 ) -> Prices:
     few, many = min(bounds), max(bounds)
     if few * numbers <= _TINY and measuring is not None:
-        why = "the fewest products, where 3 JVPs cost as much as 5 VJPs: the problem is small"
+        why = "the fewest products (of a small problem, 3 JVPs cost 5 VJPs)"
         return Prices(UnitCost(0, 1), UnitCost(0, _TINY_REVERSE_COST), False, why)
     if measuring is None or many > _OBVIOUS * few:
         return Prices(UnitCost(0, 1), UnitCost(0, _REVERSE_COST), False, "the fewest products")

@@ -22,6 +22,15 @@ class Draws:
         if self._cuda is not None:
             torch.cuda.set_rng_state(self._cuda, self._device)
 
+    @property
+    def states(self) -> list[torch.Tensor]:
+        """The states of the generators, as bytes."""
+        return [self._cpu] if self._cuda is None else [self._cpu, self._cuda]
+
+    @states.setter
+    def states(self, states: list[torch.Tensor]) -> None:
+        self._cpu, self._cuda = states[0], states[1] if len(states) > 1 else None
+
     @contextmanager
     def again(self) -> Iterator[None]:
         """Replay inside the block; afterwards the generators stand where they stood before it."""

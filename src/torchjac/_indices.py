@@ -62,6 +62,25 @@ class Indices:
         return self._here(entries), self._here(self.pattern.rows[entries])
 
     @cached_property
+    def _row_length(self) -> int | None:
+        """How many entries each row has, where all have as many."""
+        lengths = np.diff(self.pattern.indptr)
+        return int(lengths[0]) if lengths.size and (lengths == lengths[0]).all() else None
+
+    def row_sums(self, values: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+        """Sums of values x what each meets, row by row: (nnz,) and (nnz,) or (nnz, k) -> (m,) or (m, k).
+
+        Rows of one length, as of every periodic stencil, are a batch of small products: no scattered sum.
+        """
+        m, length = self.shape[0], self._row_length
+        if length is not None and read.dim() == 2 and values.dtype == read.dtype:
+            return torch.bmm(values.reshape(m, 1, length), read.reshape(m, length, read.shape[1]))[:, 0]
+        terms = values.reshape(-1, *[1] * (read.dim() - 1)) * read
+        if length is not None:
+            return terms.reshape(m, length, *terms.shape[1:]).sum(1)
+        return terms.new_zeros((m, *terms.shape[1:])).index_add(0, self.rows, terms)
+
+    @cached_property
     def T(self) -> Indices:
         """The indices of the transposed pattern; its values are these in the order of ``by_column``."""
         return indices_of(self.pattern.T, self.device)

@@ -96,9 +96,7 @@ class SparseMatrix:
                 f"a {self.shape[0]} x {self.shape[1]} matrix times a tensor of shape {tuple(other.shape)}",
                 expected=f"shape ({self.shape[1]},) or ({self.shape[1]}, k)",
             )
-        read = other.index_select(0, self._at.columns)
-        terms = (self.values if other.dim() == 1 else self.values[:, None]) * read
-        return terms.new_zeros((self.shape[0], *terms.shape[1:])).index_add(0, self._at.rows, terms)
+        return self._at.row_sums(self.values, other.index_select(0, self._at.columns))
 
     def __rmatmul__(self, other: Any) -> Any:
         """A vector (m,) or a matrix (k, m) times this one."""
