@@ -20,6 +20,7 @@ from ._function import FlatFunction, Leaf
 from ._pattern import SparsityPattern
 from ._products import Reverse, closed_over
 
+_OTHERS = 3  # so many vectors measure rounding: all of them cancel by accident once in a million times
 _ROWS = 8  # so many wrong rows are computed alone: a missing entry spoils others of its color too
 
 
@@ -57,7 +58,7 @@ def probe(
         here, again = torch.stack([got, expected]), both(args, u)
         moved = torch.stack([both(_jiggled(function, args, seed), _jiggle(u, seed)) for seed in range(3)])
         outputs, _ = _sums((u * reverse.value)[rows].abs(), columns, expected)
-        floor = _rounding(here, moved, outputs, function.leaves(args))
+        floor = _rounding(here, moved, outputs, function.leaves(args)) + _uneven(reverse.one, u, expected)
         if _agree(again, here, scale) and _agree(got, expected, scale, floor):
             return
         _explain(function, args, pattern, values, draws, rows, columns)
@@ -209,6 +210,15 @@ def _rounding(here: torch.Tensor, moved: torch.Tensor, y: torch.Tensor, x: Seque
     size = torch.stack([_largest(t.detach()).to(y.device, y.dtype) for t in x]).max()
     floor = torch.where(size > 0, torch.finfo(y.dtype).eps * y / size, 0)
     return 100 * (_largest(here - moved) + floor)
+
+
+def _uneven(linear: Callable[[torch.Tensor], torch.Tensor], u: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """How large rounding errors in ``image = linear(u)`` can be: what a sum of two is off the image of their sum.
+
+    Nothing in float64. More where f computes in another precision than that of its inputs and outputs.
+    """
+    others = [_random(u.numel(), u, seed) for seed in range(5, 5 + _OTHERS)]
+    return 100 * torch.stack([(linear(u + w) - image - linear(w)).abs() for w in others]).amax(0)
 
 
 def _largest(t: torch.Tensor) -> torch.Tensor:
