@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .._errors import InputError
 from .._function import FlatFunction
 from .._tangent.kernels import reference_kernels
 from .._tangent.reading import Reading
@@ -57,10 +58,26 @@ def backward(
     if reached:
         outputs, pulls = zip(*reached, strict=True)
         with _untouched(function, trace):
-            gradients = torch.autograd.grad(outputs, primals, pulls, allow_unused=True)
+            gradients = _gradients(outputs, primals, pulls)
     return _read(
         trace, [p.new_zeros(p.shape) if g is None else g for g, p in zip(gradients, primals, strict=True)]
     ), trace
+
+
+def _gradients(
+    outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], pulls: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor | None]:
+    try:
+        return torch.autograd.grad(outputs, inputs, pulls, allow_unused=True)
+    except RuntimeError as error:
+        raise InputError(
+            "PyTorch runs f, but cannot differentiate it",
+            expected="a function of ops with derivatives",
+            why=(str(error).strip() or type(error).__name__).splitlines()[0],
+            instead="checkpoint(..., use_reentrant=False), if f uses checkpoints"
+            if "use_reentrant" in str(error)
+            else "the same by other ops, or a torch.autograd.Function with a backward",
+        ) from error
 
 
 def computes_less_forward(trace: Trace) -> set[str]:

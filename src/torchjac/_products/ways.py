@@ -15,7 +15,7 @@ import torch
 
 from .._colors import Seeds
 from .._draws import Draws
-from .._errors import OptionError, TorchjacWarning
+from .._errors import InputError, OptionError, TorchjacWarning
 from .._function import FlatFunction
 from .forward import Forward
 from .reverse import Reverse
@@ -74,19 +74,34 @@ class Products:
                 draws.replay()
                 continue
             if first is not None:
-                reason = (str(first).strip() or type(first).__name__).splitlines()[0]
-                warnings.warn(f"products run as {way}, because PyTorch said: {reason}", TorchjacWarning, stacklevel=4)
+                said = f"because PyTorch said: {_first_line(first)}"
+                warnings.warn(f"products run as {way}, {said}", TorchjacWarning, stacklevel=4)
             self.way = way
             return out
         assert first is not None  # there is at least one way
-        if "forward AD" in str(first):
-            raise OptionError(
+        self._run_alone(args, draws)
+        raise self._refusal(first) from first
+
+    def _run_alone(self, args: tuple[Any, ...], draws: Draws) -> None:
+        """F itself, so that its own errors are raised as they are."""
+        draws.replay()
+        with torch.no_grad():
+            self.function.bind(args)(*(leaf.detach() for leaf in self.function.leaves(args)))
+
+    def _refusal(self, error: RuntimeError) -> OptionError | InputError:
+        if self.direction == "forward":
+            return OptionError(
                 "mode='forward' for a function without forward derivatives",
                 expected="a function of ops that PyTorch can differentiate forward",
-                why=str(first).splitlines()[0],
+                why=_first_line(error),
                 instead="mode='auto' or mode='reverse'",
-            ) from first
-        raise first
+            )
+        return InputError(
+            "PyTorch runs f, but cannot differentiate it",
+            expected="a function of ops with derivatives",
+            why=_first_line(error),
+            instead="the same by other ops, or a torch.autograd.Function with a backward",
+        )
 
     def _run(self, way: Way, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         product = (
@@ -97,6 +112,10 @@ class Products:
         batch: Callable[[torch.Tensor], torch.Tensor] = product.batch if way.batched else _one_by_one(product.one)
         chunks = [batch(seeds.chunk(start, min(start + self.chunk, colors))) for start in range(0, colors, self.chunk)]
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+
+def _first_line(error: RuntimeError) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _one_by_one(one: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
