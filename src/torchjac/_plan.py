@@ -190,9 +190,11 @@ class JacobianPlan:
         values = self._probed(args, draws) if probing else self._products(args, draws)
         if probing:
             self._checked_for = choices
-        if values.requires_grad and self.options.check and not self._gradient_checked:
+        wanted = values.requires_grad or any(leaf.requires_grad for leaf in self._function.leaves(args))
+        missable = probing and self.mode != "reverse"  # a forward formula may have lost f's parameters altogether
+        if torch.is_grad_enabled() and self.options.check and not self._gradient_checked and (wanted or missable):
             values = self._with_right_gradient(args, values, draws)
-            self._gradient_checked = True
+            self._gradient_checked = wanted
         return values
 
     def _products(self, args: tuple[Any, ...], draws: Draws) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 
 from .._errors import InputError
 from .._function import FlatFunction
+from .._lock import PROCESS_WIDE
 from .._tangent.kernels import reference_kernels
 from .._tangent.reading import Reading
 from .._tangent.relations import Ids
@@ -89,7 +90,7 @@ def computes_less_forward(trace: Trace) -> set[str]:
 def _untouched(function: FlatFunction, trace: ValueTrace) -> Iterator[None]:
     """Trace inside; leave random numbers, buffers and backend flags as they were."""
     devices = {leaf.device.index or 0 for leaf in function.inputs if leaf.device.type == "cuda"}
-    with torch.random.fork_rng(devices=devices), reference_kernels():
+    with PROCESS_WIDE, torch.random.fork_rng(devices=devices), reference_kernels():
         try:
             with trace:
                 yield
