@@ -16,7 +16,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, StalePatternError
+from ._errors import DerivativeMismatchError, StalePatternError, first_line
 from ._function import FlatFunction, Leaf
 from ._pattern import SparsityPattern
 from ._products import Reverse, closed_over
@@ -113,7 +113,7 @@ def probe_gradient(
         try:
             expected = _gradient(other, leaves)
         except RuntimeError as error:  # an op without second derivative
-            return Gradient(right=False, missing=(str(error).strip() or type(error).__name__).splitlines()[0])
+            return Gradient(right=False, missing=first_line(error))
         try:
             got = _gradient(mine, leaves)
         except RuntimeError:  # a graph through forward mode that cannot be walked back, as of a checkpoint

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .._errors import InputError
+from .._errors import not_differentiable
 from .._function import FlatFunction
 from .._lock import PROCESS_WIDE
 from .._tangent.kernels import reference_kernels
@@ -71,14 +71,7 @@ def _gradients(
     try:
         return torch.autograd.grad(outputs, inputs, pulls, allow_unused=True)
     except RuntimeError as error:
-        raise InputError(
-            "PyTorch runs f, but cannot differentiate it",
-            expected="a function of ops with derivatives",
-            why=(str(error).strip() or type(error).__name__).splitlines()[0],
-            instead="checkpoint(..., use_reentrant=False), if f uses checkpoints"
-            if "use_reentrant" in str(error)
-            else "the same by other ops, or a torch.autograd.Function with a backward",
-        ) from error
+        raise not_differentiable(error) from error
 
 
 def computes_less_forward(trace: Trace) -> set[str]:

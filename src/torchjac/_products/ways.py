@@ -15,7 +15,7 @@ import torch
 
 from .._colors import Seeds
 from .._draws import Draws
-from .._errors import InputError, OptionError, TorchjacWarning
+from .._errors import InputError, OptionError, TorchjacWarning, first_line, not_differentiable
 from .._function import FlatFunction
 from .forward import Forward
 from .reverse import Reverse
@@ -65,22 +65,22 @@ class Products:
 
     def compressed(self, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
-        draws, first = Draws(self.function.device), None
+        draws, first, last = Draws(self.function.device), None, None
         for way in sorted(self._ways, key=lambda way: way != self.way):  # what worked last goes first
             try:
                 out = self._run(way, args, seeds, colors)
             except RuntimeError as error:
-                first = first or error
+                first, last = first or error, error
                 draws.replay()
                 continue
             if first is not None:
-                said = f"because PyTorch said: {_first_line(first)}"
+                said = f"because PyTorch said: {first_line(first)}"
                 warnings.warn(f"products run as {way}, {said}", TorchjacWarning, stacklevel=4)
             self.way = way
             return out
-        assert first is not None  # there is at least one way
+        assert last is not None  # there is at least one way
         self._run_alone(args, draws)
-        raise self._refusal(first) from first
+        raise self._refusal(last) from last
 
     def _run_alone(self, args: tuple[Any, ...], draws: Draws) -> None:
         """F itself, so that its own errors are raised as they are."""
@@ -93,15 +93,10 @@ class Products:
             return OptionError(
                 "mode='forward' for a function without forward derivatives",
                 expected="a function of ops that PyTorch can differentiate forward",
-                why=_first_line(error),
+                why=first_line(error),
                 instead="mode='auto' or mode='reverse'",
             )
-        return InputError(
-            "PyTorch runs f, but cannot differentiate it",
-            expected="a function of ops with derivatives",
-            why=_first_line(error),
-            instead="the same by other ops, or a torch.autograd.Function with a backward",
-        )
+        return not_differentiable(error)
 
     def _run(self, way: Way, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         product = (
@@ -112,10 +107,6 @@ class Products:
         batch: Callable[[torch.Tensor], torch.Tensor] = product.batch if way.batched else _one_by_one(product.one)
         chunks = [batch(seeds.chunk(start, min(start + self.chunk, colors))) for start in range(0, colors, self.chunk)]
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
-
-
-def _first_line(error: RuntimeError) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _one_by_one(one: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
