@@ -48,7 +48,7 @@ def test_choose_refuses_everything_else(value):
         choose("option", value, Literal["a", False])
 
 
-def test_a_name_that_is_like_no_option_gets_no_suggestion():
+def test_a_name_that_is_like_no_option_may_be_an_argument_of_f():
     with pytest.raises(OptionError) as caught:
         Options.parse({"zzz": 1})
-    assert caught.value.instead == ""
+    assert caught.value.instead == "functools.partial(f, zzz=...) instead of f, if zzz is an argument of f"

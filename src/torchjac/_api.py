@@ -91,6 +91,19 @@ def plan_jacobian(
     check: ``"first"`` (again when integers, flags or index tensors among ``args`` change), ``"always"`` or False.
     memory: what a call may take beside its result, in bytes or as ``"500MiB"``; None for a share of what is free.
 
+    Notes
+    -----
+    The values have the dtype that holds those of all inputs and outputs. Their gradients are compared once with
+    reverse-over-reverse. f runs several times, so what it changes (statistics of a BatchNorm in training) it changes
+    several times. What PyTorch refuses or gets wrong is done another way, announced once by a TorchjacWarning.
+
+    Complex inputs and outputs are refused, as ``torch.func.jacrev`` does: a complex number has two derivatives, and
+    conventions for one differ. Say which is meant, by ``torch.view_as_real`` around f; the error has the line. Complex
+    numbers inside f are fine.
+
+    Keyword arguments are f's only through ``functools.partial(f, name=...)``. From several threads, plans are right
+    as long as f draws no random numbers; forward products wait for one another.
+
     Raises
     ------
     InputError, OutputError: f or its arguments cannot be differentiated.

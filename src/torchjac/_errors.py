@@ -47,5 +47,22 @@ class DerivativeMismatchError(TorchjacError, RuntimeError):
     """Two ways of computing the same derivative disagree, so at least one formula is wrong."""
 
 
+def not_differentiable(error: RuntimeError) -> InputError:
+    """What to raise where f runs, and PyTorch raised ``error`` when it was to be differentiated backward."""
+    return InputError(
+        "PyTorch runs f, but cannot differentiate it",
+        expected="a function of ops with derivatives",
+        why=first_line(error),
+        instead="checkpoint(..., use_reentrant=False), if f uses checkpoints"
+        if "use_reentrant" in str(error)
+        else "the same by other ops, or a torch.autograd.Function with a backward",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class TorchjacWarning(UserWarning):
     """Something works, but otherwise than asked; announced once per plan."""

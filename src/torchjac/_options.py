@@ -63,7 +63,9 @@ class Options:
                 raise OptionError(
                     f"there is no option {name!r}",
                     expected=f"one of {', '.join(known)}",
-                    instead=f"{near[0]}={given[name]!r}" if near else "",
+                    instead=f"{near[0]}={given[name]!r}"
+                    if near
+                    else f"functools.partial(f, {name}=...) instead of f, if {name} is an argument of f",
                 )
         options = cls(**given)
         choose("mode", options.mode, Mode)

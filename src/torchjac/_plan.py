@@ -23,16 +23,17 @@ from ._decompression import LAYOUTS, Block
 from ._dense import Dense
 from ._detection import detect
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, InputError, PatternError, TorchjacWarning
+from ._errors import DerivativeMismatchError, InputError, OptionError, PatternError, SignatureError, TorchjacWarning
 from ._explain import Facts, explain
 from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
 from ._matrix import SparseMatrix
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
-from ._probe import probe, probe_gradient
+from ._probe import Gradient, probe, probe_gradient
 from ._products import Direction
 from ._saving import Saved, write
 from ._side import engines
+from ._tangent.kernels import with_reference_kernels
 from ._types import Mode
 
 
@@ -129,8 +130,9 @@ class JacobianPlan:
 
     # ---- what it does
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
         """The Jacobian at ``args``, in the layout and nesting that were asked for; (J, aux) with has_aux."""
+        _refuse_keywords(keywords)
         if not self.options.has_aux:
             return self._assemble(self.values(*args))
         (_, aux), result = self.value_and_jacobian(*args)
@@ -231,22 +233,38 @@ class JacobianPlan:
                 fit_chunks(self._strategy, self._function, args, self.options.budget)
             self._fitted = True
         if not self.options.check:
-            return self._strategy.values(args)
+            return self._products(args)
         choices = self._function.choices(args)  # with other indices or flags the pattern may be another
         first = self._checked_for is None or not self._checked_for.same(choices)
         probing = self.options.check == "always" or first
         draws = Draws(self._function.device)
-        values = self._probed(args, draws) if probing else self._strategy.values(args)
+        values = self._probed(args, draws) if probing else self._products(args, draws)
         if probing:
             self._checked_for = choices
-        if self.mode != "reverse" and values.requires_grad and not self._gradient_checked:
+        wanted = values.requires_grad or any(leaf.requires_grad for leaf in self._function.leaves(args))
+        missable = probing and self.mode != "reverse"  # a forward formula may have lost f's parameters altogether
+        if torch.is_grad_enabled() and not self._gradient_checked and (wanted or missable):
             values = self._with_right_gradient(args, values, draws)
+            self._gradient_checked = wanted
         return values
+
+    def _products(self, args: tuple[Any, ...], draws: Draws | None = None) -> torch.Tensor:
+        """The values; by reverse mode from now on, where PyTorch refuses the forward products that auto chose."""
+        try:
+            return self._strategy.values(args)
+        except OptionError as error:
+            if self.options.mode != "auto" or self.mode == "reverse":
+                raise
+            warnings.warn(f"reverse mode from now on: {error.why}", TorchjacWarning, stacklevel=5)
+        self._strategy = self._prepare("reverse", args)
+        if draws is not None:
+            draws.replay()
+        return self._strategy.values(args)
 
     def _probed(self, args: tuple[Any, ...], draws: Draws) -> torch.Tensor:
         """Values that the probe agrees with: where a formula of PyTorch is wrong, another way may be right."""
         while True:
-            values = self._strategy.values(args)
+            values = self._products(args, draws)
             try:
                 probe(self._function, args, self.pattern, values, draws, self._strategy.values)
             except DerivativeMismatchError as error:
@@ -260,20 +278,41 @@ class JacobianPlan:
                 return values
 
     def _with_right_gradient(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """Some forward formulas have wrong derivatives: verify once, and change to reverse mode if it is so."""
-        if probe_gradient(self._function, args, self.pattern, values, draws):
-            self._gradient_checked = True
-            return values
-        if self.options.mode != "auto":
+        """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""
+        fast, first, news = self._function.f, values, dict[str, None]()
+        while True:
+            found = probe_gradient(self._function, args, self.pattern, values, draws, finite=self.mode != "reverse")
+            if found.missing and self._function.f is not fast:
+                self._function.f, values = fast, first
+                news = {f"no gradient passes through this Jacobian, because PyTorch said: {found.missing}": None}
+                break
+            if found.right or not self._change_for_gradient(args, found, news):
+                break
+            draws.replay()
+            values = self._products(args, draws)
+        for text in news:
+            warnings.warn(text, TorchjacWarning, stacklevel=5)
+        return values
+
+    def _change_for_gradient(self, args: tuple[Any, ...], found: Gradient, news: dict[str, None]) -> bool:
+        """Run products otherwise, and say so in ``news``; False where nothing is plainer than what ran."""
+        if found.missing:
+            self._function.f = with_reference_kernels(self._function.f)
+            news[f"f runs on kernels that can be differentiated twice from now on, because {found.missing}"] = None
+        elif self.mode == "reverse":
+            if not any(p.reject() for p in self._strategy.products):
+                return False
+            news["products run in another way from now on: gradients through batches of them are wrong here"] = None
+        elif self.options.mode == "auto":
+            self._strategy = self._prepare("reverse", args)
+            news["reverse mode from now on: gradients through forward mode are wrong here"] = None
+        else:
             raise DerivativeMismatchError(
                 f"the gradient of this Jacobian in {self.mode} mode is not that of reverse-over-reverse",
                 why="PyTorch's forward formula of an op in f is right, its derivative is not (pytorch#198017)",
                 instead="mode='auto' or mode='reverse', or torch.no_grad() if no gradient is needed",
             )
-        warnings.warn("reverse mode from now on: gradients through forward mode are wrong here", TorchjacWarning, 4)
-        self._strategy = self._prepare("reverse", args)
-        draws.replay()
-        return self._strategy.values(args)
+        return True
 
     def _assemble(self, values: torch.Tensor) -> Any:
         function, layout = self._function, LAYOUTS[self.options.layout]
@@ -293,12 +332,25 @@ class JacobianPlan:
         return self._blocks[out, leaf]
 
 
+def _refuse_keywords(keywords: dict[str, Any]) -> None:
+    if keywords:
+        name = next(iter(keywords))
+        raise SignatureError(
+            f"the plan was called with the keyword argument {name}=",
+            expected="the arguments of f by position, as plan_jacobian(f, *args) got them",
+            instead=f"plan_jacobian(functools.partial(f, {name}=...), *args), with the keywords fixed beforehand",
+        )
+
+
 def _refuse_complex(function: FlatFunction) -> None:
+    instead = "lambda x: torch.view_as_real(f(x)), or .real or .abs() of what f returns"
+    if any(leaf.dtype.is_complex for leaf in function.inputs):
+        instead = "lambda z: torch.view_as_real(f(torch.view_as_complex(z))), with z = torch.view_as_real(x)"
     for leaf in (*function.inputs, *function.outputs):
         if leaf.dtype.is_complex:
             raise InputError(
                 f"{leaf} is complex",
                 expected="real inputs and outputs",
-                why="the derivative of a complex function is a real matrix over real and imaginary parts",
-                instead="lambda z: torch.view_as_real(f(torch.view_as_complex(z))), with z = torch.view_as_real(x)",
+                why="a complex function has a derivative by real and one by imaginary parts, and conventions differ",
+                instead=instead,
             )

@@ -8,6 +8,7 @@ any of them shows. When they differ, wrong rows are computed alone to tell a sta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ import torch
 from torch.utils._pytree import tree_map
 
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, StalePatternError
+from ._errors import DerivativeMismatchError, StalePatternError, first_line
 from ._function import FlatFunction, Leaf
 from ._pattern import SparsityPattern
 from ._products import Reverse, closed_over
 
+_OTHERS = 3  # so many vectors measure rounding: all of them cancel by accident once in a million times
 _ROWS = 8  # so many wrong rows are computed alone: a missing entry spoils others of its color too
 
 
@@ -58,6 +60,7 @@ def probe(
         moved = torch.stack([both(_jiggled(function, args, seed), _jiggle(u, seed)) for seed in range(3)])
         outputs, _ = _sums((u * reverse.value)[rows].abs(), columns, expected)
         floor = _rounding(here, moved, outputs, function.leaves(args))
+        floor += _uneven(lambda w: [reverse.one(w)], u, [expected])[0]
         if _agree(again, here, scale) and _agree(got, expected, scale, floor):
             return
         _explain(function, args, pattern, values, draws, rows, columns)
@@ -70,18 +73,35 @@ def probe(
     )
 
 
+@dataclass(frozen=True)
+class Gradient:
+    """What a probe of the gradient found: ``missing`` says why there is none, not even by plain autograd twice."""
+
+    right: bool
+    missing: str = ""
+
+
 def probe_gradient(
-    function: FlatFunction, args: tuple[Any, ...], pattern: SparsityPattern, values: torch.Tensor, draws: Draws
-) -> bool:
+    function: FlatFunction,
+    args: tuple[Any, ...],
+    pattern: SparsityPattern,
+    values: torch.Tensor,
+    draws: Draws,
+    finite: bool,
+) -> Gradient:
     """Whether differentiating ``values`` once more gives what reverse-over-reverse gives, for one random combination.
 
-    Several forward formulas of PyTorch are right and have a wrong derivative (pytorch#198017).
+    Several forward formulas of PyTorch are right and have a wrong derivative (pytorch#198017); some backward formulas
+    have none. ``finite``: neither may there be an infinity or NaN where reverse-over-reverse has none.
     """
     u, v = _random(function.m, values.detach()), _random(function.n, values.detach(), seed=1)
+    copies: list[torch.Tensor] = []  # of the inputs, that no other graph can reach
 
-    def reversed_twice(args: tuple[Any, ...]) -> torch.Tensor:
+    def reversed_twice(args: tuple[Any, ...], u: torch.Tensor = u) -> torch.Tensor:
         draws.replay()
-        return (Reverse(function, args, plain=True).one(u) * v).sum()
+        product = Reverse(function, args, plain=True)
+        copies.extend(product.leaves)
+        return (product.one(u) * v).sum()
 
     with draws.again(), torch.enable_grad():
         rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(values.device)
@@ -89,19 +109,26 @@ def probe_gradient(
         mine = terms.sum()
         other = reversed_twice(args)
         leaves = [leaf for leaf in function.leaves(args) if leaf.requires_grad]
-        leaves += closed_over([mine, other], leaves)
+        leaves += closed_over([other], [*leaves, *copies])
+        try:
+            expected = _gradient(other, leaves)
+        except RuntimeError as error:  # an op without second derivative
+            return Gradient(right=False, missing=first_line(error))
         try:
             got = _gradient(mine, leaves)
         except RuntimeError:  # a graph through forward mode that cannot be walked back, as of a checkpoint
-            return False
-        expected = _gradient(other, leaves)
+            return Gradient(right=False)
+        if finite and any(bool((e.isfinite() & ~g.isfinite()).any()) for g, e in zip(got, expected, strict=True)):
+            return Gradient(right=False)  # 0 * inf in the derivative of a forward formula
         scales = [_largest(e).expand_as(e) for e in expected]
         if all(map(_agree, got, expected, scales)):
-            return True
+            return Gradient(right=True)
         moved = _gradient(reversed_twice(_jiggled(function, args, 0)), leaves)
         size = terms.detach().abs().sum()
         floors = [_rounding(e, m, size, [leaf]) for e, m, leaf in zip(expected, moved, leaves, strict=True)]
-    return all(map(_agree, got, expected, scales, floors))
+        uneven = _uneven(lambda w: _gradient(reversed_twice(args, w), leaves), u, expected)
+        floors = [floor + more for floor, more in zip(floors, uneven, strict=True)]
+    return Gradient(right=all(map(_agree, got, expected, scales, floors)))
 
 
 def _explain(
@@ -151,7 +178,8 @@ def _explain(
         raise DerivativeMismatchError(
             mismatches[0][0],
             expected=f"{mismatches[0][1]}, from one product of torch.autograd.grad",
-            why="PyTorch's formula for batched or forward-mode differentiation of an op in f is wrong",
+            why="PyTorch's formula for batched or forward-mode differentiation of an op in f is wrong, or f uses "
+            "torch.no_grad(), which forward mode ignores (x.detach() holds in both modes)",
             instead="mode='reverse' (or 'forward', whichever was not used)",
         )
 
@@ -209,6 +237,19 @@ def _rounding(here: torch.Tensor, moved: torch.Tensor, y: torch.Tensor, x: Seque
     size = torch.stack([_largest(t.detach()).to(y.device, y.dtype) for t in x]).max()
     floor = torch.where(size > 0, torch.finfo(y.dtype).eps * y / size, 0)
     return 100 * (_largest(here - moved) + floor)
+
+
+def _uneven(
+    linear: Callable[[torch.Tensor], list[torch.Tensor]], u: torch.Tensor, images: list[torch.Tensor]
+) -> list[torch.Tensor]:
+    """How large rounding errors in ``images = linear(u)`` can be: what a sum of two is off the image of their sum.
+
+    Nothing in float64. More where f computes in another precision than that of its inputs and outputs.
+    """
+    others = [_random(u.numel(), u, seed) for seed in range(5, 5 + _OTHERS)]
+    pairs = [zip(images, linear(w), linear(u + w), strict=True) for w in others]
+    off = [[(both - image - other).abs() for image, other, both in pair] for pair in pairs]
+    return [100 * torch.stack(parts).amax(0) for parts in zip(*off, strict=True)]
 
 
 def _largest(t: torch.Tensor) -> torch.Tensor:

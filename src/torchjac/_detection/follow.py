@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from .._errors import not_differentiable
 from .._function import FlatFunction
+from .._lock import PROCESS_WIDE
 from .._tangent.kernels import reference_kernels
 from .._tangent.reading import Reading
 from .._tangent.relations import Ids
@@ -57,10 +59,19 @@ def backward(
     if reached:
         outputs, pulls = zip(*reached, strict=True)
         with _untouched(function, trace):
-            gradients = torch.autograd.grad(outputs, primals, pulls, allow_unused=True)
+            gradients = _gradients(outputs, primals, pulls)
     return _read(
         trace, [p.new_zeros(p.shape) if g is None else g for g, p in zip(gradients, primals, strict=True)]
     ), trace
+
+
+def _gradients(
+    outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], pulls: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor | None]:
+    try:
+        return torch.autograd.grad(outputs, inputs, pulls, allow_unused=True)
+    except RuntimeError as error:
+        raise not_differentiable(error) from error
 
 
 def computes_less_forward(trace: Trace) -> set[str]:
@@ -72,7 +83,7 @@ def computes_less_forward(trace: Trace) -> set[str]:
 def _untouched(function: FlatFunction, trace: ValueTrace) -> Iterator[None]:
     """Trace inside; leave random numbers, buffers and backend flags as they were."""
     devices = {leaf.device.index or 0 for leaf in function.inputs if leaf.device.type == "cuda"}
-    with torch.random.fork_rng(devices=devices), reference_kernels():
+    with PROCESS_WIDE, torch.random.fork_rng(devices=devices), reference_kernels():
         try:
             with trace:
                 yield

@@ -8,6 +8,7 @@ import torch
 
 from .._draws import Draws
 from .._function import FlatFunction
+from .._lock import PROCESS_WIDE
 from .split import to_flat, to_leaves
 
 
@@ -22,8 +23,9 @@ class Forward:
 
     def one(self, v: torch.Tensor) -> torch.Tensor:
         """J v, (n,) -> (m,)."""
-        self._draws.replay()
-        return self._one(v)
+        with PROCESS_WIDE:
+            self._draws.replay()
+            return self._one(v)
 
     def _one(self, v: torch.Tensor) -> torch.Tensor:
         function = self._function
@@ -32,6 +34,7 @@ class Forward:
 
     def batch(self, seeds: torch.Tensor) -> torch.Tensor:
         """J v for every row v of ``seeds``: (k, n) -> (k, m)."""
-        self._draws.replay()
-        out: torch.Tensor = torch.vmap(self._one, randomness="same")(seeds)
+        with PROCESS_WIDE:
+            self._draws.replay()
+            out: torch.Tensor = torch.vmap(self._one, randomness="same")(seeds)
         return out

@@ -22,6 +22,7 @@ class Reverse:
         self._function = function
         leaves, flat = tuple(function.leaves(args)), function.bind(args)
         self._pull = _PlainPull(flat, leaves, graph) if plain else _FunctionalPull(flat, leaves)
+        self.leaves = self._pull.leaves  # by which it differentiates: those of args, or copies
         self.value = to_flat(self._pull.outputs, function.outputs, function.dtype)
 
     def one(self, u: torch.Tensor) -> torch.Tensor:
@@ -38,6 +39,7 @@ class Reverse:
 
 class _FunctionalPull:
     def __init__(self, flat: Any, leaves: tuple[torch.Tensor, ...]) -> None:
+        self.leaves = leaves
         pair: Any = torch.func.vjp(flat, *leaves)
         self.outputs, self._vjp = pair
         # without somebody to differentiate J by, a graph of the backward would only cost memory
@@ -55,23 +57,23 @@ class _FunctionalPull:
 class _PlainPull:
     def __init__(self, flat: Any, leaves: tuple[torch.Tensor, ...], graph: bool) -> None:
         self._graph = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
-        self._leaves = tuple(
+        self.leaves = tuple(
             leaf if leaf.requires_grad and self._graph else leaf.detach().requires_grad_() for leaf in leaves
         )
         with torch.enable_grad():
-            self.outputs = flat(*self._leaves)
+            self.outputs = flat(*self.leaves)
         if not self._graph:
-            self._graph = graph or (torch.is_grad_enabled() and bool(closed_over(self.outputs, self._leaves)))
+            self._graph = graph or (torch.is_grad_enabled() and bool(closed_over(self.outputs, self.leaves)))
 
     def one(self, cotangents: tuple[torch.Tensor, ...], batched: bool = False) -> tuple[torch.Tensor, ...]:
         reached = [(t, u) for t, u in zip(self.outputs, cotangents, strict=True) if t.requires_grad]
         size = cotangents[0].shape[:1] if batched else ()
         if not reached:
-            return tuple(leaf.new_zeros((*size, *leaf.shape)) for leaf in self._leaves)
+            return tuple(leaf.new_zeros((*size, *leaf.shape)) for leaf in self.leaves)
         outputs, seeds = zip(*reached, strict=True)
         gradients = torch.autograd.grad(
             outputs,
-            self._leaves,
+            self.leaves,
             seeds,
             retain_graph=True,
             create_graph=self._graph,
@@ -80,7 +82,7 @@ class _PlainPull:
         )
         return tuple(
             leaf.new_zeros((*size, *leaf.shape)) if g is None else g
-            for leaf, g in zip(self._leaves, gradients, strict=True)
+            for leaf, g in zip(self.leaves, gradients, strict=True)
         )
 
     def batch(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -10,11 +10,14 @@ from .._function import Leaf
 
 
 def to_leaves(flat: torch.Tensor, leaves: Sequence[Leaf]) -> tuple[torch.Tensor, ...]:
-    """(..., n) -> one tensor (..., *leaf.shape) a leaf, in the leaf's dtype and on its device."""
+    """(..., n) -> one tensor (..., *leaf.shape) a leaf, in the leaf's dtype and on its device.
+
+    Each in memory of its own: view_as_complex, as a derivative, wants even strides and offsets.
+    """
     if len(leaves) == 1 and flat.dtype == leaves[0].dtype:
         return (flat.reshape(flat.shape[:-1] + leaves[0].shape),)
     return tuple(
-        flat[..., leaf.start : leaf.stop].reshape(flat.shape[:-1] + leaf.shape).to(leaf.device, leaf.dtype)
+        flat[..., leaf.start : leaf.stop].reshape(flat.shape[:-1] + leaf.shape).to(leaf.device, leaf.dtype).contiguous()
         for leaf in leaves
     )
 

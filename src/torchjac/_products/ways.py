@@ -15,7 +15,7 @@ import torch
 
 from .._colors import Seeds
 from .._draws import Draws
-from .._errors import OptionError, TorchjacWarning
+from .._errors import InputError, OptionError, TorchjacWarning, first_line, not_differentiable
 from .._function import FlatFunction
 from .chunk import in_chunks, out_of_memory
 from .forward import Forward
@@ -70,30 +70,40 @@ class Products:
 
     def compressed(self, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
-        draws, first = Draws(self.function.device), None
+        draws, first, last = Draws(self.function.device), None, None
         for way in sorted(self._ways, key=lambda way: way != self.way):  # what worked last goes first
             try:
                 out = self._run(way, args, seeds, colors)
             except RuntimeError as error:
                 if out_of_memory(error):
                     raise
-                first = first or error
+                first, last = first or error, error
                 draws.replay()
                 continue
             if first is not None:
-                reason = (str(first).strip() or type(first).__name__).splitlines()[0]
-                warnings.warn(f"products run as {way}, because PyTorch said: {reason}", TorchjacWarning, stacklevel=4)
+                said = f"because PyTorch said: {first_line(first)}"
+                warnings.warn(f"products run as {way}, {said}", TorchjacWarning, stacklevel=4)
             self.way = way
             return out
-        assert first is not None  # there is at least one way
-        if "forward AD" in str(first):
-            raise OptionError(
+        assert last is not None  # there is at least one way
+        self._run_alone(args, draws)
+        raise self._refusal(last) from last
+
+    def _run_alone(self, args: tuple[Any, ...], draws: Draws) -> None:
+        """F itself, so that its own errors are raised as they are."""
+        draws.replay()
+        with torch.no_grad():
+            self.function.bind(args)(*(leaf.detach() for leaf in self.function.leaves(args)))
+
+    def _refusal(self, error: RuntimeError) -> OptionError | InputError:
+        if self.direction == "forward":
+            return OptionError(
                 "mode='forward' for a function without forward derivatives",
                 expected="a function of ops that PyTorch can differentiate forward",
-                why=str(first).splitlines()[0],
+                why=first_line(error),
                 instead="mode='auto' or mode='reverse'",
-            ) from first
-        raise first
+            )
+        return not_differentiable(error)
 
     def _run(self, way: Way, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         product = (

@@ -57,7 +57,8 @@ def grid_sampler_backward(call: Call) -> tuple[Relations, ...]:
     grad, x = call["grad_output"], call["input"]
     spatial = x.dim() - 2
     wanted: list[Relation] = [Mix(grad, (0, 1, *[None] * spatial)), Mix(grad, (0, *range(2, 2 + spatial), None))]
-    return tuple([relation] for relation, asked in zip(wanted, call["output_mask"], strict=True) if asked)
+    made = [isinstance(t, torch.Tensor) for t in call.out]  # the gradient of the grid comes unasked
+    return tuple([relation] for relation, there in zip(wanted, made, strict=True) if there)
 
 
 @rule("_segment_reduce_backward")
