@@ -49,6 +49,9 @@ def test_small_problems_are_not_timed_and_take_reverse_unless_forward_takes_far_
         return tj.plan_jacobian(network(columns, 6), torch.rand(columns).double()).mode
 
     assert [picked(n) for n in (2, 3, 4, 6, 12)] == ["forward", "forward", "reverse", "reverse", "reverse"]
+    assert (
+        "reverse mode, small, and JVPs cost more" in tj.plan_jacobian(network(4, 6), torch.rand(4).double()).explain()
+    )
 
 
 def test_a_square_network_takes_what_is_predicted_to_cost_less(costs):

@@ -96,7 +96,8 @@ def _why(coloring: Coloring | None, direction: Direction, bounds: tuple[int, int
     forward, reverse = bounds if coloring is None else _counts(coloring)
     mine, others = (forward, bounds[1]) if direction == "forward" else (reverse, bounds[0])
     one_sided = not isinstance(coloring, BidirectionalColors)
-    return "the fewest products" if one_sided and not prices.measured and mine <= others else prices.why
+    fewest = not one_sided or mine <= others
+    return "the fewest products" if fewest and not prices.measured else prices.why
 
 
 def _largest(places: np.ndarray[Any, Any]) -> int:
@@ -109,7 +110,7 @@ def _prices(
 ) -> Prices:
     few, many = min(bounds), max(bounds)
     if few * numbers <= _TINY and measuring is not None:
-        why = "the fewest products (of a small problem, 3 JVPs cost 5 VJPs)"
+        why = "small, and JVPs cost more"
         return Prices(UnitCost(0, 1), UnitCost(0, _TINY_REVERSE_COST), False, why)
     if measuring is None or many > _OBVIOUS * few:
         return Prices(UnitCost(0, 1), UnitCost(0, _REVERSE_COST), False, "the fewest products")
