@@ -336,3 +336,10 @@ def test_a_dense_set_with_something_added_stays_one_set():
     assert pattern._set_indices.size < 1_000_000
     assert pattern.T._set_indices.size < 1_000_000
     assert "#" in str(pattern)
+
+
+@pytest.mark.parametrize("by", [0, 1, (0, 1)], ids=str)
+def test_the_backward_of_a_grid_sampler_returns_more_than_it_is_asked_for(by):
+    args = rand(1, 2, 3, 3), rand(1, 2, 2, 2)
+    pattern = tj.jacobian_sparsity(lambda x, g: F.grid_sample(x, g, align_corners=False), *args, argnums=by)
+    assert pattern.shape == (8, {0: 18, 1: 8, (0, 1): 26}[by])

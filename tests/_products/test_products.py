@@ -142,3 +142,12 @@ def test_the_parameters_of_f_are_found_and_what_lies_before_its_inputs_is_not():
     x = before.exp()
     assert [t is w for t in closed_over([(x * w).sin()], [x])] == [True]
     assert closed_over([x.sin()], [x]) == closed_over([torch.ones(2)], [x]) == []
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_pairs_of_real_numbers_beside_an_odd_number_of_others(mode):
+    def f(x):  # the derivative of view_as_real is view_as_complex, which wants even strides and offsets
+        return x.sin(), torch.view_as_real(torch.fft.rfft(x))
+
+    x = torch.rand(5, dtype=torch.float64)
+    assert_close(tj.jacobian(f, x, mode=mode, ravel=True), dense_jacobian(f, (x,)))

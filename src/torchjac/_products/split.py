@@ -16,9 +16,10 @@ def to_leaves(flat: torch.Tensor, leaves: Sequence[Leaf]) -> tuple[torch.Tensor,
     """
     if len(leaves) == 1 and flat.dtype == leaves[0].dtype:
         return (flat.reshape(flat.shape[:-1] + leaves[0].shape),)
+    parts = (flat[..., leaf.start : leaf.stop].reshape(flat.shape[:-1] + leaf.shape) for leaf in leaves)
     return tuple(
-        flat[..., leaf.start : leaf.stop].reshape(flat.shape[:-1] + leaf.shape).to(leaf.device, leaf.dtype).contiguous()
-        for leaf in leaves
+        part.to(leaf.device, leaf.dtype, copy=True, memory_format=torch.contiguous_format)
+        for part, leaf in zip(parts, leaves, strict=True)
     )
 
 
