@@ -21,7 +21,8 @@ def stencil(x):
 
 def compiled(f, *args, mode="reverse"):
     plan = tj.plan_jacobian(f, *args, mode=mode)
-    return plan, Compiled(plan._strategy.values, args, plan._strategy.colors, {})
+    constants = [c for side in plan._strategy.sides for c in side.constants]
+    return plan, Compiled(plan._strategy.values, args, constants, {})
 
 
 @needs_compiler
@@ -56,9 +57,51 @@ def test_other_arguments_are_inputs_of_the_program():
 def test_what_cannot_be_compiled_runs_eagerly_and_says_why(f, reason):
     plan = tj.plan_jacobian(f, x, mode="reverse")
     with pytest.warns(TorchjacWarning, match=f"compile=True runs eagerly.*{reason}"):
-        program = Compiled(plan._strategy.values, (x,), plan._strategy.colors, {})
+        program = Compiled(plan._strategy.values, (x,), [], {})
     torch.manual_seed(0)
     got = program((x,))
     torch.manual_seed(0)
     torch.testing.assert_close(got, plan.values(x))
     assert program.regions == 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("check", ["first", False])
+def test_a_plan_compiles_on_its_first_call_and_serves_every_x(mode, check):
+    eager, plan = (tj.plan_jacobian(stencil, x, mode=mode, compile=c, check=check) for c in (False, True))
+    for at in (x, x.flip(0) + 1, 3 * x):
+        torch.testing.assert_close(plan.values(at), eager.values(at), rtol=1e-12, atol=1e-12)
+    assert plan._program.regions == 1
+
+
+@needs_compiler
+def test_gradients_run_eagerly_beside_the_compiled_program():
+    plan = tj.plan_jacobian(stencil, x, compile=True)
+    plan(x), plan(x)
+    y = (2 * x).requires_grad_()
+    got = torch.autograd.grad(plan.values(y).square().sum(), y)[0]
+    expected = torch.autograd.grad(torch.func.jacrev(stencil)(y).square().sum(), y)[0]
+    torch.testing.assert_close(got, expected)
+    assert not plan.values(x).requires_grad
+
+
+@needs_compiler
+def test_a_dense_jacobian_compiles():
+    W = torch.rand(3, 50, dtype=torch.float64)
+    plan = tj.plan_jacobian(lambda x: (W @ x).tanh(), x, compile=True)
+    first = plan(x)
+    torch.testing.assert_close(plan(x), first, rtol=1e-12, atol=1e-12)
+
+
+def test_parameters_that_require_grad_keep_the_plan_eager():
+    net = torch.nn.Linear(50, 3).double()
+    plan = tj.plan_jacobian(net, x, compile=True)
+    with pytest.warns(TorchjacWarning, match="parameters that require grad"):
+        plan(x)
+    assert plan.values(x).requires_grad
+
+
+def test_an_option_that_is_no_option_is_refused():
+    with pytest.raises(tj.OptionError, match="compile='yes'"):
+        tj.plan_jacobian(stencil, x, compile="yes")

@@ -36,11 +36,6 @@ class Colored:
         """The products of each direction that the coloring uses."""
         return [side.products for side in self.sides]
 
-    @property
-    def colors(self) -> list[torch.Tensor]:
-        """The colors of each direction, on the device: what the seeds are made of."""
-        return [side.colors for side in self.sides]
-
     def values(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(nnz,)."""
         if self.num_products == 0:

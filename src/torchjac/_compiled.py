@@ -31,11 +31,11 @@ _SEEDS = "_seeds_"
 class Compiled:
     """``values`` compiled for arguments like ``args``; runs eagerly, and says why, where it cannot be compiled.
 
-    ``colors`` are the tensors that the seeds are made of: what depends on them runs once a color.
+    ``constants`` are the tensors that the seeds are made of: what depends on them runs once a color.
     """
 
     def __init__(
-        self, values: Values, args: tuple[Any, ...], colors: Sequence[torch.Tensor], options: dict[str, Any]
+        self, values: Values, args: tuple[Any, ...], constants: Sequence[torch.Tensor], options: dict[str, Any]
     ) -> None:
         self._values = values
         self._program: Callable[..., torch.Tensor] | None = None
@@ -43,13 +43,25 @@ class Compiled:
         tensors, self._spec, self._fixed = _split(args)
         try:
             graph = self._capture(tensors)
-            self._program, self.regions = _compile(graph, colors, options)
+            self._program, self.regions = _compile(graph, constants, options)
             with torch.no_grad():
                 self._program(*tensors)  # compiles
         except RuntimeError as error:
             self._program = None
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"compile=True runs eagerly, because {reason}", TorchjacWarning, stacklevel=5)
+
+    def agrees(self, args: tuple[Any, ...], values: torch.Tensor) -> bool:
+        """Whether the program gives ``values`` at ``args``, to the square root of the precision; else it is dropped."""
+        if self._program is None:
+            return False
+        got, scale = self(args), float(values.detach().abs().nan_to_num(0, 0, 0).max()) if values.numel() else 0.0
+        close = (got - values).abs() <= scale * torch.finfo(values.dtype).eps ** 0.5
+        if bool((close | (got == values) | (got.isnan() & values.isnan())).all()):
+            return True
+        self._program, self.regions = None, 0
+        warnings.warn("compile=True runs eagerly, because compiled values are not the eager ones", TorchjacWarning, 5)
+        return False
 
     def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
         """The values at ``args``: (nnz,), without a graph; eager where it was not compiled."""
@@ -84,11 +96,11 @@ def _split(args: tuple[Any, ...]) -> tuple[list[torch.Tensor], pytree.TreeSpec, 
 
 
 def _compile(
-    graph: torch.fx.GraphModule, colors: Sequence[torch.Tensor], options: dict[str, Any]
+    graph: torch.fx.GraphModule, constants: Sequence[torch.Tensor], options: dict[str, Any]
 ) -> tuple[Callable[..., torch.Tensor], int]:
     """The compiled program, and of how many regions it is."""
-    _fold_seeds(graph, colors)
-    apart = _once(graph)
+    _fold_seeds(graph, constants)
+    apart = _once(graph, constants)
     if not any(map(_is_expensive, apart)):
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
     from torch.fx.passes.split_module import split_module
@@ -100,16 +112,15 @@ def _compile(
     return parts, 2
 
 
-def _fold_seeds(graph: torch.fx.GraphModule, colors: Sequence[torch.Tensor]) -> None:
+def _fold_seeds(graph: torch.fx.GraphModule, constants: Sequence[torch.Tensor]) -> None:
     """Make the seeds constants ``_seeds_k``: computed here once, instead of from the colors in every call."""
     known: dict[torch.fx.Node, Any] = {}
     seeds: list[torch.fx.Node] = []
     for node in graph.graph.nodes:
         inputs = node.all_input_nodes
         if node.op == "get_attr":
-            constant = getattr(graph, str(node.target))
-            if isinstance(constant, torch.Tensor) and any(constant.data_ptr() == c.data_ptr() for c in colors):
-                known[node] = constant
+            if _is_one_of(graph, node, constants):
+                known[node] = getattr(graph, str(node.target))
         elif node.op == "call_function" and all(before in known for before in inputs):
             args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda before: known[before])
             if inputs or node.target is torch.ops.aten.arange.start:
@@ -125,13 +136,19 @@ def _fold_seeds(graph: torch.fx.GraphModule, colors: Sequence[torch.Tensor]) -> 
     graph.recompile()
 
 
-def _once(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:
+def _once(graph: torch.fx.GraphModule, constants: Sequence[torch.Tensor]) -> set[torch.fx.Node]:
     """The nodes that do not depend on the seeds: f's own part, the same for every color."""
     seeded: set[torch.fx.Node] = set()
     for node in graph.graph.nodes:
-        if str(node.target).startswith(_SEEDS) or any(before in seeded for before in node.all_input_nodes):
+        own = node.op == "get_attr" and (str(node.target).startswith(_SEEDS) or _is_one_of(graph, node, constants))
+        if own or any(before in seeded for before in node.all_input_nodes):
             seeded.add(node)
     return {node for node in graph.graph.nodes if node.op == "call_function" and node not in seeded}
+
+
+def _is_one_of(graph: torch.fx.GraphModule, node: torch.fx.Node, constants: Sequence[torch.Tensor]) -> bool:
+    value = getattr(graph, str(node.target))
+    return isinstance(value, torch.Tensor) and any(value.data_ptr() == c.data_ptr() for c in constants)
 
 
 def _is_expensive(node: torch.fx.Node) -> bool:

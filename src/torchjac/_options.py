@@ -24,6 +24,7 @@ class JacobianOptions(TypedDict, total=False):
     has_aux: bool
     check: Check
     memory: int | str | None
+    compile: bool | dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Options:
     check: compare with an independent product on the first call, on every call, or never.
     memory: bytes that a call may add to its result at its peak, as a number or as ``"500MiB"``; None for a share of
         what is free. It decides how many products run at once. What a graph for gradients keeps comes on top.
+    compile: products and decompression as one compiled program from the second call on; a dict of options for
+        ``torch.compile``. Where gradients are wanted, or it cannot be compiled, it runs eagerly and says so. f must
+        not read Python state that changes between calls: the program is captured once.
     """
 
     layout: torch.layout = torch.strided
@@ -47,6 +51,7 @@ class Options:
     has_aux: bool = False
     check: Check = "first"
     memory: int | str | None = None
+    compile: bool | dict[str, Any] = False
 
     @property
     def budget(self) -> int | None:
@@ -70,6 +75,8 @@ class Options:
         options = cls(**given)
         choose("mode", options.mode, Mode)
         choose("check", options.check, Check)
+        if not isinstance(options.compile, (bool, dict)):
+            raise OptionError(f"compile={options.compile!r} is not an option", expected="True, False or a dict")
         for name in ("ravel", "has_aux"):
             if not isinstance(getattr(options, name), bool):
                 raise OptionError(f"{name}={getattr(options, name)!r} is not an option", expected="True or False")

@@ -19,6 +19,7 @@ from ._budget import fit_chunks
 from ._candidates import Choice, choose
 from ._colored import Colored
 from ._colors import Coloring
+from ._compiled import Compiled
 from ._decompression import LAYOUTS, Block
 from ._dense import Dense
 from ._detection import detect
@@ -80,6 +81,7 @@ class JacobianPlan:
             self.seconds = dict(saved.seconds)
         self._blocks: dict[tuple[str, str], Block] = {}
         self._checked_for: Choices | None = None
+        self._program: Callable[[tuple[Any, ...]], torch.Tensor] | None = None
         self._gradient_checked = False
 
     # ---- what it is
@@ -215,7 +217,7 @@ class JacobianPlan:
                 strategy = Colored(function, self.pattern, choice.coloring, self._engines)
             self.seconds["coloring"] = time.perf_counter() - start
             fit_chunks(strategy, function, args, self.options.budget)
-        self._fitted = True
+        self._fitted, self._program = True, None
         return strategy
 
     def _restored(self, saved: Saved) -> Colored | Dense:
@@ -232,21 +234,43 @@ class JacobianPlan:
             with torch.no_grad(), Draws(self._function.device).again():
                 fit_chunks(self._strategy, self._function, args, self.options.budget)
             self._fitted = True
-        if not self.options.check:
+        if not self.options.check and not self.options.compile:
             return self._products(args)
         choices = self._function.choices(args)  # with other indices or flags the pattern may be another
         first = self._checked_for is None or not self._checked_for.same(choices)
-        probing = self.options.check == "always" or first
+        if first:
+            self._program = None
+        if self._program is not None and self.options.check != "always" and not self._wants_graph(args):
+            return self._program(args)
+        probing = self.options.check == "always" or (first and self.options.check == "first")
         draws = Draws(self._function.device)
         values = self._probed(args, draws) if probing else self._products(args, draws)
-        if probing:
+        if first:
             self._checked_for = choices
         wanted = values.requires_grad or any(leaf.requires_grad for leaf in self._function.leaves(args))
         missable = probing and self.mode != "reverse"  # a forward formula may have lost f's parameters altogether
-        if torch.is_grad_enabled() and not self._gradient_checked and (wanted or missable):
+        if self.options.check and torch.is_grad_enabled() and not self._gradient_checked and (wanted or missable):
             values = self._with_right_gradient(args, values, draws)
             self._gradient_checked = wanted
+        if self.options.compile and self._program is None:
+            self._compile(args, values)
         return values
+
+    def _wants_graph(self, args: tuple[Any, ...]) -> bool:
+        return torch.is_grad_enabled() and any(leaf.requires_grad for leaf in self._function.leaves(args))
+
+    def _compile(self, args: tuple[Any, ...], values: torch.Tensor) -> None:
+        """From the next call on, run the compiled program, where it exists and gives the same."""
+        if values.requires_grad:
+            if not self._wants_graph(args):
+                text = "compile=True runs eagerly, because f has parameters that require grad; see torch.no_grad()"
+                warnings.warn(text, TorchjacWarning, stacklevel=5)
+                self._program = self._strategy.values
+            return
+        constants = [c for side in self._strategy.sides for c in side.constants]
+        options = self.options.compile if isinstance(self.options.compile, dict) else {}
+        program = Compiled(self._strategy.values, args, constants, options)
+        self._program = program if program.agrees(args, values) else self._strategy.values
 
     def _products(self, args: tuple[Any, ...], draws: Draws | None = None) -> torch.Tensor:
         """The values; by reverse mode from now on, where PyTorch refuses the forward products that auto chose."""

@@ -39,9 +39,10 @@ class Side:
         products.chunk, products.across = chunk_size(count, self.numbers, self.itemsize), across
 
     @property
-    def colors(self) -> torch.Tensor:
-        """The color of each element that is seeded, on the device."""
-        return self._seeds.on_device
+    def constants(self) -> list[torch.Tensor]:
+        """What the seeds are made of, on the device: the color of each element, and the seeds if they are kept."""
+        kept = [self._seeds._all] if isinstance(self._seeds, _Kept) else []
+        return [self._seeds.on_device, *kept]
 
     def run(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(count, width)."""
@@ -64,7 +65,7 @@ class Side:
         if size < 2:
             return UnitCost(0.0, one)
         many = _seconds(lambda: self.first(args, size))
-        each = max(many - one, 0.0) / (size - 1)
+        each = max((many - one) / (size - 1), many / (4 * size))  # a product in a batch is never free: noise
         return UnitCost(max(one - each, 0.0), each)
 
 
