@@ -90,6 +90,8 @@ def plan_jacobian(
     has_aux: f returns (output, aux).
     check: ``"first"`` (again when integers, flags or index tensors among ``args`` change), ``"always"`` or False.
     memory: what a call may take beside its result, in bytes or as ``"500MiB"``; None for a share of what is free.
+    compile: True, or options of ``torch.compile``: one compiled program from the second call on; eager where a
+        gradient is wanted.
 
     Notes
     -----
