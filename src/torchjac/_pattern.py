@@ -24,14 +24,19 @@ IntArray = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Note:
-    """What made a pattern larger, or local: an op, why, and the line of the user's code that called it."""
+    """What made a pattern larger, or local: an op, why, the line of the user's code that called it, and the cost.
+
+    ``nonzeros`` are the entries that the results of the op have beyond those of its largest operand.
+    """
 
     op: str
     reason: str
     line: str = ""
+    nonzeros: int = 0
 
     def __str__(self) -> str:
-        return f"{self.op}: {self.reason}" + (f" ({self.line})" if self.line else "")
+        cost = f", {self.nonzeros:,} entries added" if self.nonzeros else ""
+        return f"{self.op}: {self.reason}{cost}" + (f" ({self.line})" if self.line else "")
 
 
 @dataclass(frozen=True)

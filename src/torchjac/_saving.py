@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -69,7 +69,11 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "output": _describe(saved.output, "f(...)"),
         "argnums": saved.argnums,
         "options": _describe_options(saved.options),
-        "pattern": [saved.pattern.shape, saved.pattern.scope, [(n.op, n.reason, n.line) for n in saved.pattern.notes]],
+        "pattern": [
+            saved.pattern.shape,
+            saved.pattern.scope,
+            [(n.op, n.reason, n.line, n.nonzeros) for n in saved.pattern.notes],
+        ],
         "coloring": _describe_coloring(saved.coloring, arrays),
         "mode": saved.mode,
         "seconds": saved.seconds,

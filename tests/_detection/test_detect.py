@@ -343,3 +343,11 @@ def test_the_backward_of_a_grid_sampler_returns_more_than_it_is_asked_for(by):
     args = rand(1, 2, 3, 3), rand(1, 2, 2, 2)
     pattern = tj.jacobian_sparsity(lambda x, g: F.grid_sample(x, g, align_corners=False), *args, argnums=by)
     assert pattern.shape == (8, {0: 18, 1: 8, (0, 1): 26}[by])
+
+
+def test_notes_say_what_a_widening_costs():
+    pattern = tj.jacobian_sparsity(lambda x: x.sort().values, rand(5))
+    (note,) = pattern.notes
+    assert (note.op, note.nonzeros) == ("gather", 20)
+    assert "20 entries added" in str(note)
+    assert "x.sort().values" in note.line

@@ -70,8 +70,8 @@ def _by_columns(function: FlatFunction, args: tuple[Any, ...], note: Note) -> Sp
         return sets[0]
 
     columns, trace = backward(function, args, make, lambda: torch.arange(1, function.m + 1))
-    trace.notes = {note: None, **trace.notes}
     pattern = _pattern(sets[0].table, columns, (function.n, function.m), trace).T
+    pattern.notes = (note, *pattern.notes)
     pattern.provenance = Provenance(function, args, by_rows=False)
     return pattern
 

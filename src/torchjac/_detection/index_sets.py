@@ -40,6 +40,10 @@ class IndexSets:
         """A set does not remember where it has been."""
         return ids
 
+    def entries(self, ids: Ids) -> int:
+        """Indices in all sets together."""
+        return int(self.table.lengths(_flat(ids)).sum())
+
     def union(self, a: Ids, b: Ids) -> Ids:
         if a.shape != b.shape:
             a, b = torch.broadcast_tensors(a, b)

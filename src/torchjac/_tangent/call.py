@@ -70,6 +70,7 @@ class Call:
         self._depends, self._marked = depends, marked
         self.choice = choice
         self.out: Any = None
+        self.widened = False  # whether a rule was told that an index or mask was computed from x
 
     def __getitem__(self, name: str) -> Any:
         """The argument called ``name``, or its default."""
@@ -88,9 +89,10 @@ class Call:
 
     def marked(self, value: Any) -> bool:
         """Whether ``value`` is a tensor (or a list with one) that was computed from x."""
-        if isinstance(value, (list, tuple)):
-            return any(self.marked(v) for v in value)
-        return isinstance(value, torch.Tensor) and self._marked(value)
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        found = any(isinstance(v, torch.Tensor) and self._marked(v) for v in values)
+        self.widened = self.widened or found
+        return found
 
     @property
     def operands(self) -> list[torch.Tensor]:

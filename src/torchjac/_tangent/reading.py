@@ -26,6 +26,9 @@ class Reading(Protocol):
     def arrive(self, op: str, line: str, before: list[Ids], ids: Ids) -> Ids:
         """``ids`` are what ``op`` at ``line`` made of operands with the ids ``before``; they may be replaced."""
 
+    def entries(self, ids: Ids) -> int:
+        """How much the ids stand for in all; 0 for a reading that does not count."""
+
     def union(self, a: Ids, b: Ids) -> Ids:
         """Elementwise union of two id tensors that broadcast against each other."""
 

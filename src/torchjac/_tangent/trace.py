@@ -26,6 +26,9 @@ from .rules import RULES
 from .shadow import Shadow
 from .values import ValueTrace, has_memory, tensors
 
+_NO_RULE = "no rule for this op: each of its outputs is taken to depend on all of its inputs"
+_WIDENED = "values computed from x choose: each output is taken to depend on all that could be chosen"
+
 
 class Trace(ValueTrace):
     """``seed`` the tensors of v, ``mark`` those of x, run the computation inside, then ``shadow.read`` its results.
@@ -40,7 +43,7 @@ class Trace(ValueTrace):
         if before is not None:
             self._marked, self._choices, self._lines = before._marked, before._choices, before._lines
             self._born, self.local = before._born, before.local
-            self.notes.update(before.notes)
+            self._costs.update(before._costs)
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
         """Let t be a part of v; ``ids`` of t's shape say which."""
@@ -79,6 +82,12 @@ class Trace(ValueTrace):
         new = [carry(r, t.shape, self.shadow.read, self.reading) for r, t in zip(relations, outs, strict=True)]
         if self.reading.curious:
             new = [self.reading.arrive(base_name(call.op), self.line(), before, ids) for ids in new]
+        reason = self._why_larger(call)
+        if reason:
+            most = max(self.reading.entries(self.shadow.read(t)) for t in operands)
+            added = sum(max(self.reading.entries(ids) - most, 0) for ids in new)
+            if added or reason == _NO_RULE:
+                self.note(base_name(call.op), reason, added)
         for t, ids in zip(outs, new, strict=True):
             self.shadow.write(t, ids)
         self.reading.tidy(self.shadow.all_ids)
@@ -93,9 +102,14 @@ class Trace(ValueTrace):
         if torch.Tag.pointwise in call.op.tags:
             pointwise: Relations = [Pointwise(t) for t in operands]
             return (pointwise,) * outputs
-        self.note(name, "no rule for this op: each of its outputs is taken to depend on all of its inputs")
         everything: Relations = [Everything(t) for t in operands]
         return (everything,) * outputs
+
+    def _why_larger(self, call: Call) -> str:
+        """Why what was found for a call may be more than what is there; empty where it is not."""
+        if base_name(call.op) not in RULES and torch.Tag.pointwise not in call.op.tags:
+            return _NO_RULE
+        return _WIDENED if call.widened else ""
 
 
 @cache

@@ -6,6 +6,7 @@ computed from x remembers among which places it was chosen. Memory from before t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,7 +27,7 @@ class ValueTrace(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
-        self.notes: dict[Note, None] = {}
+        self._costs: dict[Note, int] = {}
         self.local = False
         self.names: set[str] = set()  # ops given values computed from x, also with each word among their arguments
         self.foreign: set[str] = set()  # those among them that are not PyTorch's own
@@ -106,9 +107,15 @@ class ValueTrace(TorchDispatchMode):
             call.out = out
             self._choices[out[1].untyped_storage()] = CHOICES[name](call)
 
-    def note(self, op: str, reason: str) -> None:
-        """Remember, once for each line of the user's code, what made the result larger or local."""
-        self.notes.setdefault(Note(op, reason, self.line()), None)
+    def note(self, op: str, reason: str, nonzeros: int = 0) -> None:
+        """Remember, once for each line of the user's code, what made the result larger or local, and by how much."""
+        note = Note(op, reason, self.line())
+        self._costs[note] = self._costs.get(note, 0) + nonzeros
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What made the result larger or local, in order."""
+        return tuple(replace(note, nonzeros=cost) for note, cost in self._costs.items())
 
     def line(self) -> str:
         """The user's line that is running, or whose derivative is."""
