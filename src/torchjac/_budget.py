@@ -28,7 +28,7 @@ def fit_chunks(strategy: Dense | Colored, function: FlatFunction, args: tuple[An
             continue
         room = available(function.device) // _SHARE if memory is None else memory
         cached = function.device.type == "cpu"
-        chunk = fit(lambda size: side.peak(args, size), side.count, room, beside=strategy.beside, cached=cached)  # noqa: B023
+        chunk = fit(lambda size: side.peak(args, size), side.count, room, beside=strategy.beside, cached=cached)  # noqa: B023  # called before the loop goes on
         if chunk == 0 and memory is not None:
             raise _too_small(side, args, memory, strategy.beside)
         side.products.chunk = max(chunk, 1)
