@@ -105,3 +105,15 @@ def test_parameters_that_require_grad_keep_the_plan_eager():
 def test_an_option_that_is_no_option_is_refused():
     with pytest.raises(tj.OptionError, match="compile='yes'"):
         tj.plan_jacobian(stencil, x, compile="yes")
+
+
+@needs_compiler
+def test_what_was_compiled_without_gradients_gives_them_when_they_are_wanted():
+    net, w = torch.nn.Linear(50, 50).double(), torch.rand(50, dtype=torch.float64)
+    plan = tj.plan_jacobian(lambda x, w: net(x) * stencil(x) * w, x, w, compile=True)
+    with torch.no_grad(), pytest.warns(TorchjacWarning, match="parameters that require grad"):
+        plan(x, w), plan(x, w)
+    assert plan._program is not None
+    w = w.requires_grad_()
+    loss = plan.values(x, w).square().sum()
+    assert all(g is not None for g in torch.autograd.grad(loss, [w, *net.parameters()], allow_unused=False))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ._budget import fit_chunks
 from ._candidates import Choice, choose
@@ -82,7 +83,7 @@ class JacobianPlan:
         self._blocks: dict[tuple[str, str], Block] = {}
         self._checked_for: Choices | None = None
         self._program: Callable[[tuple[Any, ...]], torch.Tensor] | None = None
-        self._gradient_checked = False
+        self._gradient_checked = self._parametric = False
 
     # ---- what it is
 
@@ -257,15 +258,23 @@ class JacobianPlan:
         return values
 
     def _wants_graph(self, args: tuple[Any, ...]) -> bool:
-        return torch.is_grad_enabled() and any(leaf.requires_grad for leaf in self._function.leaves(args))
+        """Whether somebody may differentiate J: by any argument, or by parameters that f brings along."""
+        if not torch.is_grad_enabled():
+            return False
+        given = (t.requires_grad for t in tree_leaves(args) if isinstance(t, torch.Tensor))
+        return self._parametric or any(given)
 
     def _compile(self, args: tuple[Any, ...], values: torch.Tensor) -> None:
         """From the next call on, run the compiled program, where it exists and gives the same."""
-        if values.requires_grad:
-            if not self._wants_graph(args):
-                text = "compile=True runs eagerly, because f has parameters that require grad; see torch.no_grad()"
-                warnings.warn(text, TorchjacWarning, stacklevel=5)
-                self._program = self._strategy.values
+        with torch.enable_grad(), Draws(self._function.device).again():
+            plain = tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
+            outs = self._function.bind(plain)(*self._function.leaves(plain))
+            parametric = any(t.requires_grad for t in outs)
+        if parametric and not self._parametric:
+            text = "compile=True runs eagerly, because f has parameters that require grad; see torch.no_grad()"
+            warnings.warn(text, TorchjacWarning, stacklevel=5)
+        self._parametric = parametric
+        if values.requires_grad or self._wants_graph(args):
             return
         constants = [c for side in self._strategy.sides for c in side.constants]
         options = self.options.compile if isinstance(self.options.compile, dict) else {}

@@ -351,3 +351,23 @@ def test_notes_say_what_a_widening_costs():
     assert (note.op, note.nonzeros) == ("gather", 20)
     assert "20 entries added" in str(note)
     assert "x.sort().values" in note.line
+
+
+class Grouped(torch.autograd.Function):
+    """A backward that works on lists of tensors, in place and without results."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        parts = [grad.clone(), grad[:1].clone()]
+        torch._foreach_mul_(parts, 2.0)
+        torch._foreach_add_(parts, [grad.roll(1), grad[:1]])
+        return parts[0]
+
+
+def test_ops_that_only_write_to_lists_are_followed():
+    dense = tj.jacobian_sparsity(Grouped.apply, rand(3)).to_dense()
+    assert (dense | ~(torch.eye(3, dtype=torch.bool) | torch.eye(3, dtype=torch.bool).roll(-1, 0))).all()

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from .call import Call, base_name
+from .call import Call, base_name, written
 from .carry import carry
 from .reading import Reading
 from .relations import Everything, Ids, Pointwise, Relations
@@ -75,7 +75,9 @@ class Trace(ValueTrace):
 
     def _follow(self, call: Call, operands: list[torch.Tensor], before: list[Ids]) -> None:
         """Note what the outputs of a call depend on."""
-        outs = [t for t in tensors((call.out,)) if has_memory(t) and (t.is_floating_point() or t.is_complex())]
+        outs = [t for t in tensors((call.out,)) if _carries(t)]
+        if not outs:  # some ops only write to their arguments
+            outs = [t for t in written(call.op, call.args, call.kwargs) if _carries(t)]
         if not outs:
             return
         relations = self._relations(call, operands, len(outs))
@@ -84,7 +86,7 @@ class Trace(ValueTrace):
             new = [self.reading.arrive(base_name(call.op), self.line(), before, ids) for ids in new]
         reason = self._why_larger(call)
         if reason:
-            most = max(self.reading.entries(self.shadow.read(t)) for t in operands)
+            most = max((self.reading.entries(self.shadow.read(t)) for t in operands), default=0)
             added = sum(max(self.reading.entries(ids) - most, 0) for ids in new)
             if added or reason == _NO_RULE:
                 self.note(base_name(call.op), reason, added)
@@ -99,7 +101,7 @@ class Trace(ValueTrace):
         if rule is not None:
             answer = rule(call)
             return answer if isinstance(answer, tuple) else (answer,) * outputs
-        if torch.Tag.pointwise in call.op.tags:
+        if _is_pointwise(call.op):
             pointwise: Relations = [Pointwise(t) for t in operands]
             return (pointwise,) * outputs
         everything: Relations = [Everything(t) for t in operands]
@@ -107,9 +109,23 @@ class Trace(ValueTrace):
 
     def _why_larger(self, call: Call) -> str:
         """Why what was found for a call may be more than what is there; empty where it is not."""
-        if base_name(call.op) not in RULES and torch.Tag.pointwise not in call.op.tags:
+        if base_name(call.op) not in RULES and not _is_pointwise(call.op):
             return _NO_RULE
         return _WIDENED if call.widened else ""
+
+
+def _carries(t: torch.Tensor) -> bool:
+    """Whether derivatives can pass through t."""
+    return has_memory(t) and (t.is_floating_point() or t.is_complex())
+
+
+@cache
+def _is_pointwise(op: torch._ops.OpOverload) -> bool:
+    """Whether the op is tagged so, and takes tensors rather than lists of them (which need not fit each other)."""
+    lists = any(
+        "Tensor[]" in str(argument.type) or "List[Tensor]" in str(argument.type) for argument in op._schema.arguments
+    )
+    return torch.Tag.pointwise in op.tags and not lists
 
 
 @cache
@@ -123,7 +139,7 @@ def _is_view(op: torch._ops.OpOverload) -> bool:
 
 def _decomposition(op: torch._ops.OpOverload) -> Any:
     """How PyTorch writes an op without a rule in simpler ones; None where a rule or a view says more."""
-    if base_name(op) in RULES or torch.Tag.pointwise in op.tags:
+    if base_name(op) in RULES or _is_pointwise(op):
         return None
     return _decomposition_of(op)
 
