@@ -23,6 +23,11 @@ class _Cells:
     ids: torch.Tensor
 
 
+def has_memory(t: torch.Tensor) -> bool:
+    """Whether t has numbers at all: not a symbolic zero, not on the meta device."""
+    return not torch._is_zerotensor(t) and t.device.type != "meta"
+
+
 def memory(t: torch.Tensor) -> torch.Tensor:
     """The strided tensor that holds t's numbers: t itself, or the values of a sparse tensor."""
     if t.layout is torch.strided:
@@ -39,11 +44,11 @@ class Shadow:
 
     def covers(self, t: torch.Tensor) -> bool:
         """Whether some slot of t's storage depends on v."""
-        return memory(t).untyped_storage() in self._cells
+        return has_memory(t) and memory(t).untyped_storage() in self._cells
 
     def read(self, t: torch.Tensor) -> torch.Tensor:
         """The ids of t's elements, of t's shape; a view of the shadow where possible, so do not write to it."""
-        if torch._is_zerotensor(t) or t.device.type == "meta" or not self.covers(t):
+        if not self.covers(t):
             return torch.zeros((), dtype=torch.int64).expand(t.shape)
         parts = self._parts(memory(t))
         ids = parts[0]

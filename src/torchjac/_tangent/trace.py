@@ -23,8 +23,8 @@ from .carry import carry
 from .reading import Reading
 from .relations import Everything, Ids, Pointwise, Relations
 from .rules import RULES
-from .shadow import Shadow
-from .values import ValueTrace, has_memory, tensors
+from .shadow import Shadow, has_memory
+from .values import ValueTrace, tensors
 
 _NO_RULE = "no rule for this op: each of its outputs is taken to depend on all of its inputs"
 _WIDENED = "values computed from x choose: each output is taken to depend on all that could be chosen"
@@ -54,7 +54,7 @@ class Trace(ValueTrace):
     ) -> Any:
         kwargs = kwargs or {}
         inputs = tensors(args) + tensors(kwargs.values())
-        if not any(has_memory(t) and self.shadow.covers(t) for t in inputs):
+        if not any(map(self.shadow.covers, inputs)):
             return self.run(func, args, kwargs, inputs)
         simpler = _decomposition(func)
         if simpler is not None:
@@ -62,16 +62,13 @@ class Trace(ValueTrace):
                 out = simpler(*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        call = Call(func, args, kwargs, self._depends, self.is_marked, self.choice)
+        call = Call(func, args, kwargs, self.shadow.covers, self.is_marked, self.choice)
         operands = call.operands
         before = [self.shadow.read(t) for t in operands] if self.reading.curious else []
         call.out = self.run(func, args, kwargs, inputs)
         if not _is_view(func):
             self._follow(call, operands, before)
         return call.out
-
-    def _depends(self, t: torch.Tensor) -> bool:
-        return has_memory(t) and self.shadow.covers(t)
 
     def _follow(self, call: Call, operands: list[torch.Tensor], before: list[Ids]) -> None:
         """Note what the outputs of a call depend on."""
@@ -122,9 +119,7 @@ def _carries(t: torch.Tensor) -> bool:
 @cache
 def _is_pointwise(op: torch._ops.OpOverload) -> bool:
     """Whether the op is tagged so, and takes tensors rather than lists of them (which need not fit each other)."""
-    lists = any(
-        "Tensor[]" in str(argument.type) or "List[Tensor]" in str(argument.type) for argument in op._schema.arguments
-    )
+    lists = any("List[Tensor]" in str(argument.type) for argument in op._schema.arguments)
     return torch.Tag.pointwise in op.tags and not lists
 
 

@@ -18,7 +18,7 @@ from .call import Call, base_name, writes, written
 from .kernels import Journal
 from .relations import Along
 from .rules import CHOICES, VALUE_FREE, VALUE_READERS
-from .shadow import memory
+from .shadow import has_memory, memory
 from .source import user_line
 
 
@@ -132,8 +132,3 @@ def tensors(values: Any) -> list[torch.Tensor]:
         elif isinstance(value, (list, tuple)):
             found.extend(t for t in value if isinstance(t, torch.Tensor))
     return found
-
-
-def has_memory(t: torch.Tensor) -> bool:
-    """Whether t has numbers at all: not a symbolic zero, not on the meta device."""
-    return not torch._is_zerotensor(t) and t.device.type != "meta"
