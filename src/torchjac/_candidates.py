@@ -49,6 +49,11 @@ class Choice:
     candidates: tuple[Candidate, ...]
     why: str
 
+    @property
+    def mode(self) -> Mode:
+        """Which products."""
+        return "bidirectional" if isinstance(self.coloring, BidirectionalColors) else self.direction
+
 
 @dataclass(frozen=True)
 class Prices:

@@ -11,12 +11,13 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ._budget import fit_chunks
+from ._budget import TooSmallError, fit_chunks, least_of
 from ._candidates import Choice, choose
 from ._colored import Colored
 from ._colors import Coloring
@@ -32,7 +33,7 @@ from ._gradient import Changeable, with_right_gradient
 from ._matrix import SparseMatrix
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
-from ._probe import probe
+from ._probe import probe, probe_bytes
 from ._products import Direction
 from ._saving import Saved, write
 from ._side import engines
@@ -209,6 +210,28 @@ class JacobianPlan:
         return "reverse" if self.options.mode == "auto" and no_forward else self.options.mode
 
     def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
+        """The strategy for ``mode``; for "auto" the one predicted to cost least of those that fit the memory."""
+        try:
+            return self._prepare_one(mode, args)
+        except TooSmallError as error:
+            if mode != "auto":
+                raise
+            errors, lost = [error], self._choice.mode
+        others: tuple[Mode, ...] = ("forward", "reverse", "bidirectional")
+        for other in others[: 2 if self._choice.coloring is None else 3]:
+            if other != lost:
+                try:
+                    strategy = self._prepare_one(other, args)
+                except TooSmallError as error:
+                    errors.append(error)
+                except OptionError:  # PyTorch has no forward formula of an op
+                    continue
+                else:
+                    self._choice = replace(self._choice, why=f"{lost} mode does not fit the memory")
+                    return strategy
+        raise least_of(errors)
+
+    def _prepare_one(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
         function, start = self._function, time.perf_counter()
         with torch.no_grad(), Draws(function.device).again():
             choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args)
@@ -217,9 +240,14 @@ class JacobianPlan:
             else:
                 strategy = Colored(function, self.pattern, choice.coloring, self._engines)
             self.seconds["coloring"] = time.perf_counter() - start
-            fit_chunks(strategy, function, args, self.options.budget)
+            self._fit(strategy, args)
         self._fitted, self._program = True, None
         return strategy
+
+    def _fit(self, strategy: Colored | Dense, args: tuple[Any, ...]) -> None:
+        budget = self.options.budget
+        check = 0 if budget is None or not self.options.check else probe_bytes(self._function, args, self.pattern)
+        fit_chunks(strategy, self._function, args, budget, check)
 
     def _restored(self, saved: Saved) -> Colored | Dense:
         """The strategy that was saved; how many products run at once is found on the first call, with real inputs."""
@@ -233,7 +261,7 @@ class JacobianPlan:
     def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
         if not self._fitted:
             with torch.no_grad(), Draws(self._function.device).again():
-                fit_chunks(self._strategy, self._function, args, self.options.budget)
+                self._fit(self._strategy, args)
             self._fitted = True
         if not self.options.check and not self.options.compile:
             return self._products(args)

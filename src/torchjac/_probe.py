@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, StalePatternError, first_line
 from ._function import FlatFunction, Leaf
+from ._memory import peak_bytes
 from ._pattern import SparsityPattern
 from ._products import Reverse, closed_over
 from ._sums import EntrySums
@@ -70,6 +71,19 @@ def probe(
         why="f is not the same from call to call (random numbers? state?), or a formula of PyTorch is wrong",
         instead="a seeded generator inside f, or mode='reverse', or check=False if you know better",
     )
+
+
+def probe_bytes(function: FlatFunction, args: tuple[Any, ...], pattern: SparsityPattern) -> int:
+    """How many bytes a probe takes at its peak, beside the values, where they are right."""
+    values = torch.zeros(pattern.nnz, dtype=function.dtype, device=function.device)
+
+    def compare() -> bool:
+        u, reverse = _random(function.m, values), Reverse(function, args, plain=True)
+        expected = reverse.one(u)
+        return _agree(*EntrySums(pattern, values.device).by_column(values, u), expected)
+
+    with torch.no_grad():
+        return peak_bytes(compare)
 
 
 @dataclass(frozen=True)
