@@ -14,6 +14,7 @@ from ._products import fit
 
 _SHARE = 4  # without a budget, one part in so many of what is free
 _SMALL = 4 * 2**20  # bytes of seeds and products that are not worth a measurement
+_SMALL_ONCE = 64 * 2**20  # the same for products that run a single time
 
 
 class TooSmallError(OptionError):
@@ -23,21 +24,26 @@ class TooSmallError(OptionError):
 
 
 def fit_chunks(
-    strategy: Dense | Colored, function: FlatFunction, args: tuple[Any, ...], memory: int | None, check: int = 0
+    strategy: Dense | Colored,
+    function: FlatFunction,
+    args: tuple[Any, ...],
+    memory: int | None,
+    check: int = 0,
+    once: bool = False,
 ) -> None:
     """Set how many products run at once, so that a call adds at most ``memory`` bytes to its result.
 
     Products of two directions run one after another: what the first gave is there while the second run. ``check``:
-    bytes that the comparison after the products takes.
+    bytes that the comparison after the products takes. ``once``: they run a single time.
 
     Raises
     ------
     TooSmallError: not even one product fits, or not the check; it names the least that works.
     """
-    before = 0
+    before, small = 0, _SMALL_ONCE if once else _SMALL
     for side in strategy.sides:
         kept = strategy.kept(side)
-        if memory is not None or side.count * side.numbers * side.itemsize >= _SMALL:
+        if memory is not None or side.count * side.numbers * side.itemsize >= small:
             room = available(function.device) // _SHARE if memory is None else memory
             cached = function.device.type == "cpu"
             chunk = fit(lambda size: side.peak(args, size), side.count, room - before, beside=kept, cached=cached)  # noqa: B023  # called before the loop goes on
