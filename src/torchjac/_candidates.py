@@ -23,7 +23,7 @@ from ._types import Mode, Partition
 # results are always right.
 _REVERSE_COST = 0.99
 _TINY, _TINY_REVERSE_COST = 50_000, 0.6  # so few numbers in all products: PyTorch's overhead is the cost
-_WORTH_TIMING = 1_000  # for one Jacobian alone, fewer products are cheaper than a batch of each to compare
+_WORTH_TIMING = 4_000  # for one Jacobian alone, fewer products are cheaper than a batch of each to compare
 _OBVIOUS = 3  # with so many times the products, a direction loses
 _WORTH_BOTH = 8  # products of both directions are looked for where one direction alone takes more
 
