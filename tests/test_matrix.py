@@ -72,6 +72,50 @@ def test_other_forms_are_those_of_the_dense_matrix(matrix):
     assert_close(matrix.gram().to_dense(), dense.T @ dense)
 
 
+@pytest.mark.parametrize("layout", [torch.sparse_bsr, torch.sparse_bsc], ids=str)
+@pytest.mark.parametrize("blocksize", [(1, 1), (2, 3), (6, 1), (6, 12)], ids=str)
+@pytest.mark.parametrize("shape", [(6, 12), (0, 12), (6, 0)], ids=str)
+def test_blocks_of_any_size_that_divides_the_shape(layout, blocksize, shape):
+    matrix = matrix_of(*shape, grad=True)
+    got = matrix.to_torch(layout, blocksize)
+    assert (got.layout, got.values().shape[1:]) == (layout, blocksize)
+    assert torch.equal(got.to_dense(), matrix.to_dense())
+    weights = torch.rand_like(got.values())
+    (mine,) = torch.autograd.grad((got.values() * weights).sum(), matrix.values)
+    other = got.detach().clone()
+    other.values().copy_(weights)
+    assert torch.equal(mine, other.to_dense()[matrix.pattern.to_dense()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.int64], ids=str)
+@pytest.mark.parametrize("shape", [(5, 7), (7, 5), (0, 4), (4, 0), (1, 1)], ids=str)
+def test_products_of_numbers_alone_are_those_with_a_graph(dtype, shape):
+    pattern = pattern_of(*shape)
+    values = torch.randint(-4, 5, (pattern.nnz,)).to(dtype)
+    with_graph = SparseMatrix(pattern, values.clone().requires_grad_(dtype.is_floating_point))
+    matrix = SparseMatrix(pattern, values)
+    for size in [(shape[1],), (shape[1], 3)]:
+        x = torch.randint(-4, 5, size).to(dtype)
+        assert torch.equal(matrix @ x, (with_graph @ x).detach())
+        assert not (matrix @ x).requires_grad
+    for size in [(shape[0],), (3, shape[0])]:
+        x = torch.randint(-4, 5, size).to(dtype)
+        assert torch.equal(x @ matrix, (x @ with_graph).detach())
+
+
+def test_who_differentiates_batches_or_traces_gets_products_in_values_space():
+    matrix, x = matrix_of(5, 7), rand(7)
+    dense = matrix.to_dense()
+    assert_close(torch.func.jacrev(matrix.matmul)(x), dense)
+    assert_close(torch.func.jacfwd(matrix.matmul)(x), dense)
+    assert_close(torch.vmap(matrix.matmul)(x[None]), (dense @ x)[None])
+    with torch.autograd.forward_ad.dual_level():
+        dual = matrix @ torch.autograd.forward_ad.make_dual(x, x)
+        assert_close(torch.autograd.forward_ad.unpack_dual(dual).tangent, dense @ x)
+    graph = torch.fx.experimental.proxy_tensor.make_fx(lambda x: matrix.matmul(x))(x)
+    assert_close(graph(2 * x), dense @ (2 * x))
+
+
 @pytest.mark.parametrize("layout", [torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc], ids=str)
 def test_every_layout_of_torch(layout):
     matrix = matrix_of(4, 6)
@@ -228,7 +272,9 @@ def test_dtypes_promote():
         (lambda M: rand(3) @ M, tj.InputError, r"shape \(3,\) times a 4 x 3 matrix"),
         (lambda M: M @ M, tj.InputError, "4 x 3 matrix times a 4 x 3 matrix\n  expected: 3 rows"),
         (lambda M: M * rand(3), tj.InputError, "expected: a number(.*\n)*.*J @ x"),
-        (lambda M: M.to_torch(torch.sparse_bsr), tj.OptionError, "layout=torch.sparse_bsr\n.*torch.strided"),
+        (lambda M: M.to_torch(torch.sparse_bsr), tj.OptionError, "blocksize=None for a"),
+        (lambda M: M.to_torch(torch.sparse_bsc, (1, 1000)), tj.OptionError, r"blocksize=\(1, 1000\) for a"),
+        (lambda M: M.to_torch(torch.sparse_csr, (1, 1)), tj.OptionError, r"sparse_csr, blocksize=\(1, 1\)"),
         (lambda M: M.with_values(M.values.bfloat16()).to_scipy(), tj.InputError, r"bfloat16(.*\n)*.*float\(\)"),
         (lambda M: SparseMatrix(M.pattern, rand(1)), tj.InputError, r"values of shape \(1,\) for a pattern"),
         (lambda M: M @ "x", TypeError, "unsupported operand"),

@@ -67,6 +67,11 @@ class Indices:
         lengths = np.diff(self.pattern.indptr)
         return int(lengths[0]) if lengths.size and (lengths == lengths[0]).all() else None
 
+    def prepare(self) -> None:
+        """Make what ``row_sums`` needs."""
+        if self._row_length is None:
+            _ = self.rows
+
     def row_sums(self, values: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
         """Sums of values x what each meets, row by row: (nnz,) and (nnz,) or (nnz, k) -> (m,) or (m, k).
 
@@ -181,13 +186,13 @@ def coo(at: Indices, values: torch.Tensor) -> torch.Tensor:
 
 def csr(at: Indices, values: torch.Tensor) -> torch.Tensor:
     """torch.sparse_csr."""
-    _silence_beta()
+    silence_beta()
     return torch.sparse_csr_tensor(at.crow, at.columns, values, at.shape, check_invariants=False)
 
 
 def csc(at: Indices, values: torch.Tensor) -> torch.Tensor:
     """torch.sparse_csc."""
-    _silence_beta()
+    silence_beta()
     pointers, rows, permutation = at.by_column
     return torch.sparse_csc_tensor(
         pointers, rows, values.index_select(0, permutation), at.shape, check_invariants=False
@@ -195,7 +200,7 @@ def csc(at: Indices, values: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _silence_beta() -> None:
+def silence_beta() -> None:
     """PyTorch says once in a process that compressed sparse tensors are in beta; who asks for one knows."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

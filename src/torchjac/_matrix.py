@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from ._blocked import BLOCKED, blocked
 from ._errors import InputError, OptionError
-from ._indices import TORCH_LAYOUTS, Indices, indices_of
+from ._indices import TORCH_LAYOUTS, Indices, csr, indices_of
 from ._pattern import SparsityPattern
 
 
@@ -86,8 +87,8 @@ class SparseMatrix:
     def matmul(self, other: Any) -> Any:
         """``J @ other``, for a vector (n,), a matrix (n, k), or an (n, k) SparseMatrix, which gives a SparseMatrix.
 
-        A matrix takes nnz x k numbers for a moment. Inside ``torch.compile(fullgraph=True)`` write ``J.matmul(x)`` and
-        ``J.T.matmul(x)``: Dynamo knows no ``@`` of an object and a tensor, and breaks the graph there.
+        With a gradient, a matrix takes nnz x k numbers for a moment. Inside ``torch.compile(fullgraph=True)`` write
+        ``J.matmul(x)`` and ``J.T.matmul(x)``: Dynamo knows no ``@`` of an object and a tensor, and breaks there.
         """
         if isinstance(other, SparseMatrix):
             return self._times(other)
@@ -96,6 +97,9 @@ class SparseMatrix:
                 f"a {self.shape[0]} x {self.shape[1]} matrix times a tensor of shape {tuple(other.shape)}",
                 expected=f"shape ({self.shape[1]},) or ({self.shape[1]}, k)",
             )
+        if _only_numbers(self.values, other) and self.nnz:
+            self._at.prepare()  # Dynamo, which may come later, cannot
+            return csr(self._at, self.values.detach()) @ other.detach()
         return self._at.row_sums(self.values, other.index_select(0, self._at.columns))
 
     def __rmatmul__(self, other: Any) -> Any:
@@ -107,6 +111,8 @@ class SparseMatrix:
                 f"a tensor of shape {tuple(other.shape)} times a {self.shape[0]} x {self.shape[1]} matrix",
                 expected=f"shape ({self.shape[0]},) or (k, {self.shape[0]})",
             )
+        if _only_numbers(self.values, other) and self.nnz:
+            return self.T.matmul(other) if other.dim() == 1 else self.T.matmul(other.T).T
         terms = self.values * other.index_select(-1, self._at.rows)
         return terms.new_zeros((*terms.shape[:-1], self.shape[1])).index_add(-1, self._at.columns, terms)
 
@@ -157,10 +163,21 @@ class SparseMatrix:
         """The (m, n) tensor, differentiable."""
         return self.to_torch(torch.strided)
 
-    def to_torch(self, layout: torch.layout = torch.sparse_csr) -> torch.Tensor:
-        """A torch tensor of ``layout``: sparse_coo, sparse_csr, sparse_csc or strided; differentiable."""
-        if layout not in TORCH_LAYOUTS:
-            raise OptionError(f"layout={layout!r}", expected=f"one of {', '.join(map(str, TORCH_LAYOUTS))}")
+    def to_torch(
+        self, layout: torch.layout = torch.sparse_csr, blocksize: tuple[int, int] | None = None
+    ) -> torch.Tensor:
+        """A torch tensor of ``layout``: sparse_coo, sparse_csr, sparse_csc or strided; differentiable.
+
+        With ``blocksize=(rows, columns)``, which divide the shape, also sparse_bsr or sparse_bsc.
+        """
+        if layout in BLOCKED:
+            return blocked(self._at, self.values, layout, blocksize)
+        if layout not in TORCH_LAYOUTS or blocksize is not None:
+            names = ", ".join(map(str, TORCH_LAYOUTS))
+            raise OptionError(
+                f"layout={layout!r}, blocksize={blocksize!r}",
+                expected=f"one of {names}; or torch.sparse_bsr or torch.sparse_bsc, with a blocksize",
+            )
         return TORCH_LAYOUTS[layout](self._at, self.values)
 
     def to_scipy(self) -> Any:
@@ -186,3 +203,28 @@ def _matrix(at: Indices, values: torch.Tensor) -> SparseMatrix:
     matrix = SparseMatrix.__new__(SparseMatrix)
     matrix._at, matrix.values = at, values
     return matrix
+
+
+def _only_numbers(*factors: torch.Tensor) -> bool:
+    """Whether nobody differentiates, batches, traces or compiles, so that a kernel of torch.sparse may do the work."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch.autograd.forward_ad._current_level >= 0
+    ):
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    first = factors[0]
+    plain = all(type(t) in _PLAIN and t.dtype is first.dtype and t.device == first.device for t in factors)
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in factors)
+    return plain and not wanted and first.dtype in _KERNELS and _has_kernels(first.device)
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_KERNELS = (torch.float32, torch.float64)
+
+
+def _has_kernels(device: torch.device) -> bool:
+    """Whether torch multiplies CSR matrices there: on a CPU it leaves that to MKL."""
+    return device.type == "cuda" or (device.type == "cpu" and torch.backends.mkl.is_available())
