@@ -18,6 +18,7 @@ from ._errors import StalePatternError as StalePatternError
 from ._errors import TorchjacError as TorchjacError
 from ._errors import TorchjacWarning as TorchjacWarning
 from ._matrix import SparseMatrix as SparseMatrix
+from ._operator import JacobianOperator as JacobianOperator
 from ._pattern import Note as Note
 from ._pattern import SparsityPattern as SparsityPattern
 from ._plan import JacobianPlan as JacobianPlan

@@ -209,6 +209,21 @@ class FlatFunction:
         return trees[0] if isinstance(self.argnums, int) else tuple(trees)
 
 
+def refuse_complex(function: FlatFunction) -> None:
+    """Raise InputError where an input or output is complex; f ran once."""
+    instead = "lambda x: torch.view_as_real(f(x)), or .real or .abs() of what f returns"
+    if any(leaf.dtype.is_complex for leaf in function.inputs):
+        instead = "lambda z: torch.view_as_real(f(torch.view_as_complex(z))), with z = torch.view_as_real(x)"
+    for leaf in (*function.inputs, *function.outputs):
+        if leaf.dtype.is_complex:
+            raise InputError(
+                f"{leaf} is complex",
+                expected="real inputs and outputs",
+                why="a complex function has a derivative by real and one by imaginary parts, and conventions differ",
+                instead=instead,
+            )
+
+
 @contextmanager
 def ordinary(args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Outside inference mode, in which every derivative is silently zero; inference tensors come as copies."""

@@ -40,7 +40,7 @@ def probe(
     on the random numbers ``draws``.
     """
     values, args = values.detach(), tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
-    u = _random(function.m, values)
+    u = random_numbers(function.m, values)
     with draws.again(), torch.no_grad():
         reverse = Reverse(function, args, plain=True)
         expected = reverse.one(u)
@@ -94,7 +94,7 @@ def probe_gradient(
     Several forward formulas of PyTorch are right and have a wrong derivative (pytorch#198017); some backward formulas
     have none. ``finite``: neither may there be an infinity or NaN where reverse-over-reverse has none.
     """
-    u, v = _random(function.m, values.detach()), _random(function.n, values.detach(), seed=1)
+    u, v = random_numbers(function.m, values.detach()), random_numbers(function.n, values.detach(), seed=1)
     copies: list[torch.Tensor] = []  # of the inputs, that no other graph can reach
 
     def reversed_twice(args: tuple[Any, ...], u: torch.Tensor = u) -> torch.Tensor:
@@ -141,7 +141,7 @@ def _explain(
     columns: torch.Tensor,
 ) -> None:
     """Find the wrong rows by J v, compute the worst alone, and raise the error that they call for."""
-    v = _random(function.n, values, seed=1)
+    v = random_numbers(function.n, values, seed=1)
     draws.replay()
     try:  # J v by the double-backward identity: the derivative of u -> J^T u along v
         with torch.enable_grad():
@@ -150,7 +150,7 @@ def _explain(
     except RuntimeError:
         return  # f has no second derivative: the caller names an input instead of an entry
     got, scale = _sums(values * v[columns], rows, expected)
-    wrong = ~_close(got, expected, scale)
+    wrong = ~close(got, expected, scale)
     worst = torch.where(wrong, (got - expected).abs(), -1).argsort(descending=True)[: min(_ROWS, int(wrong.sum()))]
     mismatches = []
     for i in worst.tolist():
@@ -203,17 +203,17 @@ def _jiggled(function: FlatFunction, args: tuple[Any, ...], seed: int) -> tuple[
 
 
 def _jiggle(t: torch.Tensor, seed: int) -> torch.Tensor:
-    noise = _random(t.numel(), t.detach(), seed=seed + 2).reshape(t.shape)
+    noise = random_numbers(t.numel(), t.detach(), seed=seed + 2).reshape(t.shape)
     return t * (1 + 4 * torch.finfo(t.dtype).eps * noise)
 
 
-def _random(size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
+def random_numbers(size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """Normal numbers from a generator of our own, so that the caller's random state stays as it is."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(size, generator=generator, dtype=torch.float64).to(like.device, like.dtype)
 
 
-def _close(
+def close(
     got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0
 ) -> torch.Tensor:
     """Elementwise, to the square root of the precision; what is not finite is compared with nothing.
@@ -226,7 +226,7 @@ def _close(
 
 
 def _agree(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0) -> bool:
-    return bool(_close(got, expected, scale, floor).all())
+    return bool(close(got, expected, scale, floor).all())
 
 
 def _rounding(here: torch.Tensor, moved: torch.Tensor, y: torch.Tensor, x: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -246,7 +246,7 @@ def _uneven(
 
     Nothing in float64. More where f computes in another precision than that of its inputs and outputs.
     """
-    others = [_random(u.numel(), u, seed) for seed in range(5, 5 + _OTHERS)]
+    others = [random_numbers(u.numel(), u, seed) for seed in range(5, 5 + _OTHERS)]
     pairs = [zip(images, linear(w), linear(u + w), strict=True) for w in others]
     off = [[(both - image - other).abs() for image, other, both in pair] for pair in pairs]
     return [100 * torch.stack(parts).amax(0) for parts in zip(*off, strict=True)]
