@@ -25,4 +25,5 @@ from ._plan import JacobianPlan as JacobianPlan
 from ._tangent.registry import register_rule as register_rule
 from ._version import __version__ as __version__
 from ._versions import show_versions as show_versions
+from .check import check_jacobian as check_jacobian
 from .stream import write_jacobian as write_jacobian

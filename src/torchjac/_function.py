@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
@@ -369,3 +370,12 @@ def _signature_error(paths: list[str], planned: list[Any], args: tuple[Any, ...]
         why="pattern, coloring and seeds hold for one signature",
         instead="plan_jacobian(f, *args) again with these arguments",
     )
+
+
+def place(leaves: Sequence[Leaf], position: int) -> str:
+    """``args[0][1, 2]``: the leaf and the index in it of a position in the ravelled vector."""
+    for leaf in leaves:
+        if leaf.start <= position < leaf.stop:
+            at = np.unravel_index(position - leaf.start, leaf.shape) if len(leaf.shape) else ()
+            return leaf.path + (f"[{', '.join(str(int(p)) for p in at)}]" if leaf.shape else "")
+    raise AssertionError(f"position {position} is in no leaf")

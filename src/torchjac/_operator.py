@@ -58,8 +58,8 @@ class JacobianOperator(LinearOperator):
         with ordinary(args) as own:
             self._begin(FlatFunction(f, own, argnums), own)
             self._linearized()  # what f returns says how many rows there are
-        refuse_complex(self._function)
-        super().__init__((self._function.m, self._function.n), self._function.dtype, self._function.device)
+        refuse_complex(self.function)
+        super().__init__((self.function.m, self.function.n), self.function.dtype, self.function.device)
 
     @classmethod
     def of_plan(
@@ -78,7 +78,7 @@ class JacobianOperator(LinearOperator):
         return operator
 
     def _begin(self, function: FlatFunction, args: tuple[Any, ...]) -> None:
-        self._function, self._args = function, args
+        self.function, self._args = function, args
         self._pattern: SparsityPattern | None = None
         self._all: tuple[Callable[[], torch.Tensor], int] | None = None
         self._draws = Draws(function.device)
@@ -114,7 +114,7 @@ class JacobianOperator(LinearOperator):
             except RuntimeError as error:
                 self._go_forward(error, at)
         with self._draws.again():
-            forward = Forward(self._function, self._args)
+            forward = Forward(self.function, self._args)
             return self._many("J v", seeds, forward.one, forward.batch)
 
     def vjps(self, seeds: torch.Tensor) -> torch.Tensor:
@@ -135,11 +135,11 @@ class JacobianOperator(LinearOperator):
             return self._kept[0]
         with self._draws.again():
             try:
-                at = Linearized(self._function, self._args)
+                at = Linearized(self.function, self._args)
             except RuntimeError as error:
                 if out_of_memory(error):
                     raise
-                self._function.bind(self._args)(*self._function.leaves(self._args))  # its own errors stay as they are
+                self.function.bind(self._args)(*self.function.leaves(self._args))  # its own errors stay as they are
                 raise not_differentiable(error) from error
         read = [t for t in tree_leaves(self._args) if isinstance(t, torch.Tensor)] + at.parameters
         self._kept, self._trusted = (at, [(t, t._version) for t in read]), {}
@@ -197,7 +197,7 @@ class JacobianOperator(LinearOperator):
         self._trusted.pop("J v", None)
         with self._draws.again():
             try:
-                self._agrees(at, Forward(self._function, self._args).one, DerivativeMismatchError)
+                self._agrees(at, Forward(self.function, self._args).one, DerivativeMismatchError)
             except NotImplementedError as missing:  # no forward formula either
                 raise not_differentiable(missing) from missing
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, StalePatternError, first_line
-from ._function import FlatFunction, Leaf
+from ._function import FlatFunction, place
 from ._pattern import SparsityPattern
 from ._products import Reverse, closed_over
 
@@ -66,7 +66,7 @@ def probe(
         _explain(function, args, pattern, values, draws, rows, columns)
     worst = _worst(got, expected, scale)
     raise DerivativeMismatchError(
-        f"J^T u is {got[worst].item():.6g} at input {_name(function.inputs, worst)}, from the values of the plan",
+        f"J^T u is {got[worst].item():.6g} at input {place(function.inputs, worst)}, from the values of the plan",
         expected=f"{expected[worst].item():.6g}, from one product of torch.autograd.grad",
         why="f is not the same from call to call (random numbers? state?), or a formula of PyTorch is wrong",
         instead="a seeded generator inside f, or mode='reverse', or check=False if you know better",
@@ -164,16 +164,16 @@ def _explain(
         outside = wrong_by.index_fill(0, stored, 0)
         stale = bool(outside.max() > 1e-3 * wrong_by.max())  # what is missing was also added to entries of its color
         j = int((outside if stale else wrong_by).argmax())
-        output, place = _name(function.outputs, i), _name(function.inputs, j)
+        output, entry = place(function.outputs, i), place(function.inputs, j)
         if stale:
             raise StalePatternError(
-                f"output {output} depends on input {place} (derivative {row[j].item():.6g}), "
+                f"output {output} depends on input {entry} (derivative {row[j].item():.6g}), "
                 f"which the pattern does not have; {int(wrong.sum())} of {function.m} rows are wrong",
                 expected="a pattern with every entry that can be nonzero",
                 why="the pattern was given by hand, or traced where f took another branch (scope 'local')",
                 instead="plan_jacobian(f, *args) again at these inputs, or a larger pattern in sparsity=",
             )
-        mismatches.append((f"d output {output} / d input {place} is {mine[j].item():.6g}", f"{row[j].item():.6g}"))
+        mismatches.append((f"d output {output} / d input {entry} is {mine[j].item():.6g}", f"{row[j].item():.6g}"))
     if mismatches:
         raise DerivativeMismatchError(
             mismatches[0][0],
@@ -260,12 +260,3 @@ def _largest(t: torch.Tensor) -> torch.Tensor:
 def _worst(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> int:
     error = (got - expected).abs() / scale.clamp_min(torch.finfo(scale.dtype).tiny)
     return int(torch.where(error.isfinite(), error, 0).argmax())
-
-
-def _name(leaves: list[Leaf], position: int) -> str:
-    """``args[0][1, 2]``: the leaf and the index in it of a position in the ravelled vector."""
-    for leaf in leaves:
-        if leaf.start <= position < leaf.stop:
-            place = np.unravel_index(position - leaf.start, leaf.shape) if len(leaf.shape) else ()
-            return leaf.path + (f"[{', '.join(str(int(p)) for p in place)}]" if leaf.shape else "")
-    raise AssertionError(f"position {position} is in no leaf")
