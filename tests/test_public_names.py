@@ -8,8 +8,8 @@ import inspect
 import torchjac as tj
 
 VERBS = (
-    "jacobian jacobian_sparsity hessian_sparsity plan_jacobian load_plan write_jacobian check_jacobian color "
-    "register_rule show_versions".split()
+    "functional jacobian jacobian_of jacobian_sparsity hessian_sparsity plan_jacobian load_plan write_jacobian "
+    "check_jacobian color register_rule show_versions".split()
 )
 OBJECTS = "Coloring JacobianOperator JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (

@@ -17,7 +17,9 @@ from ._errors import SignatureError as SignatureError
 from ._errors import StalePatternError as StalePatternError
 from ._errors import TorchjacError as TorchjacError
 from ._errors import TorchjacWarning as TorchjacWarning
+from ._graph import jacobian_of as jacobian_of
 from ._matrix import SparseMatrix as SparseMatrix
+from ._modules import functional as functional
 from ._operator import JacobianOperator as JacobianOperator
 from ._pattern import Note as Note
 from ._pattern import SparsityPattern as SparsityPattern

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -271,9 +271,7 @@ def _input_leaves(trees: Sequence[Any], positions: Sequence[int]) -> list[Leaf]:
                     f"{name} is {describe(value)}",
                     expected="a tensor",
                     why="only tensors can be differentiated with respect to",
-                    instead=f"torch.tensor({value!r}, dtype=torch.float64), or leave this argument out of argnums"
-                    if isinstance(value, (int, float))
-                    else "leave this argument out of argnums",
+                    instead=_instead_of(value),
                 )
             if not (value.is_floating_point() or value.is_complex()):
                 raise InputError(
@@ -298,6 +296,16 @@ def _input_leaves(trees: Sequence[Any], positions: Sequence[int]) -> list[Leaf]:
     return leaves
 
 
+def _instead_of(value: Any) -> str:
+    if isinstance(value, torch.nn.Module):
+        return "f, params = torchjac.functional(module), and params as the argument"
+    if is_dataclass(value):
+        return f"torch.export.register_dataclass({type(value).__name__}), once, before this call"
+    if isinstance(value, (int, float)):
+        return f"torch.tensor({value!r}, dtype=torch.float64), or leave this argument out of argnums"
+    return "leave this argument out of argnums"
+
+
 def _output_leaves(out: Any) -> list[Leaf]:
     leaves: list[Leaf] = []
     for path, value in _with_paths(out):
@@ -307,7 +315,9 @@ def _output_leaves(out: Any) -> list[Leaf]:
                 f"{name} is {describe(value)}",
                 expected="a tensor, or a dict, list or tuple of tensors",
                 why="only tensors have derivatives",
-                instead="the tensor itself (no .item(), no .numpy()), or return y, extras with has_aux=True",
+                instead=f"torch.export.register_dataclass({type(value).__name__}), once"
+                if is_dataclass(value)
+                else "the tensor itself (no .item(), no .numpy()), or return y, extras with has_aux=True",
             )
         if not (value.is_floating_point() or value.is_complex()):
             raise OutputError(
