@@ -333,6 +333,19 @@ def test_gradients_have_gradients():
     assert torch.autograd.gradgradcheck(lambda p: torch.ones(4, dtype=p.dtype) @ tj.JacobianOperator(wide, p.exp()), p)
 
 
+def test_a_backward_leaves_the_operator_as_it_is():
+    x, v, u = rand(5, grad=True), rand(5), rand(4)
+    A = tj.JacobianOperator(wide, x)
+    first, second = (A @ v).square().sum(), (A.T @ u).square().sum()
+    for loss in (first, second, (A.T @ u).sum(), A.to_dense().sum()):
+        loss.backward()
+    (slope,) = torch.autograd.grad((A.T @ u).square().sum(), x, create_graph=True)
+    slope.sum().backward()
+    J = dense_jacobian(wide, (x,))
+    assert_close(A.T @ u, J.T @ u)
+    assert_close(A @ v, J @ v)
+
+
 def test_results_follow_grad_mode():
     x = rand(5, grad=True)
     A = tj.JacobianOperator(wide, x)

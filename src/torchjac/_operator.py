@@ -40,7 +40,7 @@ class JacobianOperator(LinearOperator):
     ``plan.operator(*args)``.
 
     Every result follows grad mode: it may be differentiated by arguments, by parameters of f, and by what the operator
-    is multiplied with; J^T u then run one after another.
+    is multiplied with.
 
     Parameters
     ----------
@@ -100,11 +100,32 @@ class JacobianOperator(LinearOperator):
 
     def jvps(self, seeds: torch.Tensor) -> torch.Tensor:
         """J v for every row v of ``seeds``: (k, n) -> (k, m)."""
+        return self._products(self._jvps, seeds, transposed=False)
+
+    def vjps(self, seeds: torch.Tensor) -> torch.Tensor:
+        """J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
+        return self._products(self._vjps, seeds, transposed=True)
+
+    # ---- how
+
+    def _products(
+        self, product: Callable[[Linearized, torch.Tensor], torch.Tensor], seeds: torch.Tensor, transposed: bool
+    ) -> torch.Tensor:
         with ordinary((self._args, seeds)) as (_, seeds):
             at = self._linearized()
             with torch.no_grad():
-                products = self._jvps(at, seeds.detach())
-            return at.differentiable(products, seeds) if at.depends(seeds) else products
+                try:
+                    found = product(at, seeds.detach())
+                except RuntimeError as error:
+                    if not _was_freed(error):
+                        raise
+                    self._kept = None
+                    at = self._linearized()
+                    found = product(at, seeds.detach())
+            return at.differentiable(found, seeds, transposed) if at.depends(seeds) else found
+
+    def _vjps(self, at: Linearized, seeds: torch.Tensor) -> torch.Tensor:
+        return self._many("J^T u", seeds, at.vjp, at.vjps)
 
     def _jvps(self, at: Linearized, seeds: torch.Tensor) -> torch.Tensor:
         if not self._forward_only:
@@ -116,18 +137,6 @@ class JacobianOperator(LinearOperator):
         with self._draws.again():
             forward = Forward(self.function, self._args)
             return self._many("J v", seeds, forward.one, forward.batch)
-
-    def vjps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
-        with ordinary((self._args, seeds)) as (_, seeds):
-            at = self._linearized()
-            if at.depends(seeds):  # batches have formulas of their own; these are those that gradcheck has seen
-                rows = [at.vjp(seed) for seed in seeds]
-                return torch.stack(rows) if rows else seeds.new_zeros(0, self.shape[1])
-            with torch.no_grad():
-                return self._many("J^T u", seeds, at.vjp, at.vjps)
-
-    # ---- how
 
     def _linearized(self) -> Linearized:
         """F at the arguments as they are now."""
@@ -189,7 +198,7 @@ class JacobianOperator(LinearOperator):
             raise error(f"u.(J v) is {left.sum().item():.6g}, and (J^T u).v is {right.sum().item():.6g}")
 
     def _go_forward(self, error: RuntimeError, at: Linearized) -> None:
-        if out_of_memory(error):
+        if out_of_memory(error) or _was_freed(error):
             raise error
         text = f"products J v run by forward mode from now on, because PyTorch said: {first_line(error)}"
         warnings.warn(text, TorchjacWarning, stacklevel=6)
@@ -200,6 +209,11 @@ class JacobianOperator(LinearOperator):
                 self._agrees(at, Forward(self.function, self._args).one, DerivativeMismatchError)
             except NotImplementedError as missing:  # no forward formula either
                 raise not_differentiable(missing) from missing
+
+
+def _was_freed(error: RuntimeError) -> bool:
+    """A second derivative shares the kept graph, and somebody walked back through it without retain_graph."""
+    return "second time" in str(error)
 
 
 class _Unequal(RuntimeError):

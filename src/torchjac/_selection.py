@@ -27,7 +27,7 @@ Bools = npt.NDArray[np.bool_]
 _MANY = 20_000_000  # so many pairs of entries are not written out: the coloring may then take more products
 
 
-class Products(Protocol):
+class ByProducts(Protocol):
     """A matrix by its products: ``jvps``: (k, n) -> (k, m), ``vjps``: (k, m) -> (k, n)."""
 
     shape: tuple[int, int]
@@ -57,7 +57,7 @@ def entries_at(shape: tuple[int, int], index: Any) -> tuple[torch.Tensor, torch.
     return rows[here], columns[here]
 
 
-def select(matrix: Products, index: Any) -> torch.Tensor:
+def select(matrix: ByProducts, index: Any) -> torch.Tensor:
     """``dense[index]`` of the matrix."""
     rows, columns = entries_at(matrix.shape, index)
     out = torch.zeros(rows.shape, dtype=matrix.dtype, device=matrix.device)
@@ -140,7 +140,7 @@ def _pairs(lines: IntArray, members: IntArray, wanted: Bools, height: int, width
 
 
 def _gather(
-    matrix: Products, lanes: Lanes, rows: IntArray, columns: IntArray, places: IntArray
+    matrix: ByProducts, lanes: Lanes, rows: IntArray, columns: IntArray, places: IntArray
 ) -> tuple[list[IntArray], list[torch.Tensor]]:
     """Places and numbers, a chunk of products at a time, so that none is ever wider than what fits."""
     seeds = Seeds(lanes.colors, matrix.dtype, matrix.device)

@@ -6,7 +6,7 @@ in its general form). Unlike forward mode it evaluates f no more.
 
 Neither the formulas of forward mode nor those of this identity have right derivatives throughout (LayerNorm's take its
 mean for a constant). So the gradient of J v is never theirs: for a cotangent g it is that of (J^T g).v, by reverse over
-reverse.
+reverse, and that of J^T u is that of (J^T u).g.
 """
 
 from __future__ import annotations
@@ -38,19 +38,22 @@ class Linearized:
         """Whether somebody may differentiate products with ``seeds``."""
         return torch.is_grad_enabled() and bool(seeds.requires_grad or self._given or self.parameters)
 
-    def differentiable(self, products: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """``products``, J v for every row v of ``seeds``, with the graph that belongs to them."""
+    def differentiable(self, products: torch.Tensor, seeds: torch.Tensor, transposed: bool) -> torch.Tensor:
+        """``products``, J v or (transposed) J^T v for every row v of ``seeds``, with the graph that belongs to them.
+
+        This graph is not the one that is kept here, which a ``backward()`` would free.
+        """
         sources = [*self._given, *self.parameters]
-        out: torch.Tensor = _Products.apply(self, products, seeds, *sources)  # type: ignore[no-untyped-call]  # torch's
+        out: torch.Tensor = _Products.apply(self, transposed, products, seeds, *sources)  # type: ignore[no-untyped-call]  # torch's
         return out
 
-    def gradients(self, cotangents: torch.Tensor, seeds: torch.Tensor) -> list[torch.Tensor | None]:
+    def gradients(self, cotangents: torch.Tensor, seeds: torch.Tensor, transposed: bool) -> list[torch.Tensor | None]:
         """Of the products with ``seeds``: by the seeds, by what was given, by f's parameters."""
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             own = _through(seeds, self._gate) if seeds.requires_grad else seeds.detach().requires_grad_()
-            pairs = zip(cotangents, own, strict=True)
-            total = torch.stack([(self.vjp(g) * v).sum() for g, v in pairs]).sum()
+            left, right = (own, cotangents) if transposed else (cotangents, own)
+            total = torch.stack([(self.vjp(u) * v).sum() for u, v in zip(left, right, strict=True)]).sum()
         sources = [own, *self._behind, *self.parameters]
         with self._gate:
             found = torch.autograd.grad(total, sources, create_graph=create_graph, retain_graph=True, allow_unused=True)
@@ -130,13 +133,18 @@ def _through(x: torch.Tensor, gate: _Gate) -> torch.Tensor:
 class _Products(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, at: Linearized, products: torch.Tensor, seeds: torch.Tensor, *sources: torch.Tensor
+        ctx: Any,
+        at: Linearized,
+        transposed: bool,
+        products: torch.Tensor,
+        seeds: torch.Tensor,
+        *sources: torch.Tensor,
     ) -> torch.Tensor:
-        ctx.at = at
+        ctx.at, ctx.transposed = at, transposed
         ctx.save_for_backward(seeds)
         return products.clone()
 
     @staticmethod
     def backward(ctx: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (seeds,) = ctx.saved_tensors
-        return None, None, *ctx.at.gradients(cotangents, seeds)
+        return None, None, None, *ctx.at.gradients(cotangents, seeds, ctx.transposed)
