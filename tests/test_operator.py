@@ -350,6 +350,7 @@ def test_results_follow_grad_mode():
     x = rand(5, grad=True)
     A = tj.JacobianOperator(wide, x)
     assert (A @ rand(5)).requires_grad
+    assert (A @ rand(5, 0)).shape == (4, 0)
     with torch.no_grad():
         assert not (A @ rand(5)).requires_grad
         assert not A[0].requires_grad

@@ -43,6 +43,8 @@ class Linearized:
 
         This graph is not the one that is kept here, which a ``backward()`` would free.
         """
+        if len(seeds) == 0:
+            return products
         sources = [*self._given, *self.parameters]
         out: torch.Tensor = _Products.apply(self, transposed, products, seeds, *sources)  # type: ignore[no-untyped-call]  # torch's
         return out
