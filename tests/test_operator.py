@@ -188,6 +188,15 @@ def test_a_diagonal_takes_fewer_products_than_the_whole(monkeypatch):
     assert counting.count == 2 < plan.num_products
 
 
+def test_a_wrong_pattern_is_found_before_zeros_are_taken_from_it():
+    x = rand(6)
+    plan = tj.plan_jacobian(lambda x: x.cumsum(0) * x, x, sparsity=torch.eye(6))
+    for A in (plan.operator(x), plan.operator(x).T, 2 * plan.operator(x), plan.operator(x) + plan.operator(x)):
+        with pytest.raises(tj.StalePatternError):
+            A[0, 5]
+    assert plan.operator(x) @ x is not None  # products know no pattern
+
+
 def test_products_in_chunks_are_the_same(monkeypatch):
     monkeypatch.setattr("torchjac._selection.chunk_size", lambda *_: 2)
     monkeypatch.setattr("torchjac._linear.chunk_size", lambda *_: 2)

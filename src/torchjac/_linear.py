@@ -49,6 +49,10 @@ class LinearOperator(ABC):
         """The values of all entries of the pattern, where they take at most so many products; else None."""
         return None
 
+    @abstractmethod
+    def vouch(self) -> None:
+        """Raise if the pattern is wrong; called before zeros are taken from it."""
+
     # ---- products
 
     def __matmul__(self, other: Any) -> Any:
@@ -223,6 +227,9 @@ class Stored(LinearOperator):
     def all_values(self, at_most: int) -> torch.Tensor:
         return self._matrix.values
 
+    def vouch(self) -> None:
+        """Who made the matrix answers for its pattern."""
+
 
 class Transposed(LinearOperator):
     """The transpose of an operator."""
@@ -246,6 +253,9 @@ class Transposed(LinearOperator):
         values, pattern = self._of.all_values(at_most), self._of.pattern
         return None if values is None or pattern is None else SparseMatrix(pattern, values).T.values
 
+    def vouch(self) -> None:
+        self._of.vouch()
+
     @property
     def T(self) -> LinearOperator:
         """What this is the transpose of."""
@@ -265,6 +275,9 @@ class Product(LinearOperator):
 
     def vjps(self, seeds: torch.Tensor) -> torch.Tensor:
         return self._right.vjps(self._left.vjps(seeds))
+
+    def vouch(self) -> None:
+        """There is no pattern."""
 
 
 class Sum(LinearOperator):
@@ -286,6 +299,10 @@ class Sum(LinearOperator):
         """The entries of either, where both are known."""
         left, right = self._left.pattern, self._right.pattern
         return None if left is None or right is None else left | right
+
+    def vouch(self) -> None:
+        self._left.vouch()
+        self._right.vouch()
 
 
 class Multiple(LinearOperator):
@@ -309,6 +326,9 @@ class Multiple(LinearOperator):
     def all_values(self, at_most: int) -> torch.Tensor | None:
         values = self._of.all_values(at_most)
         return None if values is None else values * self._factor
+
+    def vouch(self) -> None:
+        self._of.vouch()
 
 
 def _same(left: LinearOperator, right: LinearOperator, fit: bool, sign: str, expected: str) -> None:

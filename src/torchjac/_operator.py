@@ -69,11 +69,12 @@ class JacobianOperator(LinearOperator):
         pattern: SparsityPattern,
         values: Callable[[], torch.Tensor],
         num_products: int,
+        vouch: Callable[[], object],
     ) -> JacobianOperator:
-        """With a pattern, whose ``values()`` take ``num_products``; what f returns is known."""
+        """With a pattern, for which ``vouch()`` answers, and whose ``values()`` take ``num_products``."""
         operator = cls.__new__(cls)
         operator._begin(function, args)
-        operator._pattern, operator._all = pattern, (values, num_products)
+        operator._pattern, operator._all, operator._unsure = pattern, (values, num_products), vouch
         LinearOperator.__init__(operator, (function.m, function.n), function.dtype, function.device)
         return operator
 
@@ -81,6 +82,7 @@ class JacobianOperator(LinearOperator):
         self.function, self._args = function, args
         self._pattern: SparsityPattern | None = None
         self._all: tuple[Callable[[], torch.Tensor], int] | None = None
+        self._unsure: Callable[[], object] | None = None  # checks the pattern, once
         self._draws = Draws(function.device)
         self._kept: tuple[Linearized, list[tuple[torch.Tensor, int]]] | None = None
         self._forward_only = False  # PyTorch has no second derivative of an op in f
@@ -97,6 +99,13 @@ class JacobianOperator(LinearOperator):
             return None
         with self._draws.again():
             return self._all[0]()
+
+    def vouch(self) -> None:
+        """The plan's check of its first call, where it was not called yet."""
+        if self._unsure is not None:
+            with torch.no_grad(), self._draws.again():
+                self._unsure()
+            self._unsure = None
 
     def jvps(self, seeds: torch.Tensor) -> torch.Tensor:
         """J v for every row v of ``seeds``: (k, n) -> (k, m)."""

@@ -157,8 +157,19 @@ class JacobianPlan:
         self._function.check(args)
         with ordinary(args) as own:
             return JacobianOperator.of_plan(
-                self._function, own, self.pattern, lambda: self.values(*own), self.num_products
+                self._function,
+                own,
+                self.pattern,
+                lambda: self.values(*own),
+                self.num_products,
+                lambda: self._vouch(own),
             )
+
+    def _vouch(self, args: tuple[Any, ...]) -> None:
+        """The check that a call with ``args`` would make."""
+        checked = self._checked_for is not None and self._checked_for.same(self._function.choices(args))
+        if self.options.check == "always" or (self.options.check and not checked):
+            self._evaluate(args)
 
     def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
         """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""

@@ -39,6 +39,7 @@ class ByProducts(Protocol):
     def jvps(self, seeds: torch.Tensor) -> torch.Tensor: ...
     def vjps(self, seeds: torch.Tensor) -> torch.Tensor: ...
     def all_values(self, at_most: int) -> torch.Tensor | None: ...
+    def vouch(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def select(matrix: ByProducts, index: Any) -> torch.Tensor:
     if matrix.pattern is None:
         lanes = fewest_lines(matrix.shape, flat_rows, flat_columns)
     else:
+        matrix.vouch()
         entries, places = _stored(matrix.pattern, flat_rows, flat_columns)
         if not entries.size:
             return out
