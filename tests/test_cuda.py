@@ -114,3 +114,34 @@ def test_a_warm_dense_plan_does_not_wait_for_the_device():
     plan.values(x)
     with no_waiting():
         plan.values(x)
+
+
+def test_operators_selections_and_checks_on_the_device():
+    x = rand(12)
+    J = dense_jacobian(stencil, (x.cpu(),))
+    for A in (tj.JacobianOperator(stencil, x), tj.plan_jacobian(stencil, x).operator(x)):
+        for got, expected in [
+            (A @ x, J @ x.cpu()),
+            (A.T @ rand(12, 2).fill_(1), J.T.sum(1)[:, None].expand(12, 2)),
+            (A[2:5, torch.tensor([1, 3], device="cuda")], J[2:5, [1, 3]]),
+            (A.diagonal(), J.diagonal()),
+            (A.to_dense(), J),
+            (A.gram().to_dense(), J.T @ J),
+        ]:
+            assert got.device == x.device
+            assert_close(got.cpu(), expected)
+        assert_close(torch.from_numpy(A.to_scipy() @ x.cpu().numpy()), J @ x.cpu())
+    assert tj.check_jacobian(stencil, x, J.cuda())
+    assert tj.check_jacobian(stencil, x, J.numpy())
+    assert not tj.check_jacobian(stencil, x, J.T, raises=False)
+
+
+def test_graphs_and_solvers_on_the_device():
+    from torchjac.scipy import least_squares
+
+    x = rand(12).requires_grad_()
+    J = tj.jacobian_of(stencil(x), x)
+    assert J.device == x.device
+    assert_close(J.detach().cpu(), dense_jacobian(stencil, (x.detach().cpu(),)))
+    found = least_squares(lambda x: x - x.roll(1) / 3 - 1, torch.zeros(12).numpy(), device="cuda")
+    assert_close(torch.from_numpy(found.x), torch.full((12,), 1.5).double(), 1e-6)

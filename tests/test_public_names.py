@@ -8,10 +8,10 @@ import inspect
 import torchjac as tj
 
 VERBS = (
-    "jacobian jacobian_sparsity hessian_sparsity plan_jacobian load_plan write_jacobian color register_rule "
-    "show_versions".split()
+    "functional jacobian jacobian_of jacobian_sparsity hessian_sparsity plan_jacobian load_plan write_jacobian "
+    "check_jacobian color register_rule show_versions".split()
 )
-OBJECTS = "Coloring JacobianPlan Note SparseMatrix SparsityPattern".split()
+OBJECTS = "Coloring JacobianOperator JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (
     "DerivativeMismatchError FileError InputError OptionError OutputError PatternError SignatureError "
     "StalePatternError TorchjacError TorchjacWarning".split()
@@ -37,7 +37,9 @@ def test_every_public_name_has_a_docstring_and_every_method_too():
 
 
 def test_the_attributes_of_a_plan_and_a_pattern_that_others_build_on():
-    for name in "pattern coloring mode num_products explain values value_and_jacobian check matrix save".split():
+    for (
+        name
+    ) in "pattern coloring mode num_products explain values value_and_jacobian check matrix operator save".split():
         assert name in dir(tj.JacobianPlan) or name in (tj.JacobianPlan.__doc__ or ""), name
     for (
         name

@@ -17,11 +17,15 @@ from ._errors import SignatureError as SignatureError
 from ._errors import StalePatternError as StalePatternError
 from ._errors import TorchjacError as TorchjacError
 from ._errors import TorchjacWarning as TorchjacWarning
+from ._graph import jacobian_of as jacobian_of
 from ._matrix import SparseMatrix as SparseMatrix
+from ._modules import functional as functional
+from ._operator import JacobianOperator as JacobianOperator
 from ._pattern import Note as Note
 from ._pattern import SparsityPattern as SparsityPattern
 from ._plan import JacobianPlan as JacobianPlan
 from ._tangent.registry import register_rule as register_rule
 from ._version import __version__ as __version__
 from ._versions import show_versions as show_versions
+from .check import check_jacobian as check_jacobian
 from .stream import write_jacobian as write_jacobian

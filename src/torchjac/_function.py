@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
@@ -209,6 +210,21 @@ class FlatFunction:
         return trees[0] if isinstance(self.argnums, int) else tuple(trees)
 
 
+def refuse_complex(function: FlatFunction) -> None:
+    """Raise InputError where an input or output is complex; f ran once."""
+    instead = "lambda x: torch.view_as_real(f(x)), or .real or .abs() of what f returns"
+    if any(leaf.dtype.is_complex for leaf in function.inputs):
+        instead = "lambda z: torch.view_as_real(f(torch.view_as_complex(z))), with z = torch.view_as_real(x)"
+    for leaf in (*function.inputs, *function.outputs):
+        if leaf.dtype.is_complex:
+            raise InputError(
+                f"{leaf} is complex",
+                expected="real inputs and outputs",
+                why="a complex function has a derivative by real and one by imaginary parts, and conventions differ",
+                instead=instead,
+            )
+
+
 @contextmanager
 def ordinary(args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Outside inference mode, in which every derivative is silently zero; inference tensors come as copies."""
@@ -255,9 +271,7 @@ def _input_leaves(trees: Sequence[Any], positions: Sequence[int]) -> list[Leaf]:
                     f"{name} is {describe(value)}",
                     expected="a tensor",
                     why="only tensors can be differentiated with respect to",
-                    instead=f"torch.tensor({value!r}, dtype=torch.float64), or leave this argument out of argnums"
-                    if isinstance(value, (int, float))
-                    else "leave this argument out of argnums",
+                    instead=_instead_of(value),
                 )
             if not (value.is_floating_point() or value.is_complex()):
                 raise InputError(
@@ -282,6 +296,16 @@ def _input_leaves(trees: Sequence[Any], positions: Sequence[int]) -> list[Leaf]:
     return leaves
 
 
+def _instead_of(value: Any) -> str:
+    if isinstance(value, torch.nn.Module):
+        return "f, params = torchjac.functional(module), and params as the argument"
+    if is_dataclass(value):
+        return f"torch.export.register_dataclass({type(value).__name__}), once, before this call"
+    if isinstance(value, (int, float)):
+        return f"torch.tensor({value!r}, dtype=torch.float64), or leave this argument out of argnums"
+    return "leave this argument out of argnums"
+
+
 def _output_leaves(out: Any) -> list[Leaf]:
     leaves: list[Leaf] = []
     for path, value in _with_paths(out):
@@ -291,7 +315,9 @@ def _output_leaves(out: Any) -> list[Leaf]:
                 f"{name} is {describe(value)}",
                 expected="a tensor, or a dict, list or tuple of tensors",
                 why="only tensors have derivatives",
-                instead="the tensor itself (no .item(), no .numpy()), or return y, extras with has_aux=True",
+                instead=f"torch.export.register_dataclass({type(value).__name__}), once"
+                if is_dataclass(value)
+                else "the tensor itself (no .item(), no .numpy()), or return y, extras with has_aux=True",
             )
         if not (value.is_floating_point() or value.is_complex()):
             raise OutputError(
@@ -354,3 +380,12 @@ def _signature_error(paths: list[str], planned: list[Any], args: tuple[Any, ...]
         why="pattern, coloring and seeds hold for one signature",
         instead="plan_jacobian(f, *args) again with these arguments",
     )
+
+
+def place(leaves: Sequence[Leaf], position: int) -> str:
+    """``args[0][1, 2]``: the leaf and the index in it of a position in the ravelled vector."""
+    for leaf in leaves:
+        if leaf.start <= position < leaf.stop:
+            at = np.unravel_index(position - leaf.start, leaf.shape) if len(leaf.shape) else ()
+            return leaf.path + (f"[{', '.join(str(int(p)) for p in at)}]" if leaf.shape else "")
+    raise AssertionError(f"position {position} is in no leaf")

@@ -26,11 +26,12 @@ from ._decompression import LAYOUTS, Block
 from ._dense import Dense
 from ._detection import detect, glance, is_cheap
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, InputError, OptionError, PatternError, SignatureError, TorchjacWarning
+from ._errors import DerivativeMismatchError, OptionError, PatternError, SignatureError, TorchjacWarning
 from ._explain import Facts, explain
-from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
+from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary, refuse_complex
 from ._gradient import Changeable, with_right_gradient
 from ._matrix import SparseMatrix
+from ._operator import JacobianOperator
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_bytes
@@ -75,7 +76,7 @@ class JacobianPlan:
         if saved is None:
             with ordinary(args) as own:
                 self.pattern = self._find_pattern(own)
-                _refuse_complex(self._function)
+                refuse_complex(self._function)
                 self._strategy: Colored | Dense = self._prepare(self._wanted_mode(), own)
         else:
             self.pattern = saved.pattern
@@ -152,6 +153,25 @@ class JacobianPlan:
     def matrix(self, *args: Any) -> SparseMatrix:
         """The (m, n) Jacobian at ``args`` as pattern and values: products, ``.T``, ``.gram()``, differentiable."""
         return SparseMatrix(self.pattern, self.values(*args))
+
+    def operator(self, *args: Any) -> JacobianOperator:
+        """The (m, n) Jacobian at ``args``, known by its products: ``@``, ``.T``, ``A[i, j]``; it knows the pattern."""
+        self._function.check(args)
+        with ordinary(args) as own:
+            return JacobianOperator.of_plan(
+                self._function,
+                own,
+                self.pattern,
+                lambda: self.values(*own),
+                self.num_products,
+                lambda: self._vouch(own),
+            )
+
+    def _vouch(self, args: tuple[Any, ...]) -> None:
+        """The check that a call with ``args`` would make."""
+        checked = self._checked_for is not None and self._checked_for.same(self._function.choices(args))
+        if self.options.check == "always" or (self.options.check and not checked):
+            self._evaluate(args)
 
     def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
         """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
@@ -388,17 +408,3 @@ def _refuse_keywords(keywords: dict[str, Any]) -> None:
             expected="the arguments of f by position, as plan_jacobian(f, *args) got them",
             instead=f"plan_jacobian(functools.partial(f, {name}=...), *args), with the keywords fixed beforehand",
         )
-
-
-def _refuse_complex(function: FlatFunction) -> None:
-    instead = "lambda x: torch.view_as_real(f(x)), or .real or .abs() of what f returns"
-    if any(leaf.dtype.is_complex for leaf in function.inputs):
-        instead = "lambda z: torch.view_as_real(f(torch.view_as_complex(z))), with z = torch.view_as_real(x)"
-    for leaf in (*function.inputs, *function.outputs):
-        if leaf.dtype.is_complex:
-            raise InputError(
-                f"{leaf} is complex",
-                expected="real inputs and outputs",
-                why="a complex function has a derivative by real and one by imaginary parts, and conventions differ",
-                instead=instead,
-            )

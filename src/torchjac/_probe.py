@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, StalePatternError, first_line
-from ._function import FlatFunction, Leaf
+from ._function import FlatFunction, place
 from ._memory import peak_bytes
 from ._pattern import SparsityPattern
 from ._products import Reverse, closed_over
@@ -42,7 +41,7 @@ def probe(
     on the random numbers ``draws``.
     """
     values, args = values.detach(), tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
-    u, sums = _random(function.m, values), EntrySums(pattern, values.device)
+    u, sums = random_numbers(function.m, values), EntrySums(pattern, values.device)
     with draws.again(), torch.no_grad():
         reverse = Reverse(function, args, plain=True)
         expected = reverse.one(u)
@@ -66,7 +65,7 @@ def probe(
         _explain(function, args, pattern, values, draws, sums)
     worst = _worst(got, expected, scale)
     raise DerivativeMismatchError(
-        f"J^T u is {got[worst].item():.6g} at input {_name(function.inputs, worst)}, from the values of the plan",
+        f"J^T u is {got[worst].item():.6g} at input {place(function.inputs, worst)}, from the values of the plan",
         expected=f"{expected[worst].item():.6g}, from one product of torch.autograd.grad",
         why="f is not the same from call to call (random numbers? state?), or a formula of PyTorch is wrong",
         instead="a seeded generator inside f, or mode='reverse', or check=False if you know better",
@@ -78,7 +77,7 @@ def probe_bytes(function: FlatFunction, args: tuple[Any, ...], pattern: Sparsity
     values = torch.zeros(pattern.nnz, dtype=function.dtype, device=function.device)
 
     def compare() -> bool:
-        u, reverse = _random(function.m, values), Reverse(function, args, plain=True)
+        u, reverse = random_numbers(function.m, values), Reverse(function, args, plain=True)
         expected = reverse.one(u)
         return _agree(*EntrySums(pattern, values.device).by_column(values, u), expected)
 
@@ -107,7 +106,7 @@ def probe_gradient(
     Several forward formulas of PyTorch are right and have a wrong derivative (pytorch#198017); some backward formulas
     have none. ``finite``: neither may there be an infinity or NaN where reverse-over-reverse has none.
     """
-    u, v = _random(function.m, values.detach()), _random(function.n, values.detach(), seed=1)
+    u, v = random_numbers(function.m, values.detach()), random_numbers(function.n, values.detach(), seed=1)
     copies: list[torch.Tensor] = []  # of the inputs, that no other graph can reach
 
     def reversed_twice(args: tuple[Any, ...], u: torch.Tensor = u) -> torch.Tensor:
@@ -156,7 +155,7 @@ def _explain(
     sums: EntrySums,
 ) -> None:
     """Find the wrong rows by J v, compute the worst alone, and raise the error that they call for."""
-    v = _random(function.n, values, seed=1)
+    v = random_numbers(function.n, values, seed=1)
     draws.replay()
     try:  # J v by the double-backward identity: the derivative of u -> J^T u along v
         with torch.enable_grad():
@@ -165,7 +164,7 @@ def _explain(
     except RuntimeError:
         return  # f has no second derivative: the caller names an input instead of an entry
     got, scale = sums.by_row(values, v)
-    wrong = ~_close(got, expected, scale + expected.abs())
+    wrong = ~close(got, expected, scale + expected.abs())
     worst = torch.where(wrong, (got - expected).abs(), -1).argsort(descending=True)[: min(_ROWS, int(wrong.sum()))]
     mismatches = []
     for i in worst.tolist():
@@ -179,16 +178,16 @@ def _explain(
         outside = wrong_by.index_fill(0, stored, 0)
         stale = bool(outside.max() > 1e-3 * wrong_by.max())  # what is missing was also added to entries of its color
         j = int((outside if stale else wrong_by).argmax())
-        output, place = _name(function.outputs, i), _name(function.inputs, j)
+        output, entry = place(function.outputs, i), place(function.inputs, j)
         if stale:
             raise StalePatternError(
-                f"output {output} depends on input {place} (derivative {row[j].item():.6g}), "
+                f"output {output} depends on input {entry} (derivative {row[j].item():.6g}), "
                 f"which the pattern does not have; {int(wrong.sum())} of {function.m} rows are wrong",
                 expected="a pattern with every entry that can be nonzero",
                 why="the pattern was given by hand, or traced where f took another branch (scope 'local')",
                 instead="plan_jacobian(f, *args) again at these inputs, or a larger pattern in sparsity=",
             )
-        mismatches.append((f"d output {output} / d input {place} is {mine[j].item():.6g}", f"{row[j].item():.6g}"))
+        mismatches.append((f"d output {output} / d input {entry} is {mine[j].item():.6g}", f"{row[j].item():.6g}"))
     if mismatches:
         raise DerivativeMismatchError(
             mismatches[0][0],
@@ -212,17 +211,17 @@ def _jiggled(function: FlatFunction, args: tuple[Any, ...], seed: int) -> tuple[
 
 
 def _jiggle(t: torch.Tensor, seed: int) -> torch.Tensor:
-    noise = _random(t.numel(), t.detach(), seed=seed + 2).reshape(t.shape)
+    noise = random_numbers(t.numel(), t.detach(), seed=seed + 2).reshape(t.shape)
     return t * (1 + 4 * torch.finfo(t.dtype).eps * noise)
 
 
-def _random(size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
+def random_numbers(size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """Normal numbers from a generator of our own, so that the caller's random state stays as it is."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(size, generator=generator, dtype=torch.float64).to(like.device, like.dtype)
 
 
-def _close(
+def close(
     got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0
 ) -> torch.Tensor:
     """Elementwise, to the square root of the precision; what is not finite is compared with nothing.
@@ -235,7 +234,7 @@ def _close(
 
 
 def _agree(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0) -> bool:
-    return bool(_close(got, expected, scale, floor).all())
+    return bool(close(got, expected, scale, floor).all())
 
 
 def _rounding(here: torch.Tensor, moved: torch.Tensor, y: torch.Tensor, x: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -255,7 +254,7 @@ def _uneven(
 
     Nothing in float64. More where f computes in another precision than that of its inputs and outputs.
     """
-    others = [_random(u.numel(), u, seed) for seed in range(5, 5 + _OTHERS)]
+    others = [random_numbers(u.numel(), u, seed) for seed in range(5, 5 + _OTHERS)]
     pairs = [zip(images, linear(w), linear(u + w), strict=True) for w in others]
     off = [[(both - image - other).abs() for image, other, both in pair] for pair in pairs]
     return [100 * torch.stack(parts).amax(0) for parts in zip(*off, strict=True)]
@@ -269,12 +268,3 @@ def _largest(t: torch.Tensor) -> torch.Tensor:
 def _worst(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> int:
     error = (got - expected).abs() / scale.clamp_min(torch.finfo(scale.dtype).tiny)
     return int(torch.where(error.isfinite(), error, 0).argmax())
-
-
-def _name(leaves: list[Leaf], position: int) -> str:
-    """``args[0][1, 2]``: the leaf and the index in it of a position in the ravelled vector."""
-    for leaf in leaves:
-        if leaf.start <= position < leaf.stop:
-            place = np.unravel_index(position - leaf.start, leaf.shape) if len(leaf.shape) else ()
-            return leaf.path + (f"[{', '.join(str(int(p)) for p in place)}]" if leaf.shape else "")
-    raise AssertionError(f"position {position} is in no leaf")

@@ -72,3 +72,14 @@ def test_index_arrays_are_made_once():
     block = Block(SparsityPattern.full((2, 2)), (0, 2), (0, 2), torch.device("cpu"))
     a, b = (LAYOUTS[torch.sparse_csr](block, torch.ones(4)) for _ in range(2))
     assert a.col_indices().data_ptr() == b.col_indices().data_ptr()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_part_of_a_dense_matrix_is_cut_out_without_index_tensors(layout):
+    values = torch.rand(4 * 5)
+    block = Block(SparsityPattern.full((4, 5)), (1, 3), (2, 5), torch.device("cpu"))
+    part = block.values(values)
+    assert part.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+    got = LAYOUTS[layout](block, part)
+    dense = got if layout is torch.strided else got.to_dense()
+    assert torch.equal(dense, values.reshape(4, 5)[1:3, 2:5])

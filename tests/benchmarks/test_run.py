@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-OURS = {"brusselator", "burgers", "bundle", "detection", "import_time", "mesh", "mlp_batch", "small"}
+OURS = {"brusselator", "burgers", "bundle", "detection", "import_time", "mesh", "mlp_batch", "scipy_bridges", "small"}
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

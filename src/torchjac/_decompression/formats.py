@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from .._indices import TORCH_LAYOUTS, Indices, indices_of
+from .._indices import TORCH_LAYOUTS, Indices, indices_of, strided
 from .._pattern import SparsityPattern
 
 
@@ -21,9 +21,14 @@ class Block:
         self, pattern: SparsityPattern, rows: tuple[int, int], columns: tuple[int, int], device: torch.device
     ) -> None:
         self.shape = (rows[1] - rows[0], columns[1] - columns[0])
+        self._cut: tuple[tuple[int, int], slice, slice] | None = None
         whole = rows == (0, pattern.shape[0]) and columns == (0, pattern.shape[1])
         if whole:
             self._select, self.indices = None, indices_of(pattern, device)
+            return
+        if pattern.nnz == pattern.shape[0] * pattern.shape[1]:  # dense: cut out, not picked one by one
+            self._cut = pattern.shape, slice(*rows), slice(*columns)
+            self._select, self.indices = None, indices_of(SparsityPattern.full(self.shape), device)
             return
         first, last = int(pattern.indptr[rows[0]]), int(pattern.indptr[rows[1]])
         places = pattern.indices[first:last]
@@ -41,14 +46,19 @@ class Block:
         return self.indices.pattern
 
     def values(self, values: torch.Tensor) -> torch.Tensor:
-        """The values of this block's entries, row-major."""
+        """The values of this block's entries, row-major: 1-D, or the part of a dense matrix, which is not copied."""
+        if self._cut is not None:
+            shape, rows, columns = self._cut
+            return values.reshape(shape)[rows, columns]
         return values if self._select is None else values.index_select(0, self._select)
 
 
 def _of_blocks(
     lay_out: Callable[[Indices, torch.Tensor], torch.Tensor],
 ) -> Callable[[Block, torch.Tensor], torch.Tensor]:
-    return lambda block, values: lay_out(block.indices, values)
+    if lay_out is strided:
+        return lambda block, values: lay_out(block.indices, values)
+    return lambda block, values: lay_out(block.indices, values.reshape(-1))
 
 
 LAYOUTS = {layout: _of_blocks(lay_out) for layout, lay_out in TORCH_LAYOUTS.items()}

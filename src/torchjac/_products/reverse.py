@@ -76,7 +76,7 @@ class _PlainPull:
             self.leaves,
             seeds,
             retain_graph=True,
-            create_graph=self._graph,
+            create_graph=self._graph and torch.is_grad_enabled(),
             allow_unused=True,
             is_grads_batched=batched,
         )
