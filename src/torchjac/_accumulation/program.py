@@ -77,6 +77,7 @@ def build(
             results = torch.func.functionalize(run(function, inner, len(leaves)), remove="mutations")(*leaves, *directions)
         if reader.local:
             raise CannotAccumulateError(reader.notes[0].op, "the structure depends on values", reader.notes[0].line)
+        recorder.stage = 1
         states = [reader.state(t) for t in results]
         ends = function.outputs if direction == "forward" else function.inputs
         values, regular = emit(_sources(states, ends, direction), pattern, function.dtype, function.device)

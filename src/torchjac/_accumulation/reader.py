@@ -81,6 +81,7 @@ class Reader(ValueTrace):
         call.out = self.run(func, args, kwargs, inputs)
         outs = [t for t in tensors((call.out,)) if t.is_floating_point()]
         for t, state in zip(outs, self._through(call, outs), strict=True):
+            state.compact()
             if state.size > self._limit:
                 raise self.refusal(call, f"{state.size:,} coefficients are more than colored products would compute")
             self.work += state.size

@@ -27,6 +27,7 @@ class Recorder(TorchDispatchMode):
         self._made: Any = WeakTensorKeyDictionary()  # tensors that were computed from constants alone
         self._known: dict[Any, torch.fx.Node] = {}
         self._constants: dict[int, torch.fx.Node] = {}
+        self.stage = 0  # of the nodes recorded from now on; later stages are compiled apart
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -79,6 +80,7 @@ class Recorder(TorchDispatchMode):
         node = self._known.get(key)
         if node is None:
             node = self._known[key] = self.graph.call_function(func, node_args, node_kwargs)
+            node.meta["stage"] = self.stage
         if isinstance(out, torch.Tensor):
             self._nodes[out] = node
         elif isinstance(out, (tuple, list)):

@@ -100,6 +100,38 @@ class State:
             assert isinstance(values, torch.Tensor)
             self.entries.append(Entries(entries.rows, entries.columns, values))
 
+    def compact(self) -> None:
+        """As few slots as an element has different inputs, where sums of unlike maps left more of them.
+
+        Slot k then holds every element's k-th smallest input, so that maps of later sums are equal.
+        """
+        if len(self.slots) < 3 or self._distinct(_sample(self.shape.numel())) > _LOOSE * len(self.slots):
+            return
+        ids = torch.stack([slot.map.ids.reshape(-1) for slot in self.slots])
+        inputs = _distinct_sorted(ids)
+        if len(inputs) > _LOOSE * len(self.slots):
+            return
+        old, self.slots = self.slots, []
+        for canonical in inputs:
+            c: Coefficient = 0.0
+            for slot in old:
+                mask = (slot.map.ids.reshape(-1) == canonical) & (canonical != 0)
+                if bool(mask.any()):
+                    c = add_coefficients(c, self._where(mask.reshape(self.shape), slot.coefficient))
+            self.slots.append(Slot(IndexMap(canonical.reshape(self.shape)), c, clean=True))
+
+    def _distinct(self, places: torch.Tensor) -> int:
+        """The most different inputs that one of the elements at ``places`` has."""
+        return len(_distinct_sorted(torch.stack([slot.map.ids.reshape(-1)[places] for slot in self.slots])))
+
+    def _where(self, mask: torch.Tensor, c: Coefficient) -> Coefficient:
+        if bool(mask.all()):
+            return c
+        for d in range(mask.dim()):  # a mask that repeats itself is kept small
+            first = mask.narrow(d, 0, 1)
+            mask = first if bool((mask == first).all()) else mask
+        return torch.where(mask.to(self.like.device), self.tensor(c), torch.zeros_like(self.like))
+
     def _joined(self, a: Slot, b: Slot) -> Slot:
         """Two slots of disjoint support as one."""
         joined = IndexMap(a.map.ids + b.map.ids)
@@ -174,11 +206,27 @@ def aligned(states: Sequence[State]) -> list[list[Slot | None]]:
 def _rank(slot: Slot, state: State) -> float:
     """Where a slot's input comes among those of the same element, on average over a few elements."""
     flat = [other.map.ids.reshape(-1) for other in state.slots]
-    count = flat[0].numel()
-    sample = torch.arange(_SAMPLES).mul_(count).div_(_SAMPLES, rounding_mode="floor") + count // (2 * _SAMPLES)
-    sample = sample.clamp_max_(max(count - 1, 0))
+    sample = _sample(flat[0].numel())
     mine = slot.map.ids.reshape(-1)[sample]
     return sum(float((other[sample] < mine).double().mean()) for other in flat)
 
 
+def _sample(count: int) -> torch.Tensor:
+    """A few places among ``count``, evenly spread."""
+    few = min(_SAMPLES, count)
+    return (torch.arange(few) * count).div_(max(few, 1), rounding_mode="floor") + count // (2 * max(few, 1))
+
+
+def _distinct_sorted(ids: torch.Tensor) -> torch.Tensor:
+    """(K, elements) ids -> (most that one element has, elements): each element's own, in order; 0 where it has fewer."""
+    ordered = ids.sort(0).values
+    repeated = ordered[1:] == ordered[:-1]
+    ordered[1:][repeated] = 0
+    last = torch.iinfo(torch.int64).max
+    packed = torch.where(ordered == 0, last, ordered).sort(0).values
+    packed[packed == last] = 0
+    return packed[: int((packed != 0).any(1).sum())]
+
+
 _SAMPLES = 31
+_LOOSE = 0.8  # so many inputs a slot, and it is left as it is
