@@ -28,14 +28,14 @@ from ._draws import Draws
 from ._errors import DerivativeMismatchError, InputError, OptionError, PatternError, SignatureError, TorchjacWarning
 from ._explain import Facts, explain
 from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
+from ._gradient import Changeable, with_right_gradient
 from ._matrix import SparseMatrix
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
-from ._probe import Gradient, probe, probe_gradient
+from ._probe import probe
 from ._products import Direction
 from ._saving import Saved, write
 from ._side import engines
-from ._tangent.kernels import with_reference_kernels
 from ._types import Mode
 
 
@@ -301,7 +301,7 @@ class JacobianPlan:
             try:
                 probe(self._function, args, self.pattern, values, draws, self._strategy.values)
             except DerivativeMismatchError as error:
-                if not any(p.reject() for p in self._strategy.products):
+                if not self._reject():
                     if self.options.mode != "auto" or self.mode == "reverse":
                         raise
                     self._strategy = self._prepare("reverse", args)
@@ -311,41 +311,20 @@ class JacobianPlan:
                 return values
 
     def _with_right_gradient(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""
-        fast, first, news = self._function.f, values, dict[str, None]()
-        while True:
-            found = probe_gradient(self._function, args, self.pattern, values, draws, finite=self.mode != "reverse")
-            if found.missing and self._function.f is not fast:
-                self._function.f, values = fast, first
-                news = {f"no gradient passes through this Jacobian, because PyTorch said: {found.missing}": None}
-                break
-            if found.right or not self._change_for_gradient(args, found, news):
-                break
-            draws.replay()
-            values = self._products(args, draws)
-        for text in news:
-            warnings.warn(text, TorchjacWarning, stacklevel=5)
-        return values
-
-    def _change_for_gradient(self, args: tuple[Any, ...], found: Gradient, news: dict[str, None]) -> bool:
-        """Run products otherwise, and say so in ``news``; False where nothing is plainer than what ran."""
-        if found.missing:
-            self._function.f = with_reference_kernels(self._function.f)
-            news[f"f runs on kernels that can be differentiated twice from now on, because {found.missing}"] = None
-        elif self.mode == "reverse":
-            if not any(p.reject() for p in self._strategy.products):
-                return False
-            news["products run in another way from now on: gradients through batches of them are wrong here"] = None
-        elif self.options.mode == "auto":
+        def to_reverse() -> None:
             self._strategy = self._prepare("reverse", args)
-            news["reverse mode from now on: gradients through forward mode are wrong here"] = None
-        else:
-            raise DerivativeMismatchError(
-                f"the gradient of this Jacobian in {self.mode} mode is not that of reverse-over-reverse",
-                why="PyTorch's forward formula of an op in f is right, its derivative is not (pytorch#198017)",
-                instead="mode='auto' or mode='reverse', or torch.no_grad() if no gradient is needed",
-            )
-        return True
+
+        products = Changeable(
+            values=lambda: self._products(args, draws),
+            mode=lambda: self.mode,
+            reject=self._reject,
+            to_reverse=to_reverse if self.options.mode == "auto" else None,
+        )
+        return with_right_gradient(self._function, args, self.pattern, values, draws, products)
+
+    def _reject(self) -> bool:
+        """Never again run products as they ran last; False where there is no other way."""
+        return any(p.reject() for p in self._strategy.products)
 
     def _assemble(self, values: torch.Tensor) -> Any:
         function, layout = self._function, LAYOUTS[self.options.layout]
