@@ -15,6 +15,7 @@ import torch
 
 from .._pattern import SparsityPattern
 from .index_map import IndexMap
+from .recorder import Recorder
 from .slots import Coefficient, Entries, Ints, Slot, State
 
 _MOSTLY = 0.9  # of the values must be in order for the rest to be put right
@@ -51,7 +52,7 @@ class Source:
 
 
 def emit(
-    sources: Iterable[Source], pattern: SparsityPattern, dtype: torch.dtype, device: torch.device
+    sources: Iterable[Source], pattern: SparsityPattern, dtype: torch.dtype, device: torch.device, recorder: Recorder
 ) -> tuple[torch.Tensor, float]:
     """((nnz,) values, share of them that needed no gather)."""
     listed = list(sources)
@@ -66,6 +67,7 @@ def emit(
         tiled = _tiled(listed, places, nnz, dtype)
         if tiled is not None:
             return tiled
+    recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
     flat = [source.full(dtype).reshape(-1) for source in listed]
     everything = flat[0] if len(flat) == 1 else torch.cat(flat)
     target = np.concatenate(places)

@@ -14,6 +14,7 @@ from .._function import FlatFunction, Leaf
 from .._lock import PROCESS_WIDE
 from .._pattern import SparsityPattern
 from .._tangent.kernels import reference_kernels
+from .columns import columnwise
 from .emission import Source, emit
 from .reader import Reader
 from .recorder import Recorder
@@ -77,12 +78,12 @@ def build(
             results = torch.func.functionalize(run(function, inner, len(leaves)), remove="mutations")(*leaves, *directions)
         if reader.local:
             raise CannotAccumulateError(reader.notes[0].op, "the structure depends on values", reader.notes[0].line)
-        recorder.stage = 1
         states = [reader.state(t) for t in results]
         ends = function.outputs if direction == "forward" else function.inputs
-        values, regular = emit(_sources(states, ends, direction), pattern, function.dtype, function.device)
+        values, regular = emit(_sources(states, ends, direction), pattern, function.dtype, function.device, recorder)
+    graph = columnwise(recorder.program(values), [t for t in own if isinstance(t, torch.Tensor)])
     slots = tuple(len(state.slots) + bool(state.entries) for state in states)
-    return Program(recorder.program(values), direction, slots, reader.work, regular)
+    return Program(graph, direction, slots, reader.work, regular)
 
 
 def _pushed(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:

@@ -25,7 +25,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from .._tangent.call import Call, base_name, schema_arguments
 from .._tangent.relations import Ids, Move, Pointwise, Relation, Scatter
 from .._tangent.rules import RULES
-from .._tangent.trace import _decomposition, _is_pointwise, _is_view
+from .._tangent.trace import decomposition, is_pointwise, is_view
 from .._tangent.values import ValueTrace, tensors
 from .index_map import IndexMap
 from .recorder import Recorder
@@ -69,7 +69,7 @@ class Reader(ValueTrace):
         inputs = tensors(args) + tensors(kwargs.values())
         if not any(map(self.depends, inputs)):
             return self.run(func, args, kwargs, inputs)
-        simpler = SIMPLER.get(base_name(func)) or _decomposition(func)
+        simpler = SIMPLER.get(base_name(func)) or decomposition(func)
         if simpler is not None:
             with self:
                 out = simpler(*args, **kwargs) if base_name(func) not in SIMPLER else simpler(self._call(func, args, kwargs))
@@ -99,13 +99,13 @@ class Reader(ValueTrace):
     def _through(self, call: Call, outs: Sequence[torch.Tensor]) -> list[State]:
         """For each output of the call, what it depends on."""
         name = base_name(call.op)
-        if _is_view(call.op):
+        if is_view(call.op):
             return [self._move(call, out, k if isinstance(call.out, (tuple, list)) else None) for k, out in enumerate(outs)]
         if name in SCALINGS:
             return [SCALINGS[name](self, call, outs[0])]
         rule = RULES.get(name)
         if rule is None:
-            if not _is_pointwise(call.op):
+            if not is_pointwise(call.op):
                 raise self.refusal(call, "no rule says how it moves its operands")
             return [self._pointwise(call, call.operands, out) for out in outs]
         with self:  # views that a rule takes are views like others
@@ -241,7 +241,7 @@ class Reader(ValueTrace):
             return ids[id(t)] if id(t) in ids else torch.zeros((), dtype=torch.int64).expand(t.shape)
 
         rule = RULES.get(base_name(call.op))
-        if rule is not None and not _is_view(call.op):
+        if rule is not None and not is_view(call.op):
             with self:
                 (relation,) = rule(call)
             assert isinstance(relation, Move)

@@ -48,12 +48,8 @@ class Recorder(TorchDispatchMode):
         self.graph.eliminate_dead_code()
         used = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
         root = torch.nn.Module()
-        for name in used:
-            t = self._root[name]
-            if isinstance(t, torch.nn.Parameter):
-                root.register_parameter(name, t)
-            else:
-                root.register_buffer(name, t)
+        for name in sorted(used):
+            register(root, name, self._root[name])
         return torch.fx.GraphModule(root, self.graph)
 
     def __torch_dispatch__(
@@ -65,7 +61,7 @@ class Recorder(TorchDispatchMode):
             self._made[out] = True
             return out
         given = [t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        if torch.Tag.nondeterministic_seeded in func.tags and "dropout" not in str(func):
+        if torch.Tag.nondeterministic_seeded in func.tags:
             raise CannotAccumulateError(str(func), "random numbers, which would be the same in every call")
         if all(map(self.is_constant, given)):
             for t in _tensors(out):
@@ -107,6 +103,14 @@ class Recorder(TorchDispatchMode):
             self._root[name] = t  # also keeps t alive, so that its id stays its own
             self._constants[id(t)] = self.graph.get_attr(name)
         return self._constants[id(t)]
+
+
+def register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
+    """Let a program refer to a tensor by name: the tensor itself, not a copy."""
+    if isinstance(t, torch.nn.Parameter):
+        root.register_parameter(name, t)
+    else:
+        root.register_buffer(name, t)
 
 
 _FRESH = frozenset({torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default})
