@@ -292,7 +292,7 @@ def test_gradients_of_parameters_alone_are_checked_too():
 
     x = rand(2, 4)
     with pytest.warns(tj.TorchjacWarning, match="reverse mode from now on"):
-        J = tj.jacobian(f, x)
+        J = tj.plan_jacobian(f, x)(x)
     got = torch.autograd.grad((J**2).sum(), scale)[0]
     expected = torch.autograd.grad((torch.func.jacrev(f)(x) ** 2).sum(), scale)[0]
     assert_close(got, expected, 1e-10)

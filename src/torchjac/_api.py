@@ -147,6 +147,8 @@ def jacobian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options:
             [0., 0., 3., 2.]])
 
     Shapes and nesting are those of ``torch.func.jacrev``; with a sparse layout every block is a 2-D matrix over
-    the ravelled output and input leaf. Keep a plan when the same function is differentiated again.
+    the ravelled output and input leaf. Keep a plan when the same function is differentiated again. No pattern is
+    looked for where a dense result costs less than the look, or beyond an all-to-all layer; a plan always knows it.
     """
-    return plan_jacobian(f, *args, argnums=argnums, **options)(*args)
+    once = JacobianPlan(f, args, argnums, Options.parse(dict(options)), once="sparsity" not in options)
+    return once(*args)

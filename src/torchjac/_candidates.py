@@ -23,6 +23,7 @@ from ._types import Mode, Partition
 # results are always right.
 _REVERSE_COST = 0.99
 _TINY, _TINY_REVERSE_COST = 50_000, 0.6  # so few numbers in all products: PyTorch's overhead is the cost
+_WORTH_TIMING = 4_000  # for one Jacobian alone, fewer products are cheaper than a batch of each to compare
 _OBVIOUS = 3  # with so many times the products, a direction loses
 _WORTH_BOTH = 8  # products of both directions are looked for where one direction alone takes more
 
@@ -49,6 +50,11 @@ class Choice:
     candidates: tuple[Candidate, ...]
     why: str
 
+    @property
+    def mode(self) -> Mode:
+        """Which products."""
+        return "bidirectional" if isinstance(self.coloring, BidirectionalColors) else self.direction
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -72,14 +78,22 @@ class Prices:
 
 
 def choose(
-    pattern: SparsityPattern, mode: Mode, made: Engines, measuring: Callable[[], tuple[Any, ...]] | None = None
+    pattern: SparsityPattern,
+    mode: Mode,
+    made: Engines,
+    measuring: Callable[[], tuple[Any, ...]] | None = None,
+    once: bool = False,
 ) -> Choice:
-    """The candidate for ``mode``; for "auto" the cheapest. ``args = measuring()`` is what a batch is timed at."""
+    """The candidate for ``mode``; for "auto" the cheapest. ``args = measuring()`` is what a batch is timed at.
+
+    ``once``: what is chosen will run a single time, so that a measurement has less to save.
+    """
     m, n = pattern.shape
     full = pattern.nnz == m * n and m * n > 0
     bounds = (n, m) if full else (_largest(pattern.rows), _largest(pattern.indices))
     asked = mode != "auto" and not (full and mode == "bidirectional")
-    prices = _prices(made, None if asked else measuring, bounds, m + n)
+    cheap = once and min(bounds) < _WORTH_TIMING
+    prices = _prices(made, None if asked or cheap else measuring, bounds, m + n)
     direction: Direction
     if full:
         cheaper: Direction = "forward" if prices.of(n, 0) < prices.of(0, m) else "reverse"

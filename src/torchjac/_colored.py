@@ -27,9 +27,13 @@ class Colored:
         self.num_products = coloring.num_colors
         self._dtype, self._device = function.dtype, function.device
         self.sides = [Side(made[way], colors, count) for way, colors, count in _sides(coloring) if count > 0]
-        copies = len(self.sides)  # products of both directions are laid end to end
-        self.beside = copies * sum(side.count * side.width * side.itemsize for side in self.sides)
+        both = len(self.sides) > 1
+        self.joined = 2 * sum(side.nbytes for side in self.sides) if both else 0  # they are laid end to end
         self._recover = _recovery(pattern, coloring, function.device)
+
+    def kept(self, side: Side) -> int:
+        """Bytes of what chunks of a side are gathered in."""
+        return side.nbytes
 
     @property
     def products(self) -> list[Products]:

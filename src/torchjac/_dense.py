@@ -20,7 +20,11 @@ class Dense:
         self.num_products = function.n if direction == "forward" else function.m
         colors = np.arange(self.num_products, dtype=np.int32)
         self.sides = [Side(made[direction], colors, self.num_products, across=direction == "forward")]
-        self.beside = 0  # chunks are written where the result will be
+        self.joined = 0
+
+    def kept(self, side: Side) -> int:
+        """Nothing beside the result: chunks are written where that will be."""
+        return 0
 
     @property
     def products(self) -> list[Products]:

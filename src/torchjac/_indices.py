@@ -169,7 +169,7 @@ def strided(at: Indices, values: torch.Tensor) -> torch.Tensor:
     """(m, n), with zeros where nothing is stored."""
     if at.pattern.nnz == at.shape[0] * at.shape[1]:
         return values.reshape(at.shape)
-    return values.new_zeros(at.shape[0] * at.shape[1]).index_copy(0, at.places, values).reshape(at.shape)
+    return values.new_zeros(at.shape[0] * at.shape[1]).index_put_((at.places,), values).reshape(at.shape)
 
 
 def coo(at: Indices, values: torch.Tensor) -> torch.Tensor:

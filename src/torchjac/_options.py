@@ -37,8 +37,11 @@ class Options:
     sparsity: "detect", a pattern, or None for a dense Jacobian.
     has_aux: f returns (output, aux), and the result becomes (J, aux).
     check: compare with an independent product on the first call, on every call, or never.
-    memory: bytes that a call may add to its result at its peak, as a number or as ``"500MiB"``; None for a share of
-        what is free. It decides how many products run at once. What a graph for gradients keeps comes on top.
+    memory: bytes of tensors that a call may add to its result at its peak, its check included, as a number or as
+        ``"500MiB"``; None for a share of what is free. It decides how many products run at once, and with
+        mode="auto" a direction that does not fit is left for one that does. What a graph for gradients keeps comes on
+        top. A process may grow by some megabytes more, because glibc keeps freed pieces of its heap; with
+        MALLOC_MMAP_THRESHOLD_=65536 in its environment it does not, and budgets of 1 MiB hold.
     compile: products and decompression as one compiled program from the second call on; a dict of options for
         ``torch.compile``. Where gradients are wanted, or it cannot be compiled, it runs eagerly and says so. f must
         not read Python state that changes between calls: the program is captured once.

@@ -11,19 +11,20 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ._budget import fit_chunks
+from ._budget import TooSmallError, fit_chunks, least_of
 from ._candidates import Choice, choose
 from ._colored import Colored
 from ._colors import Coloring
 from ._compiled import Compiled
 from ._decompression import LAYOUTS, Block
 from ._dense import Dense
-from ._detection import detect
+from ._detection import detect, glance, is_cheap
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, InputError, OptionError, PatternError, SignatureError, TorchjacWarning
 from ._explain import Facts, explain
@@ -32,7 +33,7 @@ from ._gradient import Changeable, with_right_gradient
 from ._matrix import SparseMatrix
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
-from ._probe import probe
+from ._probe import probe, probe_bytes
 from ._products import Direction
 from ._saving import Saved, write
 from ._side import engines
@@ -64,8 +65,9 @@ class JacobianPlan:
         argnums: Argnums,
         options: Options,
         saved: Saved | None = None,
+        once: bool = False,
     ) -> None:
-        self.options = options
+        self.options, self._once = options, once
         self.seconds: dict[str, float] = {}
         self._function = FlatFunction(f, args, argnums, options.has_aux)
         self._engines = engines(self._function)
@@ -188,7 +190,8 @@ class JacobianPlan:
         sparsity = self.options.sparsity
         if isinstance(sparsity, str):
             with Draws(self._function.device).again():
-                pattern = detect(self._function, args)
+                dense_once = self._once and self.options.layout is torch.strided and self.options.mode == "auto"
+                pattern = (glance if dense_once else detect)(self._function, args)
         else:
             with torch.no_grad(), Draws(self._function.device).again():  # f runs once, to see what it returns
                 self._function.bind(args)(*(leaf.detach() for leaf in self._function.leaves(args)))
@@ -205,21 +208,54 @@ class JacobianPlan:
         return pattern
 
     def _wanted_mode(self) -> Mode:
-        no_forward = any(note.op == "forward mode" for note in self.pattern.notes)
-        return "reverse" if self.options.mode == "auto" and no_forward else self.options.mode
+        if self.options.mode != "auto":
+            return self.options.mode
+        unseen = self._once and self._is_full() and is_cheap(*self.shape)  # whether there are forward formulas
+        return "reverse" if unseen or any(note.op == "forward mode" for note in self.pattern.notes) else "auto"
+
+    def _is_full(self) -> bool:
+        m, n = self.shape
+        return 0 < m * n == self.pattern.nnz
 
     def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
+        """The strategy for ``mode``; for "auto" the one predicted to cost least of those that fit the memory."""
+        try:
+            return self._prepare_one(mode, args)
+        except TooSmallError as error:
+            if mode != "auto":
+                raise
+            errors, lost = [error], self._choice.mode
+        others: tuple[Mode, ...] = ("forward", "reverse", "bidirectional")
+        for other in others[: 2 if self._choice.coloring is None else 3]:
+            if other != lost:
+                try:
+                    strategy = self._prepare_one(other, args)
+                except TooSmallError as error:
+                    errors.append(error)
+                except OptionError:  # PyTorch has no forward formula of an op
+                    continue
+                else:
+                    self._choice = replace(self._choice, why=f"{lost} mode does not fit the memory")
+                    return strategy
+        raise least_of(errors)
+
+    def _prepare_one(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
         function, start = self._function, time.perf_counter()
         with torch.no_grad(), Draws(function.device).again():
-            choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args)
+            choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args, once=self._once)
             if choice.coloring is None:
                 strategy: Colored | Dense = Dense(function, choice.direction, self._engines)
             else:
                 strategy = Colored(function, self.pattern, choice.coloring, self._engines)
             self.seconds["coloring"] = time.perf_counter() - start
-            fit_chunks(strategy, function, args, self.options.budget)
+            self._fit(strategy, args)
         self._fitted, self._program = True, None
         return strategy
+
+    def _fit(self, strategy: Colored | Dense, args: tuple[Any, ...]) -> None:
+        budget = self.options.budget
+        check = 0 if budget is None or not self.options.check else probe_bytes(self._function, args, self.pattern)
+        fit_chunks(strategy, self._function, args, budget, check, once=self._once)
 
     def _restored(self, saved: Saved) -> Colored | Dense:
         """The strategy that was saved; how many products run at once is found on the first call, with real inputs."""
@@ -233,7 +269,7 @@ class JacobianPlan:
     def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
         if not self._fitted:
             with torch.no_grad(), Draws(self._function.device).again():
-                fit_chunks(self._strategy, self._function, args, self.options.budget)
+                self._fit(self._strategy, args)
             self._fitted = True
         if not self.options.check and not self.options.compile:
             return self._products(args)

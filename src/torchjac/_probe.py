@@ -18,8 +18,10 @@ from torch.utils._pytree import tree_map
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, StalePatternError, first_line
 from ._function import FlatFunction, Leaf
+from ._memory import peak_bytes
 from ._pattern import SparsityPattern
 from ._products import Reverse, closed_over
+from ._sums import EntrySums
 
 _OTHERS = 3  # so many vectors measure rounding: all of them cancel by accident once in a million times
 _ROWS = 8  # so many wrong rows are computed alone: a missing entry spoils others of its color too
@@ -40,13 +42,12 @@ def probe(
     on the random numbers ``draws``.
     """
     values, args = values.detach(), tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
-    u = _random(function.m, values)
+    u, sums = _random(function.m, values), EntrySums(pattern, values.device)
     with draws.again(), torch.no_grad():
         reverse = Reverse(function, args, plain=True)
         expected = reverse.one(u)
-        rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(values.device)
-        columns = pattern.col_indices.to(values.device)
-        got, scale = _sums(values * u[rows], columns, expected)
+        got, scale = sums.by_column(values, u)
+        scale += expected.abs()
         if _agree(got, expected, scale):
             return
 
@@ -54,16 +55,15 @@ def probe(
             draws.replay()
             theirs = Reverse(function, args, plain=True).one(u)
             draws.replay()
-            return torch.stack([_sums(evaluate(args) * u[rows], columns, theirs)[0], theirs])
+            return torch.stack([sums.by_column(evaluate(args), u)[0], theirs])
 
         here, again = torch.stack([got, expected]), both(args, u)
         moved = torch.stack([both(_jiggled(function, args, seed), _jiggle(u, seed)) for seed in range(3)])
-        outputs, _ = _sums((u * reverse.value)[rows].abs(), columns, expected)
-        floor = _rounding(here, moved, outputs, function.leaves(args))
+        floor = _rounding(here, moved, sums.columns_of(u * reverse.value), function.leaves(args))
         floor += _uneven(lambda w: [reverse.one(w)], u, [expected])[0]
         if _agree(again, here, scale) and _agree(got, expected, scale, floor):
             return
-        _explain(function, args, pattern, values, draws, rows, columns)
+        _explain(function, args, pattern, values, draws, sums)
     worst = _worst(got, expected, scale)
     raise DerivativeMismatchError(
         f"J^T u is {got[worst].item():.6g} at input {_name(function.inputs, worst)}, from the values of the plan",
@@ -71,6 +71,19 @@ def probe(
         why="f is not the same from call to call (random numbers? state?), or a formula of PyTorch is wrong",
         instead="a seeded generator inside f, or mode='reverse', or check=False if you know better",
     )
+
+
+def probe_bytes(function: FlatFunction, args: tuple[Any, ...], pattern: SparsityPattern) -> int:
+    """How many bytes a probe takes at its peak, beside the values, where they are right."""
+    values = torch.zeros(pattern.nnz, dtype=function.dtype, device=function.device)
+
+    def compare() -> bool:
+        u, reverse = _random(function.m, values), Reverse(function, args, plain=True)
+        expected = reverse.one(u)
+        return _agree(*EntrySums(pattern, values.device).by_column(values, u), expected)
+
+    with torch.no_grad():
+        return peak_bytes(compare)
 
 
 @dataclass(frozen=True)
@@ -104,9 +117,12 @@ def probe_gradient(
         return (product.one(u) * v).sum()
 
     with draws.again(), torch.enable_grad():
-        rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(values.device)
-        terms = values * u[rows] * v[pattern.col_indices.to(values.device)]
-        mine = terms.sum()
+        if not any(leaf.requires_grad for leaf in function.leaves(args)):
+            reached = Reverse(function, args, plain=True)
+            if not closed_over([reached.value], reached.leaves):
+                return Gradient(right=True)  # nobody to differentiate by
+        weights = EntrySums(pattern, values.device).outer(u, v)
+        mine = torch.dot(values, weights)
         other = reversed_twice(args)
         leaves = [leaf for leaf in function.leaves(args) if leaf.requires_grad]
         leaves += closed_over([other], [*leaves, *copies])
@@ -124,7 +140,7 @@ def probe_gradient(
         if all(map(_agree, got, expected, scales)):
             return Gradient(right=True)
         moved = _gradient(reversed_twice(_jiggled(function, args, 0)), leaves)
-        size = terms.detach().abs().sum()
+        size = (values.detach() * weights).abs().sum()
         floors = [_rounding(e, m, size, [leaf]) for e, m, leaf in zip(expected, moved, leaves, strict=True)]
         uneven = _uneven(lambda w: _gradient(reversed_twice(args, w), leaves), u, expected)
         floors = [floor + more for floor, more in zip(floors, uneven, strict=True)]
@@ -137,8 +153,7 @@ def _explain(
     pattern: SparsityPattern,
     values: torch.Tensor,
     draws: Draws,
-    rows: torch.Tensor,
-    columns: torch.Tensor,
+    sums: EntrySums,
 ) -> None:
     """Find the wrong rows by J v, compute the worst alone, and raise the error that they call for."""
     v = _random(function.n, values, seed=1)
@@ -149,8 +164,8 @@ def _explain(
             (expected,) = torch.autograd.grad(Reverse(function, args, plain=True, graph=True).one(u), u, v)
     except RuntimeError:
         return  # f has no second derivative: the caller names an input instead of an entry
-    got, scale = _sums(values * v[columns], rows, expected)
-    wrong = ~_close(got, expected, scale)
+    got, scale = sums.by_row(values, v)
+    wrong = ~_close(got, expected, scale + expected.abs())
     worst = torch.where(wrong, (got - expected).abs(), -1).argsort(descending=True)[: min(_ROWS, int(wrong.sum()))]
     mismatches = []
     for i in worst.tolist():
@@ -158,7 +173,7 @@ def _explain(
         unit[i] = 1
         draws.replay()
         row = Reverse(function, args, plain=True).one(unit)
-        stored = columns[int(pattern.indptr[i]) : int(pattern.indptr[i + 1])]
+        stored = sums.columns(i)
         mine = torch.zeros_like(row).index_copy_(0, stored, values[int(pattern.indptr[i]) : int(pattern.indptr[i + 1])])
         wrong_by = (mine - row).abs().nan_to_num(0, 0, 0)
         outside = wrong_by.index_fill(0, stored, 0)
@@ -182,12 +197,6 @@ def _explain(
             "torch.no_grad(), which forward mode ignores (x.detach() holds in both modes)",
             instead="mode='reverse' (or 'forward', whichever was not used)",
         )
-
-
-def _sums(terms: torch.Tensor, places: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The terms added up by place, and the size of what was added, which sets the scale for rounding errors."""
-    total = torch.zeros_like(like).index_add_(0, places, terms)
-    return total, torch.zeros_like(like).index_add_(0, places, terms.abs()) + like.abs()
 
 
 def _gradient(scalar: torch.Tensor, leaves: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -44,6 +44,11 @@ class Side:
         kept = [self._seeds._all] if isinstance(self._seeds, _Kept) else []
         return [self._seeds.on_device, *kept]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all products, (count, width)."""
+        return self.count * self.width * self.itemsize
+
     def run(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(count, width)."""
         return self.products.compressed(args, self._seeds, self.count)

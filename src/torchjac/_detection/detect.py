@@ -20,10 +20,13 @@ from .provenance import Provenance
 from .set_table import SetTable
 
 
-def detect(function: FlatFunction, args: tuple[Any, ...]) -> SparsityPattern:
-    """The (m, n) pattern of f's Jacobian; f runs on copies, so what it does in place stays with it."""
+def detect(function: FlatFunction, args: tuple[Any, ...], sets: IndexSets | None = None) -> SparsityPattern:
+    """The (m, n) pattern of f's Jacobian; f runs on copies, so what it does in place stays with it.
+
+    ``sets``: empty ones for n inputs, that the forward trace fills.
+    """
     try:
-        pattern, trace = _by_rows(function, args)
+        pattern, trace = _by_rows(function, args, sets or IndexSets(function.n))
     except RuntimeError as error:  # no forward formula; f's own error is raised again by the backward trace
         note = Note("forward mode", f"traced backward instead, because {_first_sentence(error)}", raising_line(error))
         return _by_columns(function, args, note)
@@ -54,8 +57,7 @@ def detect_hessian(f: Callable[..., Any], args: tuple[Any, ...], argnums: Argnum
     return symmetric
 
 
-def _by_rows(function: FlatFunction, args: tuple[Any, ...]) -> tuple[SparsityPattern, Trace]:
-    sets = IndexSets(function.n)
+def _by_rows(function: FlatFunction, args: tuple[Any, ...], sets: IndexSets) -> tuple[SparsityPattern, Trace]:
     rows, trace = forward(function, args, sets, torch.arange(1, function.n + 1))
     pattern = _pattern(sets.table, rows, (function.m, function.n), trace)
     pattern.provenance = Provenance(function, args, by_rows=True)

@@ -1,0 +1,70 @@
+"""For a dense Jacobian that is wanted once: the pattern, unless looking for it costs more than it can save.
+
+A few VJPs are cheaper than any look, and so are many that are so small that PyTorch's overhead is what they cost. And
+once an all-to-all layer was seen, the rest is not followed: as many numbers depend on every input as half of the
+products that a dense Jacobian takes, so that no coloring would save much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._function import FlatFunction
+from .._pattern import SparsityPattern
+from .._tangent.relations import Ids
+from .detect import detect
+from .index_sets import IndexSets
+from .set_table import Ints
+
+_FEW = 32  # VJPs: in a batch so many share what an operation costs
+_TINY = 50_000  # numbers in all VJPs
+
+
+def glance(function: FlatFunction, args: tuple[Any, ...]) -> SparsityPattern:
+    """The pattern of f, or the full one: never less than the truth."""
+    with torch.no_grad():  # f runs once, to see what it returns
+        function.bind(args)(*(leaf.detach() for leaf in function.leaves(args)))
+    m, n = function.m, function.n
+    if is_cheap(m, n):
+        return SparsityPattern.full((m, n))
+    sets = _UntilFull(n, max(1, min(m, n) // 2))
+    try:
+        pattern = detect(function, args, sets)
+    except _FullError:
+        return SparsityPattern.full((m, n))
+    return SparsityPattern.full((m, n)) if sets.full else pattern
+
+
+def is_cheap(m: int, n: int) -> bool:
+    """Whether m VJPs of m outputs and n inputs cost less than to find out how few would do."""
+    return m <= _FEW or m * (m + n) <= _TINY
+
+
+class _FullError(BaseException):
+    """Nothing went wrong: a trace ends early, through whatever f catches."""
+
+
+class _UntilFull(IndexSets):
+    """Index sets that are followed until ``enough`` numbers in one tensor have all indices."""
+
+    def __init__(self, n: int, enough: int) -> None:
+        super().__init__(n)
+        self._enough, self._looked_at, self._some = enough, n + 1, False
+        self.full = False
+
+    def tidy(self, live: Callable[[], list[Ids]]) -> None:
+        """Look whether there are full sets, and whether they are enough."""
+        super().tidy(live)
+        fresh = np.arange(min(self._looked_at, self.table.size), self.table.size)
+        self._looked_at = self.table.size
+        self._some |= self._full_among(fresh) > 0
+        if self._some and any(self._full_among(ids.reshape(-1).numpy()) >= self._enough for ids in live()):
+            self.full = True
+            raise _FullError
+
+    def _full_among(self, ids: Ints) -> int:
+        return int((self.table.lengths(ids) == self.table.n).sum())
