@@ -66,7 +66,7 @@ def probe(
         _explain(function, args, pattern, values, draws, sums)
     worst = _worst(got, expected, scale)
     raise DerivativeMismatchError(
-        f"J^T u is {got[worst].item():.6g} at input {_name(function.inputs, worst)}, from the values of the plan",
+        f"J^T u is {got[worst].item():.6g} at input {place_name(function.inputs, worst)}, from the values of the plan",
         expected=f"{expected[worst].item():.6g}, from one product of torch.autograd.grad",
         why="f is not the same from call to call (random numbers? state?), or a formula of PyTorch is wrong",
         instead="a seeded generator inside f, or mode='reverse', or check=False if you know better",
@@ -179,7 +179,7 @@ def _explain(
         outside = wrong_by.index_fill(0, stored, 0)
         stale = bool(outside.max() > 1e-3 * wrong_by.max())  # what is missing was also added to entries of its color
         j = int((outside if stale else wrong_by).argmax())
-        output, place = _name(function.outputs, i), _name(function.inputs, j)
+        output, place = place_name(function.outputs, i), place_name(function.inputs, j)
         if stale:
             raise StalePatternError(
                 f"output {output} depends on input {place} (derivative {row[j].item():.6g}), "
@@ -271,7 +271,7 @@ def _worst(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> in
     return int(torch.where(error.isfinite(), error, 0).argmax())
 
 
-def _name(leaves: list[Leaf], position: int) -> str:
+def place_name(leaves: list[Leaf], position: int) -> str:
     """``args[0][1, 2]``: the leaf and the index in it of a position in the ravelled vector."""
     for leaf in leaves:
         if leaf.start <= position < leaf.stop:

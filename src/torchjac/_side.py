@@ -65,11 +65,11 @@ class Side:
     def unit_cost(self, args: tuple[Any, ...]) -> UnitCost:
         """What a batch costs, measured on one product and on a few at once."""
         self.first(args, 1)  # the first run of anything is slower
-        one = _seconds(lambda: self.first(args, 1))
+        one = seconds_of(lambda: self.first(args, 1))
         size = min(self.count, 32, max(2, int(0.1 / one)))
         if size < 2:
             return UnitCost(0.0, one)
-        many = _seconds(lambda: self.first(args, size))
+        many = seconds_of(lambda: self.first(args, size))
         each = max((many - one) / (size - 1), many / (4 * size))  # a product in a batch is never free: noise
         return UnitCost(max(one - each, 0.0), each)
 
@@ -100,7 +100,8 @@ class UnitCost:
         return self.fixed + self.each * count if count else 0.0
 
 
-def _seconds(run: Any) -> float:
+def seconds_of(run: Any) -> float:
+    """Seconds that ``run()`` takes: the fastest of three, of fewer where one is slow."""
     taken = []
     for _ in range(3):
         start = time.perf_counter()

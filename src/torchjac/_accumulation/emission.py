@@ -91,7 +91,8 @@ def _positions(source: Source, pattern: SparsityPattern) -> Ints:
     wanted = rows * width + columns
     found = np.searchsorted(keys, wanted)
     if found.size and (int(found.max()) >= keys.size or not np.array_equal(keys[found], wanted)):
-        raise MissingEntriesError
+        missing = np.flatnonzero((found >= keys.size) | (keys[np.minimum(found, keys.size - 1)] != wanted))[0] if keys.size else 0
+        raise MissingEntriesError(int(rows[missing]), int(columns[missing]))
     if there.all():
         return found
     place = np.full(there.size, -1)
@@ -100,7 +101,11 @@ def _positions(source: Source, pattern: SparsityPattern) -> Ints:
 
 
 class MissingEntriesError(Exception):
-    """The program has entries that the pattern does not have."""
+    """The program computes an entry, at ``row`` and ``column``, that the pattern does not have."""
+
+    def __init__(self, row: int, column: int) -> None:
+        super().__init__(f"entry ({row}, {column})")
+        self.row, self.column = row, column
 
 
 @dataclass(frozen=True)

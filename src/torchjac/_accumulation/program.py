@@ -10,10 +10,12 @@ from typing import Any, Literal
 import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from .._errors import first_line
 from .._function import FlatFunction, Leaf
 from .._lock import PROCESS_WIDE
 from .._pattern import SparsityPattern
 from .._tangent.kernels import reference_kernels
+from .._tangent.source import raising_line
 from .columns import columnwise
 from .emission import Source, emit
 from .reader import Reader
@@ -22,6 +24,8 @@ from .refusal import CannotAccumulateError
 from .slots import State
 
 Direction = Literal["forward", "reverse"]
+
+_NOT_PURE = "functionalize"  # in the errors of the transform
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,18 @@ class Program:
     ----------
     direction: whether the program of ``jvp`` was read, or that of ``vjp``.
     slots: of each output (forward) or input (reverse), how many index maps; the last of them irregular entries.
-    work: coefficients computed in all, those that are numbers included.
     regular: share of the values that come out in order, without a gather.
     """
 
     graph: torch.fx.GraphModule
     direction: Direction
     slots: tuple[int, ...]
-    work: int
     regular: float
+
+    @property
+    def ops(self) -> int:
+        """How many tensor ops one evaluation takes."""
+        return sum(node.op == "call_function" for node in self.graph.graph.nodes)
 
     def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(nnz,)."""
@@ -57,33 +64,69 @@ def build(
     ------
     CannotAccumulateError: an op has no second reading, or makes more than ``limit`` coefficients.
     """
+    try:
+        return _build(function, args, pattern, direction, limit, pure=True)
+    except CannotAccumulateError as refusal:
+        if _NOT_PURE not in refusal.why.lower():
+            raise
+    return _build(function, args, pattern, direction, limit, pure=False)
+
+
+def _build(
+    function: FlatFunction,
+    args: tuple[Any, ...],
+    pattern: SparsityPattern,
+    direction: Direction,
+    limit: int,
+    pure: bool,
+) -> Program:
+    """``pure``: what f writes in place becomes new tensors, by a transform that some autograd.Functions do not take."""
     flat, spec = tree_flatten(args)
     own = [t.detach() if isinstance(t, torch.Tensor) else t for t in flat]
-    inner = tree_unflatten(own, spec)
+    given = [t for t in own if isinstance(t, torch.Tensor)]
     recorder = Recorder()
-    for t in own:
-        if isinstance(t, torch.Tensor):
-            recorder.take(t)
     reader = Reader(recorder, limit)
-    for t in own:
-        if isinstance(t, torch.Tensor) and t.is_floating_point():
+    for t in given:
+        recorder.take(t)
+        if t.is_floating_point():
             reader.mark(t)
-    leaves, sources = function.leaves(inner), function.inputs if direction == "forward" else function.outputs
-    directions = [_normal(leaf) for leaf in sources]
-    for leaf, t in zip(sources, directions, strict=True):
+    starts, ends = function.inputs, function.outputs
+    if direction == "reverse":
+        starts, ends = ends, starts
+    directions = [_normal(leaf) for leaf in starts]
+    for leaf, t in zip(starts, directions, strict=True):
         reader.seed(t, torch.arange(leaf.start + 1, leaf.stop + 1).reshape(leaf.shape))
-    run = _pushed if direction == "forward" else _pulled
-    with _untouched(function, reader), torch.no_grad(), recorder:
-        with reader:
-            results = torch.func.functionalize(run(function, inner, len(leaves)), remove="mutations")(*leaves, *directions)
-        if reader.local:
-            raise CannotAccumulateError(reader.notes[0].op, "the structure depends on values", reader.notes[0].line)
-        states = [reader.state(t) for t in results]
-        ends = function.outputs if direction == "forward" else function.inputs
-        values, regular = emit(_sources(states, ends, direction), pattern, function.dtype, function.device, recorder)
-    graph = columnwise(recorder.program(values), [t for t in own if isinstance(t, torch.Tensor)])
+    with torch.no_grad(), recorder:
+        states = _read(function, tree_unflatten(own, spec), directions, direction, reader, pure)
+        sources = _sources(states, ends, direction)
+        values, regular = emit(sources, pattern, function.dtype, function.device, recorder)
     slots = tuple(len(state.slots) + bool(state.entries) for state in states)
-    return Program(graph, direction, slots, reader.work, regular)
+    return Program(columnwise(recorder.program(values), given), direction, slots, regular)
+
+
+def _read(
+    function: FlatFunction,
+    args: tuple[Any, ...],
+    directions: Sequence[torch.Tensor],
+    direction: Direction,
+    reader: Reader,
+    pure: bool,
+) -> list[State]:
+    """What each end of the tangent program depends on."""
+    leaves = function.leaves(args)
+    run = (_pushed if direction == "forward" else _pulled)(function, args, len(leaves))
+    run = torch.func.functionalize(run, remove="mutations") if pure else run
+    try:
+        with _untouched(function, reader), reader:
+            results = run(*leaves, *directions)
+    except RuntimeError as error:  # no formula in this direction, or a write to memory from outside
+        raise CannotAccumulateError("f", first_line(error), raising_line(error)) from error
+    less = reader.computes_less_forward() if direction == "forward" else None
+    if less:
+        raise CannotAccumulateError(min(less), "its forward formula computes less than its backward")
+    if reader.local:
+        raise CannotAccumulateError(reader.notes[0].op, "the structure depends on values", reader.notes[0].line)
+    return [reader.state(t) for t in results]
 
 
 def _pushed(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:

@@ -13,6 +13,7 @@ which way an op goes, the same ones that detection reads:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -45,7 +46,6 @@ class Reader(ValueTrace):
         self.recorder, self._limit = recorder, limit
         self._states: Any = WeakTensorKeyDictionary()
         self._moved: dict[Any, IndexMap] = {}
-        self.work = 0  # coefficients computed in all
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
         """Let t be a part of v."""
@@ -79,12 +79,13 @@ class Reader(ValueTrace):
         if any(t.is_complex() or t.layout is not torch.strided for t in call.operands):
             raise self.refusal(call, "complex and sparse tensors are not followed")
         call.out = self.run(func, args, kwargs, inputs)
+        if any(t.is_complex() for t in tensors((call.out,))):
+            raise self.refusal(call, "complex and sparse tensors are not followed")
         outs = [t for t in tensors((call.out,)) if t.is_floating_point()]
         for t, state in zip(outs, self._through(call, outs), strict=True):
             state.compact()
             if state.size > self._limit:
                 raise self.refusal(call, f"{state.size:,} coefficients are more than colored products would compute")
-            self.work += state.size
             if state.slots or state.entries:
                 self._states[t] = state
         return call.out
@@ -257,14 +258,14 @@ class Reader(ValueTrace):
         given = self.state(operand)
         state = State(out.shape, torch.zeros((), dtype=out.dtype, device=out.device))
         gone = sorted({d % operand.dim() for d in dims}) if operand.dim() else []
-        places = np.indices([operand.shape[d] for d in gone]).reshape(len(gone), -1).T
+        places = list(itertools.product(*(range(operand.shape[d]) for d in gone)))
         for slot in given.slots:
             if _same_along(slot.map.ids, gone):
                 c = given.full(slot).sum(gone, keepdim=keepdim) if gone else given.tensor(slot.coefficient)
                 index = _select(slot.map.ids, gone, [0] * len(gone), keepdim)
                 state.add(Slot(IndexMap(index), c, slot.clean))
             elif len(places) * len(given.slots) <= _SPLIT:
-                for place in places.tolist():
+                for place in places:
                     c = _select_coefficient(slot.coefficient, given.shape, gone, place, keepdim)
                     state.add(Slot(IndexMap(_select(slot.map.ids, gone, place, keepdim)), c, slot.clean))
             else:

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .._tangent.call import base_name
 from .refusal import CannotAccumulateError
 
 
@@ -56,19 +58,30 @@ class Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if func._schema.is_mutable and not all(map(self.is_constant, given)):
+            raise CannotAccumulateError(base_name(func), "it writes to a tensor in place")
         out = func(*args, **kwargs)
         if func in _FRESH:
             self._made[out] = True
             return out
-        given = [t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise CannotAccumulateError(str(func), "random numbers, which would be the same in every call")
-        if all(map(self.is_constant, given)):
+        if base_name(func) in _SAME and isinstance(out, torch.Tensor) and _alike(out, given[0]):
+            self._follow(out, given[0])
+        elif all(map(self.is_constant, given)):
             for t in _tensors(out):
                 self._made[t] = True
         else:
             self._record(func, args, kwargs, out)
         return out
+
+    def _follow(self, out: torch.Tensor, same: torch.Tensor) -> None:
+        """``out`` has the same numbers in the same order: no op is needed."""
+        if self.is_constant(same):
+            self._made[out] = True
+        else:
+            self._nodes[out] = self._node(same)
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         node_args, node_kwargs = torch.fx.node.map_aggregate((args, kwargs), self._of)  # type: ignore[misc]  # a pair in, a pair out
@@ -113,6 +126,11 @@ def register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
         root.register_buffer(name, t)
 
 
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype and a.layout is b.layout
+
+
+_SAME = frozenset({"alias", "expand", "view", "clone", "_to_copy", "slice"})
 _FRESH = frozenset({torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default})
 
 

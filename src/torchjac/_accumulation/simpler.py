@@ -85,7 +85,7 @@ def mean(call: Call) -> Any:
     x = call["self"]
     dims = call["dim"] if call.has("dim") else None
     listed = [dims] if isinstance(dims, int) else list(dims) if dims else list(range(x.dim()))
-    count = math.prod(x.shape[d] for d in listed)
+    count = math.prod(x.shape[d] for d in listed) if x.dim() else 1
     return x.sum(listed, keepdim=bool(call["keepdim"]) if call.has("keepdim") else False) / count
 
 
@@ -107,8 +107,8 @@ def log_softmax_backward(call: Call) -> Any:
 def convolution(call: Call) -> Any:
     """One term for each tap of the kernel; channels of a group summed."""
     x, weight, bias = call["input"], call["weight"], call["bias"]
-    if call["transposed"] or any(call["output_padding"]):
-        return NotImplemented
+    if call["transposed"] or any(call["output_padding"]) or (call.depends(weight) and any(call["padding"])):
+        return NotImplemented  # padding times a weight is no entry, which products and sums do not know
     spatial, groups = x.dim() - 2, call["groups"]
     stride, padding, dilation = (list(call[k]) * (spatial if len(call[k]) == 1 else 1) for k in ("stride", "padding", "dilation"))
     padded = torch.constant_pad_nd(x, [p for d in reversed(range(spatial)) for p in (padding[d], padding[d])]) if any(padding) else x
