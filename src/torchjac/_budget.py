@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ._colored import Colored
-from ._dense import Dense
 from ._errors import OptionError
 from ._function import FlatFunction
 from ._memory import available, text_bytes
 from ._products import fit
+from ._side import Strategy
 
 _SHARE = 4  # without a budget, one part in so many of what is free
 _SMALL = 4 * 2**20  # bytes of seeds and products that are not worth a measurement
@@ -24,7 +23,7 @@ class TooSmallError(OptionError):
 
 
 def fit_chunks(
-    strategy: Dense | Colored,
+    strategy: Strategy,
     function: FlatFunction,
     args: tuple[Any, ...],
     memory: int | None,
@@ -55,7 +54,7 @@ def fit_chunks(
         raise _too_small(strategy, args, memory, check)
 
 
-def _too_small(strategy: Dense | Colored, args: tuple[Any, ...], memory: int, check: int) -> TooSmallError:
+def _too_small(strategy: Strategy, args: tuple[Any, ...], memory: int, check: int) -> TooSmallError:
     needs, before = [(strategy.joined, "to join products of both directions"), (check, _CHECK)], 0
     for side in strategy.sides:
         product, kept = side.peak(args, 1), strategy.kept(side)
@@ -77,7 +76,7 @@ def _too_small(strategy: Dense | Colored, args: tuple[Any, ...], memory: int, ch
 _CHECK = "f and one product of plain autograd to check the first call"
 
 
-def _other_mode(strategy: Dense | Colored) -> str:
+def _other_mode(strategy: Strategy) -> str:
     other = "forward" if strategy.mode == "reverse" else "reverse"
     return f"mode={other!r}, which may take less"
 

@@ -7,7 +7,7 @@ all of it is over in a moment, the answer is known without a clock; in between, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ _TINY, _TINY_REVERSE_COST = 50_000, 0.6  # so few numbers in all products: PyTor
 _WORTH_TIMING = 4_000  # for one Jacobian alone, fewer products are cheaper than a batch of each to compare
 _OBVIOUS = 3  # with so many times the products, a direction loses
 _WORTH_BOTH = 8  # products of both directions are looked for where one direction alone takes more
+
+_LARGE, _LARGE_COMPILED, _FEW_PER_ROW = 20_000, 2_000, 256  # entries for which a program for them is tried
 
 _PARTITIONS: dict[Mode, Partition] = {"forward": "column", "reverse": "row", "bidirectional": "bidirectional"}
 _KINDS: dict[Direction, str] = {"forward": "JVPs", "reverse": "VJPs"}
@@ -54,6 +56,19 @@ class Choice:
     def mode(self) -> Mode:
         """Which products."""
         return "bidirectional" if isinstance(self.coloring, BidirectionalColors) else self.direction
+
+    def without_accumulation(self, refusal: str) -> Choice:
+        """The same choice, with what stood in the way of direct accumulation."""
+        row = Candidate("accumulate", f"stops at {refusal}")
+        return replace(self, candidates=(*self.candidates, row))
+
+    def with_accumulation(self, program: str, seconds: float, others: float, chosen: bool, asked: bool) -> Choice:
+        """Direct accumulation, ``program``, beside the products chosen before, both timed."""
+        rows = [replace(c, seconds=others, chosen=not chosen) if c.chosen else c for c in self.candidates]
+        rows.append(Candidate("accumulate", program, seconds, chosen))
+        if not chosen:
+            return replace(self, candidates=tuple(rows))
+        return Choice(None, self.direction, tuple(rows), "asked for" if asked else "the least measured time")
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,13 @@ def choose(
         direction = "forward" if isinstance(coloring, ColumnColors) else "reverse"
     candidates = _candidates(pattern, coloring, direction, prices, bounds, asked)
     return Choice(coloring, direction, candidates, "asked for" if asked else _why(coloring, direction, bounds, prices))
+
+
+def worth_accumulating(pattern: SparsityPattern, products: int, compiled: bool) -> bool:
+    """Whether a program for the nonzeros may save more than it costs to build."""
+    per_row = pattern.nnz / max(min(pattern.shape), 1)
+    large = pattern.nnz >= (_LARGE_COMPILED if compiled else _LARGE)
+    return large and products > 1 and pattern.scope == "global" and per_row <= _FEW_PER_ROW
 
 
 def _why(coloring: Coloring | None, direction: Direction, bounds: tuple[int, int], prices: Prices) -> str:

@@ -31,19 +31,28 @@ _SEEDS = "_seeds_"
 class Compiled:
     """``values`` compiled for arguments like ``args``; runs eagerly, and says why, where it cannot be compiled.
 
-    ``constants`` are the tensors that the seeds are made of: what depends on them runs once a color.
+    ``constants`` are the tensors that the seeds are made of: what depends on them runs once a color. ``graph`` is the
+    program where there is one already.
     """
 
     def __init__(
-        self, values: Values, args: tuple[Any, ...], constants: Sequence[torch.Tensor], options: dict[str, Any]
+        self,
+        values: Values,
+        args: tuple[Any, ...],
+        constants: Sequence[torch.Tensor],
+        options: dict[str, Any],
+        graph: torch.fx.GraphModule | None = None,
     ) -> None:
         self._values = values
+        self.differentiable = graph is not None  # a program of ordinary ops; a captured one has lost its derivatives
         self._program: Callable[..., torch.Tensor] | None = None
         self.regions = 0
         tensors, self._spec, self._fixed = _split(args)
         try:
-            graph = self._capture(tensors)
-            self._program, self.regions = _compile(graph, constants, options)
+            if graph is None:
+                self._program, self.regions = _compile(self._capture(tensors), constants, options)
+            else:
+                self._program, self.regions = _compile_stages(graph, options)
             with torch.no_grad():
                 self._program(*tensors)  # compiles
         except RuntimeError as error:
@@ -64,9 +73,11 @@ class Compiled:
         return False
 
     def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
-        """The values at ``args``: (nnz,), without a graph; eager where it was not compiled."""
+        """The values at ``args``: (nnz,); with a graph only if ``differentiable``; eager where it was not compiled."""
         if self._program is None:
             return self._values(args)
+        if self.differentiable:
+            return self._program(*(leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, torch.Tensor)))
         with torch.no_grad():
             return self._program(*_split(args)[0])
 
@@ -103,13 +114,27 @@ def _compile(
     apart = _once(graph, constants)
     if not any(map(_is_expensive, apart)):
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
+    return _compile_parts(graph, lambda node: int(node not in apart), options), 2
+
+
+def _compile_stages(graph: torch.fx.GraphModule, options: dict[str, Any]) -> tuple[Callable[..., torch.Tensor], int]:
+    """Each stage that the program's nodes name, compiled by itself."""
+    stages = {node.meta.get("stage", 0) for node in graph.graph.nodes if node.op == "call_function"}
+    if len(stages) < 2:
+        return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
+    return _compile_parts(graph, lambda node: int(node.meta.get("stage", 0)), options), len(stages)
+
+
+def _compile_parts(
+    graph: torch.fx.GraphModule, part_of: Callable[[torch.fx.Node], int], options: dict[str, Any]
+) -> torch.fx.GraphModule:
     from torch.fx.passes.split_module import split_module
 
-    parts = split_module(graph, graph, lambda node: int(node not in apart))
+    parts: torch.fx.GraphModule = split_module(graph, graph, part_of)
     for name, part in list(parts.named_children()):
         if isinstance(part, torch.fx.GraphModule):
             setattr(parts, name, torch.compile(part, fullgraph=True, dynamic=False, **options))
-    return parts, 2
+    return parts
 
 
 def _fold_seeds(graph: torch.fx.GraphModule, constants: Sequence[torch.Tensor]) -> None:

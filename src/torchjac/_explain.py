@@ -35,7 +35,7 @@ def explain(plan: Facts) -> str:
         ("pattern", f"{plan.pattern.nnz:,} entries ({share}), {plan.pattern.scope}, {found}"),
         (
             "coloring",
-            f"{plan.choice.coloring or 'none: every entry can be nonzero'}, in {plan.seconds['coloring']:.4f} s",
+            f"{plan.choice.coloring or _uncolored(plan)}, in {plan.seconds['coloring']:.4f} s",
         ),
         ("products", _products(plan)),
         ("memory", f"about {_mebibytes(plan)} for seeds, products and values of one call{_allowed(plan)}"),
@@ -45,8 +45,14 @@ def explain(plan: Facts) -> str:
     return "\n".join([*text, *(f"note      {note}" for note in plan.pattern.notes)])
 
 
+def _uncolored(plan: Facts) -> str:
+    return "none needed" if plan.mode == "accumulate" else "none: every entry can be nonzero"
+
+
 def _products(plan: Facts) -> str:
     m, n = plan.pattern.shape
+    if plan.mode == "accumulate":
+        return f"none: a program computes the entries themselves, {plan.choice.why}"
     chunks = -(-plan.num_products // plan.chunk) if plan.num_products else 0
     at_once = "all at once" if chunks <= 1 else f"{plan.chunk} at a time"
     kind, instead = {

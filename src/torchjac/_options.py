@@ -33,7 +33,7 @@ class Options:
 
     layout: of the result; strided has the shapes of ``torch.func.jacrev``, sparse ones are 2-D over ravelled leaves.
     ravel: one (m, n) matrix over all leaves, instead of one a pair of leaves.
-    mode: forward products, reverse products, or the cheaper of the two.
+    mode: forward products, reverse products, both, a program for the nonzeros themselves, or the cheapest (auto).
     sparsity: "detect", a pattern, or None for a dense Jacobian.
     has_aux: f returns (output, aux), and the result becomes (J, aux).
     check: compare with an independent product on the first call, on every call, or never.

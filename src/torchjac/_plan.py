@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ._accumulated import Accumulated
+from ._accumulation import CannotAccumulateError
 from ._budget import TooSmallError, fit_chunks, least_of
-from ._candidates import Choice, choose
+from ._candidates import Choice, choose, worth_accumulating
 from ._colored import Colored
 from ._colors import Coloring
-from ._compiled import Compiled
+from ._compiled import Compiled, Values
 from ._decompression import LAYOUTS, Block
 from ._dense import Dense
 from ._detection import detect, glance, is_cheap
@@ -31,13 +33,14 @@ from ._explain import Facts, explain
 from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary, refuse_complex
 from ._gradient import Changeable, with_right_gradient
 from ._matrix import SparseMatrix
+from ._memory import peak_bytes
 from ._operator import JacobianOperator
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_bytes
 from ._products import Direction
 from ._saving import Saved, write
-from ._side import engines
+from ._side import Strategy, engines, seconds_of
 from ._types import Mode
 
 
@@ -55,7 +58,7 @@ class JacobianPlan:
     ----------
     pattern: the (m, n) SparsityPattern.
     coloring: which columns or rows share a product; None for a dense Jacobian.
-    mode: "forward", "reverse" or "bidirectional".
+    mode: "forward", "reverse", "bidirectional" or "accumulate".
     num_products: JVPs or VJPs of one call.
     """
 
@@ -77,7 +80,7 @@ class JacobianPlan:
             with ordinary(args) as own:
                 self.pattern = self._find_pattern(own)
                 refuse_complex(self._function)
-                self._strategy: Colored | Dense = self._prepare(self._wanted_mode(), own)
+                self._strategy: Strategy = self._prepare(self._wanted_mode(), own)
         else:
             self.pattern = saved.pattern
             self._function.expect(saved.output)
@@ -85,7 +88,7 @@ class JacobianPlan:
             self.seconds = dict(saved.seconds)
         self._blocks: dict[tuple[str, str], Block] = {}
         self._checked_for: Choices | None = None
-        self._program: Callable[[tuple[Any, ...]], torch.Tensor] | None = None
+        self._program: Values | None = None
         self._gradient_checked = self._parametric = False
 
     # ---- what it is
@@ -97,7 +100,7 @@ class JacobianPlan:
 
     @property
     def mode(self) -> Mode:
-        """Which products build the Jacobian: "forward", "reverse" or "bidirectional"."""
+        """What builds the Jacobian: products "forward", "reverse" or "bidirectional", or a program ("accumulate")."""
         return self._strategy.mode
 
     @property
@@ -237,8 +240,43 @@ class JacobianPlan:
         m, n = self.shape
         return 0 < m * n == self.pattern.nnz
 
-    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
+    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
         """The strategy for ``mode``; for "auto" the one predicted to cost least of those that fit the memory."""
+        if mode == "accumulate":
+            return self._accumulating(self._prepare_products("auto", args), args, asked=True)
+        strategy = self._prepare_products(mode, args)
+        if (
+            mode == "auto"
+            and not self._once
+            and worth_accumulating(self.pattern, strategy.num_products, bool(self.options.compile))
+        ):
+            return self._accumulating(strategy, args, asked=False)
+        return strategy
+
+    def _accumulating(self, products: Strategy, args: tuple[Any, ...], asked: bool) -> Strategy:
+        """Direct accumulation where it is possible and, unless asked for, faster than ``products``."""
+        start, program = time.perf_counter(), Accumulated(self._function, self.pattern, products.num_products)
+        with torch.no_grad():
+            try:
+                program.prepare(args)
+            except CannotAccumulateError as error:
+                self._choice = self._choice.without_accumulation(str(error))
+                if asked:
+                    warnings.warn(
+                        f"mode='accumulate' uses colors here, because of {error}", TorchjacWarning, stacklevel=6
+                    )
+                return products
+            others = seconds_of(lambda: products.values(args))
+        self.seconds["accumulation"] = time.perf_counter() - start
+        chosen = asked or (program.seconds < others and self._fits(program, args))
+        self._choice = self._choice.with_accumulation(str(program), program.seconds, others, chosen, asked)
+        return program if chosen else products
+
+    def _fits(self, program: Accumulated, args: tuple[Any, ...]) -> bool:
+        budget = self.options.budget
+        return budget is None or peak_bytes(lambda: program.values(args)) <= budget
+
+    def _prepare_products(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
         try:
             return self._prepare_one(mode, args)
         except TooSmallError as error:
@@ -259,12 +297,12 @@ class JacobianPlan:
                     return strategy
         raise least_of(errors)
 
-    def _prepare_one(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
+    def _prepare_one(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
         function, start = self._function, time.perf_counter()
         with torch.no_grad(), Draws(function.device).again():
             choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args, once=self._once)
             if choice.coloring is None:
-                strategy: Colored | Dense = Dense(function, choice.direction, self._engines)
+                strategy: Strategy = Dense(function, choice.direction, self._engines)
             else:
                 strategy = Colored(function, self.pattern, choice.coloring, self._engines)
             self.seconds["coloring"] = time.perf_counter() - start
@@ -272,16 +310,19 @@ class JacobianPlan:
         self._fitted, self._program = True, None
         return strategy
 
-    def _fit(self, strategy: Colored | Dense, args: tuple[Any, ...]) -> None:
+    def _fit(self, strategy: Strategy, args: tuple[Any, ...]) -> None:
         budget = self.options.budget
         check = 0 if budget is None or not self.options.check else probe_bytes(self._function, args, self.pattern)
         fit_chunks(strategy, self._function, args, budget, check, once=self._once)
 
-    def _restored(self, saved: Saved) -> Colored | Dense:
+    def _restored(self, saved: Saved) -> Strategy:
         """The strategy that was saved; how many products run at once is found on the first call, with real inputs."""
         direction: Direction = "forward" if saved.mode == "forward" else "reverse"
         self._choice = Choice(saved.coloring, direction, (), "as saved")
         self._fitted = False
+        if saved.mode == "accumulate":
+            self._fitted = True
+            return Accumulated(self._function, self.pattern, 0)
         if saved.coloring is None:
             return Dense(self._function, direction, self._engines)
         return Colored(self._function, self.pattern, saved.coloring, self._engines)
@@ -297,7 +338,7 @@ class JacobianPlan:
         first = self._checked_for is None or not self._checked_for.same(choices)
         if first:
             self._program = None
-        if self._program is not None and self.options.check != "always" and not self._wants_graph(args):
+        if self._program is not None and self.options.check != "always" and not self._wants_eager(args):
             return self._program(args)
         probing = self.options.check == "always" or (first and self.options.check == "first")
         draws = Draws(self._function.device)
@@ -320,8 +361,16 @@ class JacobianPlan:
         given = (t.requires_grad for t in tree_leaves(args) if isinstance(t, torch.Tensor))
         return self._parametric or any(given)
 
+    def _wants_eager(self, args: tuple[Any, ...]) -> bool:
+        return not getattr(self._program, "differentiable", False) and self._wants_graph(args)
+
     def _compile(self, args: tuple[Any, ...], values: torch.Tensor) -> None:
         """From the next call on, run the compiled program, where it exists and gives the same."""
+        options = self.options.compile if isinstance(self.options.compile, dict) else {}
+        if isinstance(self._strategy, Accumulated):
+            graph = self._strategy.program(args).graph
+            self._program = self._agreeing(Compiled(self._strategy.values, args, (), options, graph), args, values)
+            return
         with torch.enable_grad(), Draws(self._function.device).again():
             plain = tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
             outs = self._function.bind(plain)(*self._function.leaves(plain))
@@ -333,9 +382,10 @@ class JacobianPlan:
         if values.requires_grad or self._wants_graph(args):
             return
         constants = [c for side in self._strategy.sides for c in side.constants]
-        options = self.options.compile if isinstance(self.options.compile, dict) else {}
-        program = Compiled(self._strategy.values, args, constants, options)
-        self._program = program if program.agrees(args, values) else self._strategy.values
+        self._program = self._agreeing(Compiled(self._strategy.values, args, constants, options), args, values)
+
+    def _agreeing(self, program: Compiled, args: tuple[Any, ...], values: torch.Tensor) -> Values:
+        return program if program.agrees(args, values) else self._strategy.values
 
     def _products(self, args: tuple[Any, ...], draws: Draws | None = None) -> torch.Tensor:
         """The values; by reverse mode from now on, where PyTorch refuses the forward products that auto chose."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -13,6 +13,7 @@ from ._equations import Colors
 from ._function import FlatFunction
 from ._memory import peak_bytes
 from ._products import Direction, Products, chunk_size
+from ._types import Mode
 
 _KEPT = 2**18  # so many numbers in seeds are kept from call to call
 
@@ -23,6 +24,31 @@ Engines = dict[Direction, Products]
 def engines(function: FlatFunction) -> Engines:
     """Products of each direction, not limited in number yet."""
     return {"forward": Products(function, "forward", 1), "reverse": Products(function, "reverse", 1)}
+
+
+class Strategy(Protocol):
+    """A way to the values of a pattern: what a plan runs. ``sides``: the products it is made of, if any."""
+
+    num_products: int
+    sides: list[Side]
+
+    @property
+    def mode(self) -> Mode:
+        """What the values are built by."""
+
+    @property
+    def products(self) -> list[Products]:
+        """The products of each direction that is used."""
+
+    @property
+    def joined(self) -> int:
+        """Bytes that joining the products of both directions takes."""
+
+    def kept(self, side: Side) -> int:
+        """Bytes that the products of one side are kept in while they run in chunks."""
+
+    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+        """The values of the pattern's entries at ``args``, (nnz,), row by row."""
 
 
 class Side:
@@ -65,11 +91,11 @@ class Side:
     def unit_cost(self, args: tuple[Any, ...]) -> UnitCost:
         """What a batch costs, measured on one product and on a few at once."""
         self.first(args, 1)  # the first run of anything is slower
-        one = _seconds(lambda: self.first(args, 1))
+        one = seconds_of(lambda: self.first(args, 1))
         size = min(self.count, 32, max(2, int(0.1 / one)))
         if size < 2:
             return UnitCost(0.0, one)
-        many = _seconds(lambda: self.first(args, size))
+        many = seconds_of(lambda: self.first(args, size))
         each = max((many - one) / (size - 1), many / (4 * size))  # a product in a batch is never free: noise
         return UnitCost(max(one - each, 0.0), each)
 
@@ -100,7 +126,8 @@ class UnitCost:
         return self.fixed + self.each * count if count else 0.0
 
 
-def _seconds(run: Any) -> float:
+def seconds_of(run: Any) -> float:
+    """Seconds that ``run()`` takes: the fastest of three, of fewer where one is slow."""
     taken = []
     for _ in range(3):
         start = time.perf_counter()

@@ -6,8 +6,9 @@ from typing import Literal, get_args
 
 from ._errors import OptionError
 
-Mode = Literal["auto", "forward", "reverse", "bidirectional"]
-"""Which products build the Jacobian: JVPs (forward), VJPs (reverse), some of both, or the cheapest of these (auto)."""
+Mode = Literal["auto", "forward", "reverse", "bidirectional", "accumulate"]
+"""How the Jacobian is built: by JVPs (forward), VJPs (reverse), some of both, by no products at all but a program for
+the nonzeros themselves (accumulate), or by the cheapest of these (auto)."""
 
 Partition = Literal["column", "row", "bidirectional", "symmetric"]
 """What shares a color: columns (one JVP each), rows (one VJP each), both, or both at once in a symmetric matrix."""

@@ -14,7 +14,7 @@ from .._pattern import Note, SparsityPattern
 from .._tangent.source import raising_line
 from .._tangent.trace import Trace
 from .._types import Scope
-from .follow import backward, computes_less_forward, forward
+from .follow import backward, forward
 from .index_sets import IndexSets
 from .provenance import Provenance
 from .set_table import SetTable
@@ -30,7 +30,7 @@ def detect(function: FlatFunction, args: tuple[Any, ...], sets: IndexSets | None
     except RuntimeError as error:  # no forward formula; f's own error is raised again by the backward trace
         note = Note("forward mode", f"traced backward instead, because {_first_sentence(error)}", raising_line(error))
         return _by_columns(function, args, note)
-    less = computes_less_forward(trace)
+    less = trace.computes_less_forward()
     if less:
         reason = f"traced backward too, because {', '.join(sorted(less))} computes less forward than backward"
         pattern = pattern | _by_columns(function, args, Note("forward mode", reason))

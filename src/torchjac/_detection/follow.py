@@ -21,10 +21,6 @@ from .._tangent.relations import Ids
 from .._tangent.trace import Trace
 from .._tangent.values import ValueTrace
 
-# These ops have a forward formula that computes less than their backward does: cholesky reads a symmetric derivative
-# only from one side, scatter_reduce with reduce="prod" drops the tangent.
-_HALF_FORWARD = frozenset({"linalg_cholesky_ex", "scatter_reduce prod"})
-
 
 def forward(function: FlatFunction, args: tuple[Any, ...], reading: Reading, seeds: Ids) -> tuple[Ids, Trace]:
     """(m,) ids of the outputs, for (n,) ids of the inputs."""
@@ -72,11 +68,6 @@ def _gradients(
         return torch.autograd.grad(outputs, inputs, pulls, allow_unused=True)
     except RuntimeError as error:
         raise not_differentiable(error) from error
-
-
-def computes_less_forward(trace: Trace) -> set[str]:
-    """The ops in a forward trace whose derivatives only a backward trace shows in full."""
-    return trace.foreign | (trace.names & _HALF_FORWARD)
 
 
 @contextmanager

@@ -75,3 +75,7 @@ VALUE_READERS = {
     "_unique2": "unique",
     "unique_consecutive": "unique_consecutive",
 }
+
+# Ops with a forward formula that computes less than their backward does: cholesky reads a symmetric derivative only
+# from one side, scatter_reduce with reduce="prod" drops the tangent.
+HALF_FORWARD = frozenset({"linalg_cholesky_ex", "scatter_reduce prod"})

@@ -56,7 +56,7 @@ class Trace(ValueTrace):
         inputs = tensors(args) + tensors(kwargs.values())
         if not any(map(self.shadow.covers, inputs)):
             return self.run(func, args, kwargs, inputs)
-        simpler = _decomposition(func)
+        simpler = decomposition(func)
         if simpler is not None:
             with self:
                 out = simpler(*args, **kwargs)
@@ -66,7 +66,7 @@ class Trace(ValueTrace):
         operands = call.operands
         before = [self.shadow.read(t) for t in operands] if self.reading.curious else []
         call.out = self.run(func, args, kwargs, inputs)
-        if not _is_view(func):
+        if not is_view(func):
             self._follow(call, operands, before)
         return call.out
 
@@ -98,7 +98,7 @@ class Trace(ValueTrace):
         if rule is not None:
             answer = rule(call)
             return answer if isinstance(answer, tuple) else (answer,) * outputs
-        if _is_pointwise(call.op):
+        if is_pointwise(call.op):
             pointwise: Relations = [Pointwise(t) for t in operands]
             return (pointwise,) * outputs
         everything: Relations = [Everything(t) for t in operands]
@@ -106,7 +106,7 @@ class Trace(ValueTrace):
 
     def _why_larger(self, call: Call) -> str:
         """Why what was found for a call may be more than what is there; empty where it is not."""
-        if base_name(call.op) not in RULES and not _is_pointwise(call.op):
+        if base_name(call.op) not in RULES and not is_pointwise(call.op):
             return _NO_RULE
         return _WIDENED if call.widened else ""
 
@@ -117,14 +117,14 @@ def _carries(t: torch.Tensor) -> bool:
 
 
 @cache
-def _is_pointwise(op: torch._ops.OpOverload) -> bool:
+def is_pointwise(op: torch._ops.OpOverload) -> bool:
     """Whether the op is tagged so, and takes tensors rather than lists of them (which need not fit each other)."""
     lists = any("List[Tensor]" in str(argument.type) for argument in op._schema.arguments)
     return torch.Tag.pointwise in op.tags and not lists
 
 
 @cache
-def _is_view(op: torch._ops.OpOverload) -> bool:
+def is_view(op: torch._ops.OpOverload) -> bool:
     """Whether every output aliases an input whose numbers the op leaves alone."""
     schema = op._schema
     if torch.Tag.inplace_view in op.tags:
@@ -132,9 +132,9 @@ def _is_view(op: torch._ops.OpOverload) -> bool:
     return bool(schema.returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
 
 
-def _decomposition(op: torch._ops.OpOverload) -> Any:
+def decomposition(op: torch._ops.OpOverload) -> Any:
     """How PyTorch writes an op without a rule in simpler ones; None where a rule or a view says more."""
-    if base_name(op) in RULES or _is_pointwise(op):
+    if base_name(op) in RULES or is_pointwise(op):
         return None
     return _decomposition_of(op)
 
@@ -145,4 +145,4 @@ def _decomposition_of(op: torch._ops.OpOverload) -> Any:
         return op.decompose  # some of these only look like views: reshape copies when it must
     from torch._decomp import decomposition_table
 
-    return None if _is_view(op) else decomposition_table.get(op)
+    return None if is_view(op) else decomposition_table.get(op)

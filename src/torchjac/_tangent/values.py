@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .._pattern import Note
 from .call import Call, base_name, writes, written
 from .kernels import Journal
+from .registry import HALF_FORWARD
 from .relations import Along
 from .rules import CHOICES, VALUE_FREE, VALUE_READERS
 from .shadow import has_memory, memory
@@ -116,6 +117,10 @@ class ValueTrace(TorchDispatchMode):
     def notes(self) -> tuple[Note, ...]:
         """What made the result larger or local, in order."""
         return tuple(replace(note, nonzeros=cost) for note, cost in self._costs.items())
+
+    def computes_less_forward(self) -> set[str]:
+        """The ops in a forward trace whose derivatives only a backward trace shows in full."""
+        return self.foreign | (self.names & HALF_FORWARD)
 
     def line(self) -> str:
         """The user's line that is running, or whose derivative is."""

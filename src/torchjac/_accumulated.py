@@ -1,0 +1,107 @@
+"""The Jacobian by direct accumulation: its nonzeros computed as such, without seeds and colors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ._accumulation import CannotAccumulateError, Direction, MissingEntriesError, Program, build
+from ._draws import Draws
+from ._errors import OptionError, StalePatternError
+from ._function import Choices, FlatFunction, place
+from ._pattern import SparsityPattern
+from ._products import Products
+from ._side import Side, seconds_of
+from ._types import Mode
+
+_FEW, _PER_ENTRY, _PER_PRODUCT = 2**20, 8, 2  # coefficients that a tensor may have: more, and colors are cheaper
+_WORTH = 0.8  # of the forward program's time, for the transposed one to be taken
+
+
+class Accumulated:
+    """Values of the entries of ``pattern``, row-major, by the program that is left of f's tangent program.
+
+    Index tensors and flags among the arguments are part of the program: with others it is built anew.
+
+    Raises
+    ------
+    CannotAccumulateError: ``prepare`` met an op without a second reading; it names the op and the user's line.
+    """
+
+    mode: Mode = "accumulate"
+    num_products = joined = 0
+
+    def __init__(self, function: FlatFunction, pattern: SparsityPattern, products: int) -> None:
+        self.sides: list[Side] = []
+        self.products: list[Products] = []
+        self._function, self._pattern = function, pattern
+        numbers = products * (function.m + function.n)
+        self._limit = max(_FEW, _PER_ENTRY * pattern.nnz, _PER_PRODUCT * numbers)
+        self._program: Program | None = None
+        self._built_for: Choices | None = None
+        self.seconds = 0.0  # of one evaluation, as measured
+
+    def kept(self, side: Side) -> int:
+        """Bytes kept while products run in chunks: there are none."""
+        return 0
+
+    def prepare(self, args: tuple[Any, ...]) -> None:
+        """Build the program of the tangent or of its transpose, whichever is faster."""
+        found: dict[Direction, Program] = {}
+        refusals: list[CannotAccumulateError] = []
+        taken: dict[Direction, float] = {}
+        directions: tuple[Direction, ...] = ("forward", "reverse")
+        for direction in directions:
+            try:
+                with Draws(self._function.device).again():
+                    program = build(self._function, args, self._pattern, direction, self._limit)
+            except CannotAccumulateError as refusal:
+                refusals.append(refusal)
+                continue
+            except MissingEntriesError as error:
+                raise self._stale(error) from error
+            found[direction], taken[direction] = program, seconds_of(lambda: program(args))  # noqa: B023  # called at once
+        if not found:
+            raise refusals[0]
+        both = len(found) == 2
+        slower = both and taken["reverse"] > _WORTH * taken["forward"]
+        best: Direction = "forward" if slower or "reverse" not in found else "reverse"
+        self._program, self.seconds = found[best], taken[best]
+        self._built_for = self._function.choices(args)
+
+    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+        """(nnz,), differentiable like any other tensor program."""
+        return self.program(args)(args)
+
+    def program(self, args: tuple[Any, ...]) -> Program:
+        """The program for arguments like ``args``."""
+        if self._program is None or self._built_for is None or not self._built_for.same(self._function.choices(args)):
+            try:
+                with torch.no_grad():
+                    self.prepare(args)
+            except CannotAccumulateError as error:
+                raise OptionError(
+                    f"mode='accumulate' stops at {error}",
+                    why=str(error),
+                    instead="mode='auto', which uses colors where it cannot accumulate",
+                ) from error
+        assert self._program is not None
+        return self._program
+
+    def __str__(self) -> str:
+        program = self._program
+        if program is None:
+            return "a program, built on the first call"
+        slots = " + ".join(str(count) for count in program.slots)
+        order = f"{100 * program.regular:.0f}% of the values in order" if program.regular else "values gathered"
+        return f"{program.direction}, {slots} slot{'s' * (program.slots != (1,))}, {program.ops} ops, {order}"
+
+    def _stale(self, error: MissingEntriesError) -> StalePatternError:
+        output, entry = place(self._function.outputs, error.row), place(self._function.inputs, error.column)
+        return StalePatternError(
+            f"output {output} depends on input {entry}, which the pattern does not have",
+            expected="a pattern with every entry that can be nonzero",
+            why="the pattern was given by hand, or holds for other index arguments",
+            instead="plan_jacobian(f, *args) again at these inputs, or a larger pattern in sparsity=",
+        )

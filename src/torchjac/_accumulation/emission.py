@@ -1,0 +1,205 @@
+"""From coefficients to the values of a pattern, in row-major order.
+
+Where every row holds the same columns in the same order relative to its slots (most rows of a stencil, all of an
+element's block), the values are the coefficients laid side by side: one write, no gather. Rows that differ (at the
+border of a periodic grid) are put right afterwards. What has no such order is gathered, or summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .._pattern import SparsityPattern
+from .recorder import Recorder
+from .slots import Coefficient, Entries, Ints, Slot, State
+
+_MOSTLY = 0.9  # of the values must be in order for the rest to be put right
+
+
+@dataclass(frozen=True)
+class Source:
+    """Coefficients and where they belong: ``rows[k], columns[k]`` for flat element k, -1 for nowhere."""
+
+    coefficient: Coefficient
+    shape: torch.Size
+    like: torch.Tensor
+    rows: Ints
+    columns: Ints
+
+    @classmethod
+    def of_slot(cls, state: State, slot: Slot, ids: Ints, start: int, transposed: bool) -> Source:
+        """A slot of an output (its ids are columns), or, transposed, of an input (its ids are rows)."""
+        own = np.where(ids >= 0, np.arange(start, start + ids.size), -1)
+        rows, columns = (ids, own) if transposed else (own, ids)
+        return cls(slot.coefficient, state.shape, state.like, rows, columns)
+
+    @classmethod
+    def of_entries(cls, entries: Entries, start: int, transposed: bool) -> Source:
+        own = entries.rows + start
+        rows, columns = (entries.columns, own) if transposed else (own, entries.columns)
+        return cls(entries.values, entries.values.shape, entries.values.new_zeros(()), rows, columns)
+
+    def full(self, dtype: torch.dtype) -> torch.Tensor:
+        """The coefficients, of ``shape``."""
+        c = self.coefficient
+        c = c if isinstance(c, torch.Tensor) else torch.full_like(self.like, c)
+        return c.to(dtype).expand(self.shape)
+
+
+def emit(
+    sources: Iterable[Source], pattern: SparsityPattern, dtype: torch.dtype, device: torch.device, recorder: Recorder
+) -> tuple[torch.Tensor, float]:
+    """((nnz,) values, share of them that needed no gather)."""
+    listed = list(sources)
+    nnz = pattern.nnz
+    places = [_positions(source, pattern) for source in listed]
+    counts = np.zeros(nnz, np.int64)
+    for place in places:
+        np.add.at(counts, place[place >= 0], 1)
+    if nnz == 0 or not listed:
+        return torch.zeros(nnz, dtype=dtype, device=device), 1.0
+    if counts.max() <= 1:
+        tiled = _tiled(listed, places, nnz, dtype)
+        if tiled is not None:
+            return tiled
+    recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
+    flat = [source.full(dtype).reshape(-1) for source in listed]
+    everything = flat[0] if len(flat) == 1 else torch.cat(flat)
+    target = np.concatenate(places)
+    kept = np.flatnonzero(target >= 0)
+    if counts.max() <= 1 and kept.size == nnz:
+        index = np.empty(nnz, np.int64)
+        index[target[kept]] = kept
+        return everything.index_select(0, torch.from_numpy(index).to(device)), 0.0
+    if kept.size < target.size:
+        everything = everything.index_select(0, torch.from_numpy(kept).to(device))
+    values = torch.zeros(nnz, dtype=dtype, device=device)
+    return values.index_add(0, torch.from_numpy(target[kept]).to(device), everything), 0.0
+
+
+def _positions(source: Source, pattern: SparsityPattern) -> Ints:
+    """Where in the values each coefficient belongs, -1 for nowhere."""
+    there = source.columns >= 0
+    rows, columns = source.rows[there], source.columns[there]
+    width = pattern.shape[1]
+    keys = pattern.rows.astype(np.int64) * width + pattern.indices
+    wanted = rows * width + columns
+    found = np.searchsorted(keys, wanted)
+    if found.size and (int(found.max()) >= keys.size or not np.array_equal(keys[found], wanted)):
+        missing = (
+            np.flatnonzero((found >= keys.size) | (keys[np.minimum(found, keys.size - 1)] != wanted))[0]
+            if keys.size
+            else 0
+        )
+        raise MissingEntriesError(int(rows[missing]), int(columns[missing]))
+    if there.all():
+        return found
+    place = np.full(there.size, -1)
+    place[there] = found
+    return place
+
+
+class MissingEntriesError(Exception):
+    """The program computes an entry, at ``row`` and ``column``, that the pattern does not have."""
+
+    def __init__(self, row: int, column: int) -> None:
+        super().__init__(f"entry ({row}, {column})")
+        self.row, self.column = row, column
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Coefficients that lie in the values as ``outer`` pieces of length ``inner``, ``stride`` apart, from ``base``."""
+
+    base: int
+    outer: int
+    stride: int
+    inner: int
+
+
+def _tiled(
+    sources: Sequence[Source], places: Sequence[Ints], nnz: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, float] | None:
+    """The values as coefficients side by side, with what is out of place put right; None where too much is."""
+    blocks = [_block(source, place) for source, place in zip(sources, places, strict=True)]
+    if any(block is None for block in blocks):
+        return None
+    found = [(block, k) for k, block in enumerate(blocks) if block is not None]
+    found.sort(key=lambda pair: pair[0].base)
+    segments: list[list[tuple[_Block, int]]] = []
+    for block, k in found:
+        last = segments[-1][0][0] if segments else None
+        if (
+            last is not None
+            and block.base < last.base + last.stride
+            and (last.outer, last.stride) == (block.outer, block.stride)
+        ):
+            segments[-1].append((block, k))
+        else:
+            segments.append([(block, k)])
+    at = 0
+    parts, expected = [], [np.empty(0, np.int64)] * len(sources)
+    for segment in segments:
+        first = segment[0][0]
+        column = at
+        for block, k in segment:
+            if block.base != column:
+                return None
+            column += block.inner
+            expected[k] = (
+                block.base + np.arange(block.outer)[:, None] * block.stride + np.arange(block.inner)
+            ).reshape(-1)
+        if column - at != first.stride and first.outer > 1:
+            return None
+        pieces = [sources[k].full(dtype).reshape(block.outer, block.inner) for block, k in segment]
+        parts.append((pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)).reshape(-1))
+        at += first.outer * (column - at)
+    if at != nnz:
+        return None
+    values = parts[0] if len(parts) == 1 else torch.cat(parts)
+    wrong = [np.flatnonzero(place != want) for place, want in zip(places, expected, strict=True)]
+    count = sum(w.size for w in wrong)
+    if count > (1 - _MOSTLY) * nnz:
+        return None
+    if count:
+        device = values.device
+        moved = [
+            source.full(dtype).reshape(-1).index_select(0, torch.from_numpy(w).to(device))
+            for source, w in zip(sources, wrong, strict=True)
+            if w.size
+        ]
+        target = np.concatenate([place[w] for place, w in zip(places, wrong, strict=True)])
+        values = values.index_copy(0, torch.from_numpy(target).to(device), torch.cat(moved))
+    return values, 1 - count / nnz
+
+
+def _block(source: Source, place: Ints) -> _Block | None:
+    """How most of the coefficients lie in the values; None where they do not lie evenly."""
+    if place.size == 0 or int(place.min()) < 0:
+        return None
+    grid = place.reshape(source.shape)
+    dims: list[tuple[int, int]] = []  # (length, stride), outermost first
+    for d, size in enumerate(source.shape):
+        if size > 1:
+            steps, often = np.unique(np.diff(grid, axis=d), return_counts=True)
+            dims.append((size, int(steps[often.argmax()])))
+    merged: list[tuple[int, int]] = []
+    for size, stride in dims:
+        if merged and merged[-1][1] == size * stride:
+            merged[-1] = (merged[-1][0] * size, stride)
+        else:
+            merged.append((size, stride))
+    if merged and merged[-1][1] == 1:
+        inner = merged.pop()[0]
+    else:
+        inner = 1
+    if len(merged) > 1:
+        return None
+    outer, stride = merged[0] if merged else (1, inner)
+    offsets = (np.arange(outer)[:, None] * stride + np.arange(inner)).reshape(-1)
+    bases, often = np.unique(place - offsets, return_counts=True)
+    return _Block(int(bases[often.argmax()]), outer, stride, inner)

@@ -1,0 +1,167 @@
+"""Build the program of a Jacobian's nonzeros: f's tangent program read once, and what is left to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from .._errors import first_line
+from .._function import FlatFunction, Leaf
+from .._lock import PROCESS_WIDE
+from .._pattern import SparsityPattern
+from .._tangent.kernels import reference_kernels
+from .._tangent.source import raising_line
+from .columns import columnwise
+from .emission import Source, emit
+from .reader import Reader
+from .recorder import Recorder
+from .refusal import CannotAccumulateError
+from .slots import State
+
+Direction = Literal["forward", "reverse"]
+
+_NOT_PURE = "functionalize"  # in the errors of the transform
+
+
+@dataclass(frozen=True)
+class Program:
+    """``graph(*tensors of args)`` gives the values of a pattern's entries, (nnz,), row-major.
+
+    Attributes
+    ----------
+    direction: whether the program of ``jvp`` was read, or that of ``vjp``.
+    slots: of each output (forward) or input (reverse), how many index maps; the last of them irregular entries.
+    regular: share of the values that come out in order, without a gather.
+    """
+
+    graph: torch.fx.GraphModule
+    direction: Direction
+    slots: tuple[int, ...]
+    regular: float
+
+    @property
+    def ops(self) -> int:
+        """How many tensor ops one evaluation takes."""
+        return sum(node.op == "call_function" for node in self.graph.graph.nodes)
+
+    def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
+        """(nnz,)."""
+        values: torch.Tensor = self.graph(*(t for t in tree_leaves(args) if isinstance(t, torch.Tensor)))
+        return values
+
+
+def build(
+    function: FlatFunction, args: tuple[Any, ...], pattern: SparsityPattern, direction: Direction, limit: int
+) -> Program:
+    """Read f's tangent program (forward) or that of its transpose (reverse) at ``args``.
+
+    Raises
+    ------
+    CannotAccumulateError: an op has no second reading, or makes more than ``limit`` coefficients.
+    """
+    try:
+        return _build(function, args, pattern, direction, limit, pure=True)
+    except CannotAccumulateError as refusal:
+        if _NOT_PURE not in refusal.why.lower():
+            raise
+    return _build(function, args, pattern, direction, limit, pure=False)
+
+
+def _build(
+    function: FlatFunction,
+    args: tuple[Any, ...],
+    pattern: SparsityPattern,
+    direction: Direction,
+    limit: int,
+    pure: bool,
+) -> Program:
+    """``pure``: what f writes in place becomes new tensors, by a transform that some autograd.Functions do not take."""
+    flat, spec = tree_flatten(args)
+    own = [t.detach() if isinstance(t, torch.Tensor) else t for t in flat]
+    given = [t for t in own if isinstance(t, torch.Tensor)]
+    recorder = Recorder()
+    reader = Reader(recorder, limit)
+    for t in given:
+        recorder.take(t)
+        if t.is_floating_point():
+            reader.mark(t)
+    starts, ends = function.inputs, function.outputs
+    if direction == "reverse":
+        starts, ends = ends, starts
+    directions = [_normal(leaf) for leaf in starts]
+    for leaf, t in zip(starts, directions, strict=True):
+        reader.seed(t, torch.arange(leaf.start + 1, leaf.stop + 1).reshape(leaf.shape))
+    with torch.no_grad(), recorder:
+        states = _read(function, tree_unflatten(own, spec), directions, direction, reader, pure)
+        sources = _sources(states, ends, direction)
+        values, regular = emit(sources, pattern, function.dtype, function.device, recorder)
+    slots = tuple(len(state.slots) + bool(state.entries) for state in states)
+    return Program(columnwise(recorder.program(values), given), direction, slots, regular)
+
+
+def _read(
+    function: FlatFunction,
+    args: tuple[Any, ...],
+    directions: Sequence[torch.Tensor],
+    direction: Direction,
+    reader: Reader,
+    pure: bool,
+) -> list[State]:
+    """What each end of the tangent program depends on."""
+    leaves = function.leaves(args)
+    run = (_pushed if direction == "forward" else _pulled)(function, args, len(leaves))
+    run = torch.func.functionalize(run, remove="mutations") if pure else run
+    try:
+        with _untouched(function, reader), reader:
+            results = run(*leaves, *directions)
+    except RuntimeError as error:  # no formula in this direction, or a write to memory from outside
+        raise CannotAccumulateError("f", first_line(error), raising_line(error)) from error
+    less = reader.computes_less_forward() if direction == "forward" else None
+    if less:
+        raise CannotAccumulateError(min(less), "its forward formula computes less than its backward")
+    if reader.local:
+        raise CannotAccumulateError(reader.notes[0].op, "the structure depends on values", reader.notes[0].line)
+    return [reader.state(t) for t in results]
+
+
+def _pushed(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:
+    def jvp(*given: torch.Tensor) -> Any:
+        return torch.func.jvp(function.bind(args), given[:count], given[count:])[1]
+
+    return jvp
+
+
+def _pulled(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:
+    def vjp(*given: torch.Tensor) -> Any:
+        return torch.func.vjp(function.bind(args), *given[:count])[1](tuple(given[count:]))
+
+    return vjp
+
+
+def _sources(states: Sequence[State], ends: Sequence[Leaf], direction: Direction) -> Iterator[Source]:
+    for state, leaf in zip(states, ends, strict=True):
+        for slot in state.slots:
+            ids = slot.map.ids.reshape(-1).numpy() - 1
+            yield Source.of_slot(state, slot, ids, leaf.start, direction == "reverse")
+        for entries in state.entries:
+            yield Source.of_entries(entries, leaf.start, direction == "reverse")
+
+
+@contextmanager
+def _untouched(function: FlatFunction, reader: Reader) -> Iterator[None]:
+    devices = {leaf.device.index or 0 for leaf in function.inputs if leaf.device.type == "cuda"}
+    with PROCESS_WIDE, torch.random.fork_rng(devices=devices), reference_kernels():
+        try:
+            yield
+        finally:
+            reader.journal.restore()
+
+
+def _normal(like: Leaf) -> torch.Tensor:
+    generator = torch.Generator(like.device).manual_seed(0)
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -1,0 +1,149 @@
+"""The recorder: every tensor op that runs under it becomes a node of a graph, each distinct computation once.
+
+Ops whose operands are all made of constants leave no node: what they return is a constant. A tensor from outside (a
+parameter, a buffer, a closure) is referred to, not copied, so the program follows what is written to it later.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .._tangent.call import base_name
+from .refusal import CannotAccumulateError
+
+
+class Recorder(TorchDispatchMode):
+    """Use as a context: ``take`` the inputs, run; then ``program`` of the results."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+        self.graph = torch.fx.Graph()
+        self._root: dict[str, torch.Tensor] = {}
+        self._nodes: Any = WeakTensorKeyDictionary()  # tensor -> node, for what depends on something that may change
+        self._made: Any = WeakTensorKeyDictionary()  # tensors that were computed from constants alone
+        self._known: dict[Any, torch.fx.Node] = {}
+        self._constants: dict[int, torch.fx.Node] = {}
+        self.stage = 0  # of the nodes recorded from now on; later stages are compiled apart
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Otherwise torch imports Dynamo (1 s) at the first op."""
+        return False
+
+    def take(self, t: torch.Tensor) -> None:
+        """Let t be the program's next input."""
+        self._nodes[t] = self.graph.placeholder(f"input_{len(self._nodes)}")
+
+    def is_constant(self, t: torch.Tensor) -> bool:
+        """Whether t's numbers are known now and for ever."""
+        return t not in self._nodes and (t in self._made or not (t.is_floating_point() or t.is_complex()))
+
+    def program(self, out: torch.Tensor) -> torch.fx.GraphModule:
+        """What computes ``out`` from the inputs, and nothing else."""
+        self.graph.output(self._node(out))
+        self.graph.eliminate_dead_code()
+        used = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
+        root = torch.nn.Module()
+        for name in sorted(used):
+            register(root, name, self._root[name])
+        return torch.fx.GraphModule(root, self.graph)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if func._schema.is_mutable and not all(map(self.is_constant, given)):
+            raise CannotAccumulateError(base_name(func), "it writes to a tensor in place")
+        out = func(*args, **kwargs)
+        if func in _FRESH:
+            self._made[out] = True
+            return out
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise CannotAccumulateError(str(func), "random numbers, which would be the same in every call")
+        if base_name(func) in _SAME and isinstance(out, torch.Tensor) and _alike(out, given[0]):
+            self._follow(out, given[0])
+        elif all(map(self.is_constant, given)):
+            for t in _tensors(out):
+                self._made[t] = True
+        else:
+            self._record(func, args, kwargs, out)
+        return out
+
+    def _follow(self, out: torch.Tensor, same: torch.Tensor) -> None:
+        """``out`` has the same numbers in the same order: no op is needed."""
+        if self.is_constant(same):
+            self._made[out] = True
+        else:
+            self._nodes[out] = self._node(same)
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        node_args, node_kwargs = torch.fx.node.map_aggregate((args, kwargs), self._of)
+        key = (func, _key(node_args), _key(node_kwargs))
+        node = self._known.get(key)
+        if node is None:
+            node = self._known[key] = self.graph.call_function(func, node_args, node_kwargs)
+            node.meta["stage"] = self.stage
+        if isinstance(out, torch.Tensor):
+            self._nodes[out] = node
+        elif isinstance(out, (tuple, list)):
+            for k, t in enumerate(out):
+                if isinstance(t, torch.Tensor):
+                    self._nodes[t] = self._item(node, k)
+
+    def _item(self, node: torch.fx.Node, k: int) -> torch.fx.Node:
+        key = (operator.getitem, node, k)
+        if key not in self._known:
+            self._known[key] = self.graph.call_function(operator.getitem, (node, k))
+        return self._known[key]
+
+    def _of(self, value: Any) -> Any:
+        return self._node(value) if isinstance(value, torch.Tensor) else value
+
+    def _node(self, t: torch.Tensor) -> torch.fx.Node:
+        """The node of t; a reference to t itself where no op computed it from something that may change."""
+        if t in self._nodes:
+            node: torch.fx.Node = self._nodes[t]
+            return node
+        if id(t) not in self._constants:
+            name = f"constant_{len(self._root)}"
+            self._root[name] = t  # also keeps t alive, so that its id stays its own
+            self._constants[id(t)] = self.graph.get_attr(name)
+        return self._constants[id(t)]
+
+
+def register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
+    """Let a program refer to a tensor by name: the tensor itself, not a copy."""
+    if isinstance(t, torch.nn.Parameter):
+        root.register_parameter(name, t)
+    else:
+        root.register_buffer(name, t)
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype and a.layout is b.layout
+
+
+_SAME = frozenset({"alias", "expand", "view", "clone", "_to_copy", "slice"})
+_FRESH = frozenset({torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default})
+
+
+def _tensors(out: Any) -> list[torch.Tensor]:
+    return [t for t in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(t, torch.Tensor)]
+
+
+def _key(value: Any) -> Any:
+    """A hashable stand-in that tells 1, 1.0 and True apart."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_key(v) for v in value)
+    if isinstance(value, dict):
+        return tuple((name, _key(v)) for name, v in value.items())
+    if isinstance(value, slice):
+        return ("slice", value.start, value.stop, value.step)
+    return (type(value), value)

@@ -1,0 +1,11 @@
+"""Why a function's Jacobian cannot be accumulated directly."""
+
+from __future__ import annotations
+
+
+class CannotAccumulateError(Exception):
+    """Raised while a program is built; a plan then uses colors. ``op`` and the user's ``line`` say where it ended."""
+
+    def __init__(self, op: str, why: str, line: str = "") -> None:
+        super().__init__(f"{op}{f' at {line}' if line else ''}: {why}")
+        self.op, self.why, self.line = op, why, line

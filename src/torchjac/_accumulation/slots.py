@@ -1,0 +1,232 @@
+"""What a tensor of the tangent program depends on: a few slots, each an index map and a coefficient.
+
+    t[i] = sum over slots of coefficient[i] * v[map[i]]   +   sum over entries (i, j, c) of c * v[j]
+
+A slot is regular: one input for every element. Where structure is irregular (scattered sums, long reductions) entries
+say the same one by one: (rows, columns) known beforehand, values computed. Coefficients that are the same number
+everywhere stay Python numbers, and cost nothing to carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from .index_map import IndexMap
+
+Coefficient = torch.Tensor | float
+Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """``coefficient`` broadcasts to the map's shape; ``clean``: it is zero wherever the map has no input."""
+
+    map: IndexMap
+    coefficient: Coefficient
+    clean: bool
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Element ``rows[k]`` (flat) depends on input ``columns[k]`` with ``values[k]``: a matrix by its triplets."""
+
+    rows: Ints
+    columns: Ints
+    values: torch.Tensor
+
+    @property
+    def size(self) -> int:
+        return self.rows.size
+
+    def picked(self, places: Ints, rows: Ints) -> Entries:
+        """The entries at ``places`` (any number of times), with other rows."""
+        index = torch.from_numpy(places).to(self.values.device)
+        return Entries(rows, self.columns[places], self.values.index_select(0, index))
+
+    def coalesced(self) -> Entries:
+        """Every (row, column) once, values summed."""
+        width = int(self.columns.max()) + 1 if self.size else 1
+        keys, inverse = np.unique(self.rows * width + self.columns, return_inverse=True)
+        if keys.size == self.size:
+            return self
+        target = torch.from_numpy(inverse).to(self.values.device)
+        values = self.values.new_zeros(keys.size).index_add(0, target, self.values)
+        return Entries(keys // width, keys % width, values)
+
+
+@dataclass
+class State:
+    """All that one tensor depends on."""
+
+    shape: torch.Size
+    like: torch.Tensor  # a number of the tensor's dtype and device
+    slots: list[Slot] = field(default_factory=list)
+    entries: list[Entries] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Coefficients in all."""
+        return len(self.slots) * self.shape.numel() + sum(e.size for e in self.entries)
+
+    def new(self, shape: torch.Size, like: torch.Tensor | None = None) -> State:
+        """An empty one."""
+        return State(shape, self.like if like is None else like)
+
+    def add(self, slot: Slot) -> None:
+        """One more slot, merged with one that has the same map, or that knows the other elements."""
+        if slot.map.empty:
+            return
+        for k, mine in enumerate(self.slots):
+            if mine.map == slot.map:
+                both = add_coefficients(mine.coefficient, slot.coefficient)
+                self.slots[k] = Slot(mine.map, both, mine.clean and slot.clean)
+                return
+        for k, mine in enumerate(self.slots):
+            if mine.map.disjoint(slot.map):
+                self.slots[k] = self._joined(mine, slot)
+                return
+        self.slots.append(slot)
+
+    def add_all(self, other: State, scale: Callable[[Coefficient], Coefficient] = lambda c: c) -> None:
+        """What another tensor depends on, broadcast to this one's shape, with scaled coefficients."""
+        for slot in other.slots:
+            self.add(Slot(slot.map.broadcast(self.shape), scale(slot.coefficient), slot.clean))
+        for entries in other.broadcast_entries(self.shape):
+            values = scale(entries.values)
+            assert isinstance(values, torch.Tensor)
+            self.entries.append(Entries(entries.rows, entries.columns, values))
+
+    def compact(self) -> None:
+        """As few slots as an element has different inputs, where sums of unlike maps left more of them.
+
+        Slot k then holds every element's k-th smallest input, so that maps of later sums are equal.
+        """
+        if len(self.slots) < 3 or self._distinct(_sample(self.shape.numel())) > _LOOSE * len(self.slots):
+            return
+        ids = torch.stack([slot.map.ids.reshape(-1) for slot in self.slots])
+        inputs = _distinct_sorted(ids)
+        if len(inputs) > _LOOSE * len(self.slots):
+            return
+        old, self.slots = self.slots, []
+        for canonical in inputs:
+            c: Coefficient = 0.0
+            for slot in old:
+                mask = (slot.map.ids.reshape(-1) == canonical) & (canonical != 0)
+                if bool(mask.any()):
+                    c = add_coefficients(c, self._where(mask.reshape(self.shape), slot.coefficient))
+            self.slots.append(Slot(IndexMap(canonical.reshape(self.shape)), c, clean=True))
+
+    def _distinct(self, places: torch.Tensor) -> int:
+        """The most different inputs that one of the elements at ``places`` has."""
+        return len(_distinct_sorted(torch.stack([slot.map.ids.reshape(-1)[places] for slot in self.slots])))
+
+    def _where(self, mask: torch.Tensor, c: Coefficient) -> Coefficient:
+        if bool(mask.all()):
+            return c
+        for d in range(mask.dim()):  # a mask that repeats itself is kept small
+            first = mask.narrow(d, 0, 1)
+            mask = first if bool((mask == first).all()) else mask
+        return torch.where(mask.to(self.like.device), self.tensor(c), torch.zeros_like(self.like))
+
+    def _joined(self, a: Slot, b: Slot) -> Slot:
+        """Two slots of disjoint support as one."""
+        joined = IndexMap(a.map.ids + b.map.ids)
+        if not isinstance(a.coefficient, torch.Tensor) and a.coefficient == b.coefficient:
+            return Slot(joined, a.coefficient, joined.full)
+        both = add_coefficients(self.cleaned(a), self.cleaned(b))
+        return Slot(joined, both, clean=True)
+
+    def cleaned(self, slot: Slot) -> torch.Tensor:
+        """The slot's coefficient, zero wherever its map has no input."""
+        c = self.tensor(slot.coefficient)
+        if slot.clean or slot.map.full:
+            return c
+        return torch.where((slot.map.ids != 0).to(c.device), c, torch.zeros_like(self.like))
+
+    def tensor(self, c: Coefficient) -> torch.Tensor:
+        """A coefficient as a tensor that broadcasts to the shape."""
+        return c if isinstance(c, torch.Tensor) else torch.full_like(self.like, c)
+
+    def full(self, slot: Slot) -> torch.Tensor:
+        """A slot's coefficient with the shape of the tensor."""
+        return self.tensor(slot.coefficient).expand(self.shape)
+
+    def all_entries(self) -> list[Entries]:
+        """Slots as entries too."""
+        return [*self.entries, *(self._as_entries(slot) for slot in self.slots)]
+
+    def _as_entries(self, slot: Slot) -> Entries:
+        ids = slot.map.ids.reshape(-1).numpy()
+        values = self.full(slot).reshape(-1)
+        if slot.map.full:
+            return Entries(np.arange(ids.size), ids - 1, values)
+        rows = np.flatnonzero(ids)
+        picked = values.index_select(0, torch.from_numpy(rows).to(values.device))
+        return Entries(rows, ids[rows] - 1, picked)
+
+    def broadcast_entries(self, shape: torch.Size) -> list[Entries]:
+        """The entries, for a tensor that this one is broadcast to."""
+        if shape == self.shape or not self.entries:
+            return self.entries
+        source = torch.arange(self.shape.numel()).reshape(self.shape).expand(shape).reshape(-1).numpy()
+        return [spread(entries, source, self.shape.numel()) for entries in self.entries]
+
+
+def spread(entries: Entries, source: Ints, count: int) -> Entries:
+    """The entries of a tensor whose element o is a copy of element ``source[o]`` (-1: zero) of one with ``count``."""
+    order = np.argsort(entries.rows, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(entries.rows, minlength=count))])
+    out = np.flatnonzero(source >= 0)
+    copied = source[out]
+    lengths = starts[copied + 1] - starts[copied]
+    rows = np.repeat(out, lengths)
+    within = np.arange(rows.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places = order[np.repeat(starts[copied], lengths) + within]
+    if places.size == entries.size and np.array_equal(places, np.arange(places.size)):
+        return Entries(rows, entries.columns, entries.values)
+    return entries.picked(places, rows)
+
+
+def add_coefficients(a: Coefficient, b: Coefficient) -> Coefficient:
+    """A + b; numbers stay numbers."""
+    return a + b
+
+
+def aligned(states: Sequence[State]) -> list[list[Slot | None]]:
+    """The slots of several tensors in groups of at most one each, like with like: by the order of their inputs."""
+    ranked = [sorted(state.slots, key=lambda slot: _rank(slot, state)) for state in states]
+    most = max(map(len, ranked), default=0)
+    return [[slots[k] if k < len(slots) else None for slots in ranked] for k in range(most)]
+
+
+def _rank(slot: Slot, state: State) -> float:
+    """Where a slot's input comes among those of the same element, on average over a few elements."""
+    flat = [other.map.ids.reshape(-1) for other in state.slots]
+    sample = _sample(flat[0].numel())
+    mine = slot.map.ids.reshape(-1)[sample]
+    return sum(float((other[sample] < mine).double().mean()) for other in flat)
+
+
+def _sample(count: int) -> torch.Tensor:
+    """A few places among ``count``, evenly spread."""
+    few = min(_SAMPLES, count)
+    return (torch.arange(few) * count).div_(max(few, 1), rounding_mode="floor") + count // (2 * max(few, 1))
+
+
+def _distinct_sorted(ids: torch.Tensor) -> torch.Tensor:
+    """(K, elements) ids -> (most that one has, elements): each element's own, in order; 0 where it has fewer."""
+    ordered = ids.sort(0).values
+    repeated = ordered[1:] == ordered[:-1]
+    ordered[1:][repeated] = 0
+    last = torch.iinfo(torch.int64).max
+    packed = torch.where(ordered == 0, last, ordered).sort(0).values
+    packed[packed == last] = 0
+    return packed[: int((packed != 0).any(1).sum())]
+
+
+_SAMPLES = 31
+_LOOSE = 0.8  # so many inputs a slot, and it is left as it is

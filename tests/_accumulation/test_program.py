@@ -1,0 +1,258 @@
+"""Programs for the nonzeros: the values of the dense Jacobian, read in both directions, or a refusal that says why."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from cases import CASES, Case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import assert_close, dense_jacobian
+
+from torchjac._accumulation import CannotAccumulateError, MissingEntriesError, Program, build
+from torchjac._demo.problems import brusselator, burgers, generated_bundle, mesh_assembly
+from torchjac._detection import detect
+from torchjac._function import FlatFunction
+from torchjac._pattern import SparsityPattern
+
+DIRECTIONS = ("forward", "reverse")
+
+# (case, direction) that have no second reading, with the op that ends it
+REFUSED = {
+    ("without setup_context", "forward"): "f",
+    ("without setup_context", "reverse"): "f",
+    ("straight through", "forward"): "f",
+    ("straight through", "reverse"): "f",
+    ("loop", "reverse"): "as_strided_scatter",
+    ("into views", "reverse"): "as_strided_scatter",
+    ("into its input", "reverse"): "as_strided_scatter",
+    ("conv1d", "reverse"): "convolution_backward",
+}
+
+
+def program(f, args, direction="forward", argnums=0, limit=10**7) -> tuple[Program, SparsityPattern]:
+    function = FlatFunction(f, args, argnums)
+    pattern = detect(function, args)
+    return build(function, args, pattern, direction, limit), pattern
+
+
+def dense(values: torch.Tensor, pattern: SparsityPattern) -> torch.Tensor:
+    J = torch.zeros(pattern.shape, dtype=values.dtype)
+    J[torch.from_numpy(pattern.rows.astype(np.int64)), pattern.col_indices.long()] = values
+    return J
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_case_has_the_values_of_the_dense_jacobian(case: Case, direction):
+    ends = REFUSED.get((case.name, direction))
+    if ends is not None:
+        with pytest.raises(CannotAccumulateError) as refusal:
+            program(case.f, case.args, direction, case.argnums)
+        assert refusal.value.op == ends
+        return
+    made, pattern = program(case.f, case.args, direction, case.argnums)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = dense_jacobian(case.f, case.args, case.argnums)
+    assert_close(dense(made(case.args), pattern), expected)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("f", "shape"),
+    [(brusselator, (2, 5, 4)), (brusselator, (2, 2, 2)), (mesh_assembly(4), (16,))],
+    ids=["brusselator", "neighbours that coincide", "mesh"],
+)
+def test_a_program_holds_for_every_x(f, shape, direction):
+    generator = torch.Generator().manual_seed(0)
+    x, other = torch.rand(2, *shape, generator=generator, dtype=torch.float64)
+    made, pattern = program(f, (x,), direction)
+    assert_close(dense(made((other,)), pattern), dense_jacobian(f, (other,)))
+
+
+def test_a_bundle_adjustment_is_read_backward_with_two_slots():
+    b = generated_bundle(8, 40, 120)
+    args = (b.cameras, b.points)
+    made, pattern = program(b.residuals, args, "reverse", (0, 1))
+    assert_close(dense(made(args), pattern), dense_jacobian(b.residuals, args, (0, 1)), 1e-11)
+
+
+def test_values_of_a_stencil_come_in_order_without_a_gather():
+    x = torch.rand(2, 64, 64, dtype=torch.float64)
+    made, pattern = program(brusselator, (x,))
+    assert made.slots == (6,)
+    assert made.regular > 0.95
+    assert_close(dense(made((x,)), pattern), dense(program(brusselator, (x,), "reverse")[0]((x,)), pattern))
+
+
+def test_an_elements_block_comes_in_order_without_a_gather():
+    x = torch.rand(100, 3, dtype=torch.float64)
+    made, pattern = program(lambda x: x.prod(1, keepdim=True) * x.exp(), (x,))
+    assert made.regular == 1
+    assert_close(dense(made((x,)), pattern), dense_jacobian(lambda x: x.prod(1, keepdim=True) * x.exp(), (x,)))
+
+
+def test_constant_entries_are_numbers_of_the_program():
+    made, _ = program(lambda x: 3 * x.roll(1) - x / 2, (torch.rand(50, dtype=torch.float64),))
+    assert not any(node.all_input_nodes for node in made.graph.graph.nodes if "input" in str(node.all_input_nodes))
+
+
+def test_what_is_shared_is_computed_once():
+    made, _ = program(lambda x: torch.stack([x.sin() * x.cos(), x.cos() * x.sin()]), (torch.rand(9),))
+    targets = [str(node.target) for node in made.graph.graph.nodes]
+    assert targets.count("aten.sin.default") == targets.count("aten.cos.default") == 1
+
+
+def test_entries_that_add_up_are_summed_once_in_the_values():
+    index = torch.tensor([0, 1, 1, 0, 2, 2])
+
+    def f(x):
+        return torch.zeros(3, dtype=x.dtype).index_add(0, index, x[index] ** 2) * x.sum()
+
+    x = torch.rand(4, dtype=torch.float64)
+    for direction in DIRECTIONS:
+        made, pattern = program(f, (x,), direction)
+        assert_close(dense(made((x,)), pattern), dense_jacobian(f, (x,)))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("f", [lambda x: x * x.exp(), lambda x: x[1:] ** 2, lambda x: x.sum() * torch.ones(0, 2)])
+@pytest.mark.parametrize("shape", [(1,), (1, 1)])
+def test_single_inputs_and_no_outputs(f, shape, direction):
+    x = torch.rand(shape, dtype=torch.float32)
+    made, pattern = program(f, (x,), direction)
+    assert made((x,)).dtype == torch.float32
+    assert_close(dense(made((x,)), pattern), dense_jacobian(f, (x,)))
+
+
+def test_parameters_are_followed_and_get_gradients():
+    layer = torch.nn.Linear(3, 2).double()
+    x = torch.rand(70, 3, dtype=torch.float64)
+    made, pattern = program(lambda x: layer(x).tanh(), (x,))
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    J = dense(made((x,)), pattern)
+    assert_close(J, dense_jacobian(lambda x: layer(x).tanh(), (x,)))
+    (got,) = torch.autograd.grad(made((x,)).square().sum(), layer.weight)
+    twice = dense_jacobian(lambda x: layer(x).tanh(), (x.requires_grad_(),), create_graph=True)
+    (expected,) = torch.autograd.grad(twice.square().sum(), layer.weight)
+    assert_close(got, expected, 1e-10)
+
+
+@pytest.mark.parametrize("f", [brusselator, burgers], ids=["brusselator", "burgers"])
+def test_gradients_through_the_values(f):
+    shape = (2, 4, 5) if f is brusselator else (9,)
+    x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    made, pattern = program(f, (x,))
+    weights = torch.randn(pattern.shape, dtype=torch.float64)
+    (got,) = torch.autograd.grad((dense(made((x,)), pattern) * weights).square().sum(), x)
+    (expected,) = torch.autograd.grad((dense_jacobian(f, (x,), create_graph=True) * weights).square().sum(), x)
+    assert_close(got, expected, 1e-10)
+
+
+def test_a_batch_of_inputs():
+    x = torch.rand(3, 2, 5, 6, dtype=torch.float64)
+    made, pattern = program(brusselator, (x[0],))
+    batched = torch.vmap(lambda x: made((x,)))(x)
+    for values, one in zip(batched, x, strict=True):
+        assert_close(dense(values, pattern), dense_jacobian(brusselator, (one,)))
+
+
+def test_a_refusal_names_the_op_and_the_line():
+    with pytest.raises(
+        CannotAccumulateError, match=r"^cumsum at .*test_program.py:\d+.*: its sums are not taken apart$"
+    ):
+        program(lambda x: x.cumsum(0), (torch.rand(4),))
+
+
+@pytest.mark.parametrize(
+    ("f", "why"),
+    [
+        (lambda x: x * x.sort().values, "gather"),
+        (lambda x: x * torch.rand(4), "random numbers"),
+        (lambda x: x * 2 if x.sum() > 0 else x, "values"),
+        (lambda x: torch.fft.fft(x).real, "complex"),
+        (lambda x: (x[:, None] * x).sum(), "coefficients"),
+    ],
+)
+def test_what_has_no_second_reading_is_refused(f, why):
+    with pytest.raises(CannotAccumulateError, match=why):
+        program(f, (torch.rand(4),), limit=10)
+
+
+def test_entries_outside_the_pattern_are_named():
+    x = torch.rand(4, dtype=torch.float64)
+    function = FlatFunction(lambda x: x * x.roll(1), (x,))
+    detect(function, (x,))
+    diagonal = SparsityPattern.from_coo(np.arange(4), np.arange(4), (4, 4))
+    with pytest.raises(MissingEntriesError) as missing:
+        build(function, (x,), diagonal, "forward", 100)
+    assert (missing.value.row, missing.value.column) == (0, 3)
+
+
+def test_integer_arguments_are_inputs_of_the_program_too():
+    x, index = torch.rand(4, dtype=torch.float64), torch.tensor([3, 0, 0])
+    made, pattern = program(lambda x, i: x[i] ** 2, (x, index))
+    assert_close(dense(made((x, index)), pattern), dense_jacobian(lambda x, i: x[i] ** 2, (x, index)))
+
+
+# ---- random programs
+
+ROWS, COLUMNS = 70, 3  # tall, so that programs are written by columns too
+INDEX = torch.randint(ROWS, (ROWS,), generator=torch.Generator().manual_seed(0))
+
+STEPS = {
+    "roll": lambda x, k: x.roll(k, 0),
+    "flip": lambda x, k: x.flip(0),
+    "slice": lambda x, k: torch.cat([x[k:], 2 * x[:k]]),
+    "pad": lambda x, k: torch.nn.functional.pad(x[k:], (0, 0, 0, k)),
+    "swap columns": lambda x, k: x[:, [1, 2, 0]],
+    "sine": lambda x, k: x.sin(),
+    "square": lambda x, k: x * x,
+    "product with a roll": lambda x, k: x * x.roll(k, 0),
+    "ratio": lambda x, k: x / (2 + x.roll(k, 1) ** 2),
+    "index_add": lambda x, k: torch.zeros_like(x).index_add(0, INDEX.roll(k), x),
+    "gather": lambda x, k: x[INDEX.roll(k)],
+    "write a slice": lambda x, k: _written(x, k),
+    "where": lambda x, k: torch.where(x > 0, x * 2, x.roll(k, 0)),
+    "row sums": lambda x, k: x - x.sum(1, keepdim=True),
+    "means": lambda x, k: x * x.mean(1, keepdim=True),
+    "rotate": lambda x, k: x @ torch.linspace(-1, 1, 9, dtype=x.dtype).reshape(3, 3),
+    "cross": lambda x, k: torch.linalg.cross(x, x.roll(k, 0) + 1),
+    "clamp": lambda x, k: x.clamp(-0.5, 0.5),
+    "zero times": lambda x, k: x + 0 * x.roll(k, 0),
+    "transposed": lambda x, k: x.T.reshape(ROWS, COLUMNS),
+}
+
+
+def _written(x, k):
+    y = x.clone()
+    y[k : k + 5] = x[:5] ** 2
+    y[:, 1] += x[:, 0]
+    return y
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(1, 4)), min_size=1, max_size=4),
+    direction=st.sampled_from(DIRECTIONS),
+)
+def test_random_programs(steps, direction):
+    def f(x):
+        for name, k in steps:
+            x = STEPS[name](x, k)
+        return x
+
+    x = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    try:
+        made, pattern = program(f, (x,), direction)
+    except CannotAccumulateError as refusal:
+        assert (direction, refusal.op) == ("reverse", "as_strided_scatter"), refusal  # noqa: PT017  # this one may refuse
+        return
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    expected = torch.func.jvp(f, (x,), (v,))[1].reshape(-1)
+    assert_close(dense(made((x,)), pattern) @ v.reshape(-1), expected, 1e-10)
