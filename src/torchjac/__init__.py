@@ -1,9 +1,11 @@
 """torchjac: Jacobians of PyTorch functions with the least work and memory that their structure allows."""
 
+from ._api import hessian as hessian
 from ._api import hessian_sparsity as hessian_sparsity
 from ._api import jacobian as jacobian
 from ._api import jacobian_sparsity as jacobian_sparsity
 from ._api import load_plan as load_plan
+from ._api import plan_hessian as plan_hessian
 from ._api import plan_jacobian as plan_jacobian
 from ._coloring import color as color
 from ._colors import Coloring as Coloring
@@ -17,6 +19,7 @@ from ._errors import SignatureError as SignatureError
 from ._errors import StalePatternError as StalePatternError
 from ._errors import TorchjacError as TorchjacError
 from ._errors import TorchjacWarning as TorchjacWarning
+from ._hessian import HessianPlan as HessianPlan
 from ._matrix import SparseMatrix as SparseMatrix
 from ._pattern import Note as Note
 from ._pattern import SparsityPattern as SparsityPattern

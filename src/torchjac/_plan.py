@@ -34,7 +34,7 @@ from ._pattern import SparsityPattern, as_pattern
 from ._probe import Gradient, probe, probe_gradient
 from ._products import Direction
 from ._saving import Saved, write
-from ._side import engines
+from ._side import Strategy, engines
 from ._tangent.kernels import with_reference_kernels
 from ._types import Mode
 
@@ -72,11 +72,11 @@ class JacobianPlan:
         self._choice: Choice
         if saved is None:
             with ordinary(args) as own:
-                self.pattern = self._find_pattern(own)
+                self.pattern = self._stored(self._find_pattern(own))
                 _refuse_complex(self._function)
-                self._strategy: Colored | Dense = self._prepare(self._wanted_mode(), own)
+                self._strategy: Strategy = self._prepare(self._wanted_mode(), own)
         else:
-            self.pattern = saved.pattern
+            self.pattern = self._stored(saved.pattern)
             self._function.expect(saved.output)
             self._strategy = self._restored(saved)
             self.seconds = dict(saved.seconds)
@@ -114,22 +114,13 @@ class JacobianPlan:
 
     def explain(self) -> str:
         """What was found, what was chosen and why, as text."""
-        facts = Facts(
-            self.pattern,
-            self.mode,
-            self.num_products,
-            self.chunk,
-            self.seconds,
-            detected=isinstance(self.options.sparsity, str),
-            choice=self._choice,
-            memory=self.options.budget,
-            itemsize=self._function.dtype.itemsize,
-        )
-        return explain(facts)
+        return explain(self._facts())
 
     def __repr__(self) -> str:
         m, n = self.shape
-        return f"JacobianPlan({m} x {n}, {self.pattern.nnz:,} entries, {self.num_products} products, {self.mode})"
+        return (
+            f"{type(self).__name__}({m} x {n}, {self.pattern.nnz:,} entries, {self.num_products} products, {self.mode})"
+        )
 
     # ---- what it does
 
@@ -164,7 +155,7 @@ class JacobianPlan:
         draws = Draws(self._function.device)
         with torch.no_grad(), ordinary(args) as own:
             values = self._strategy.values(own)
-            probe(self._function, own, self.pattern, values, draws, self._strategy.values)
+            self._probe(own, values, draws)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all but the function to a file (.npz, no pickle), for ``torchjac.load_plan(path, f)``."""
@@ -174,7 +165,7 @@ class JacobianPlan:
             output,
             self._function.argnums,
             self.options,
-            self.pattern,
+            self._whole_pattern,
             self.coloring,
             self.mode,
             self.seconds,
@@ -183,12 +174,25 @@ class JacobianPlan:
 
     # ---- how
 
+    def _facts(self) -> Facts:
+        return Facts(
+            self.pattern,
+            self.mode,
+            self.num_products,
+            self.chunk,
+            self.seconds,
+            detected=isinstance(self.options.sparsity, str),
+            choice=self._choice,
+            memory=self.options.budget,
+            itemsize=self._function.dtype.itemsize,
+        )
+
     def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
         start = time.perf_counter()
         sparsity = self.options.sparsity
         if isinstance(sparsity, str):
             with Draws(self._function.device).again():
-                pattern = detect(self._function, args)
+                pattern = self._detect(args)
         else:
             with torch.no_grad(), Draws(self._function.device).again():  # f runs once, to see what it returns
                 self._function.bind(args)(*(leaf.detach() for leaf in self._function.leaves(args)))
@@ -204,31 +208,56 @@ class JacobianPlan:
         self.seconds["detection"] = time.perf_counter() - start
         return pattern
 
+    def _detect(self, args: tuple[Any, ...]) -> SparsityPattern:
+        return detect(self._function, args)
+
+    def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
+        """The entries that values are given for: here all of them."""
+        return pattern
+
+    @property
+    def _whole_pattern(self) -> SparsityPattern:
+        """Of all entries."""
+        return self.pattern
+
+    def _whole(self, values: torch.Tensor) -> torch.Tensor:
+        """The values of all entries, from those that are stored."""
+        return values
+
+    def _probe(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
+        def evaluate(args: tuple[Any, ...]) -> torch.Tensor:
+            return self._whole(self._strategy.values(args))
+
+        probe(self._function, args, self._whole_pattern, self._whole(values), draws, evaluate)
+
     def _wanted_mode(self) -> Mode:
         no_forward = any(note.op == "forward mode" for note in self.pattern.notes)
         return "reverse" if self.options.mode == "auto" and no_forward else self.options.mode
 
-    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
+    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
         function, start = self._function, time.perf_counter()
         with torch.no_grad(), Draws(function.device).again():
-            choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args)
-            if choice.coloring is None:
-                strategy: Colored | Dense = Dense(function, choice.direction, self._engines)
-            else:
-                strategy = Colored(function, self.pattern, choice.coloring, self._engines)
+            self._choice = self._choose(mode, lambda: args)
+            strategy = self._strategy_for(self._choice)
             self.seconds["coloring"] = time.perf_counter() - start
             fit_chunks(strategy, function, args, self.options.budget)
         self._fitted, self._program = True, None
         return strategy
 
-    def _restored(self, saved: Saved) -> Colored | Dense:
+    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]]) -> Choice:
+        return choose(self.pattern, mode, self._engines, measuring)
+
+    def _strategy_for(self, choice: Choice) -> Strategy:
+        if choice.coloring is None:
+            return Dense(self._function, choice.direction, self._engines)
+        return Colored(self._function, self.pattern, choice.coloring, self._engines)
+
+    def _restored(self, saved: Saved) -> Strategy:
         """The strategy that was saved; how many products run at once is found on the first call, with real inputs."""
         direction: Direction = "forward" if saved.mode == "forward" else "reverse"
         self._choice = Choice(saved.coloring, direction, (), "as saved")
         self._fitted = False
-        if saved.coloring is None:
-            return Dense(self._function, direction, self._engines)
-        return Colored(self._function, self.pattern, saved.coloring, self._engines)
+        return self._strategy_for(self._choice)
 
     def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
         if not self._fitted:
@@ -299,7 +328,7 @@ class JacobianPlan:
         while True:
             values = self._products(args, draws)
             try:
-                probe(self._function, args, self.pattern, values, draws, self._strategy.values)
+                self._probe(args, values, draws)
             except DerivativeMismatchError as error:
                 if not any(p.reject() for p in self._strategy.products):
                     if self.options.mode != "auto" or self.mode == "reverse":
@@ -314,7 +343,8 @@ class JacobianPlan:
         """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""
         fast, first, news = self._function.f, values, dict[str, None]()
         while True:
-            found = probe_gradient(self._function, args, self.pattern, values, draws, finite=self.mode != "reverse")
+            whole, finite = self._whole(values), self.mode != "reverse"
+            found = probe_gradient(self._function, args, self._whole_pattern, whole, draws, finite=finite)
             if found.missing and self._function.f is not fast:
                 self._function.f, values = fast, first
                 news = {f"no gradient passes through this Jacobian, because PyTorch said: {found.missing}": None}

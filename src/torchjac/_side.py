@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -13,6 +13,7 @@ from ._equations import Colors
 from ._function import FlatFunction
 from ._memory import peak_bytes
 from ._products import Direction, Products, chunk_size
+from ._types import Mode
 
 _KEPT = 2**18  # so many numbers in seeds are kept from call to call
 
@@ -23,6 +24,28 @@ Engines = dict[Direction, Products]
 def engines(function: FlatFunction) -> Engines:
     """Products of each direction, not limited in number yet."""
     return {"forward": Products(function, "forward", 1), "reverse": Products(function, "reverse", 1)}
+
+
+class Strategy(Protocol):
+    """A way to the values of a pattern: what a plan runs.
+
+    sides: the products it is made of. beside: bytes it keeps while these run in chunks.
+    """
+
+    num_products: int
+    sides: list[Side]
+    beside: int
+
+    @property
+    def mode(self) -> Mode:
+        """Which products they are."""
+
+    @property
+    def products(self) -> list[Products]:
+        """The products of each direction that is used."""
+
+    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+        """The values of the pattern's entries at ``args``, (nnz,), row by row."""
 
 
 class Side:
