@@ -46,6 +46,17 @@ def test_acyclic_coloring_meets_its_definition_and_takes_the_first_that_does(pat
     _no_smaller_color(near, order, colors, is_acyclic_by_definition)
 
 
+@pytest.mark.parametrize("natural", [True, False])
+def test_star_coloring_with_more_colors_than_an_int32_has_bits(natural):
+    random = np.random.default_rng(0)
+    mask = np.triu(random.random((80, 80)) < 0.4, 1)
+    pattern = SparsityPattern.from_dense(mask | mask.T | np.eye(80, dtype=bool))
+    order = np.arange(80) if natural else random.permutation(80)
+    colors = color_star(symmetric_graph(pattern), order.astype(np.uint32))
+    assert colors.max() >= 40
+    assert is_star_by_definition(neighbors_of(pattern), colors.tolist())
+
+
 def _no_smaller_color(near, order, colors, definition):
     """The last vertex could not have had a smaller color."""
     for smaller in range(colors[order[-1]] if order.size else 0):
