@@ -87,6 +87,7 @@ class HessianPlan(JacobianPlan):
         return detect_hessian(self._gradient, self._function, args)
 
     def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
+        self._gradient.settle()  # f ran, to find the pattern
         self._part = Part.of(mirrored(pattern), self.options.uplo)
         return self._part.stored
 

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+from ._elementary import Elementary
 from ._errors import OutputError
 from ._function import Argnums, FlatFunction, describe, split_aux
 
@@ -25,18 +27,25 @@ class GradientOf:
 
     def __init__(self, scalar: FlatFunction) -> None:
         self.scalar, self.plain = scalar, False
+        self._elementary: Elementary | None = Elementary()
         self._argnums: Argnums = scalar.positions[0] if isinstance(scalar.argnums, int) else scalar.positions
 
     def __call__(self, *args: Any) -> Any:
         _, gradient, aux = self.with_value(args)
         return (gradient, aux) if self.scalar.has_aux else gradient
 
+    def settle(self) -> None:
+        """After f ran: where there is nothing to rewrite, do not look again."""
+        if self._elementary is not None and not self._elementary.met:
+            self._elementary = None
+
     def with_value(self, args: tuple[Any, ...]) -> tuple[torch.Tensor, Any, Any]:
         """(f, grad f, aux) at ``args``; aux is None without ``has_aux``."""
         return self._by_autograd(args) if self.plain else self._by_functions(args)
 
     def _run(self, args: tuple[Any, ...]) -> tuple[torch.Tensor, Any]:
-        out = self.scalar.call(args)
+        with self._elementary if self._elementary is not None else nullcontext():
+            out = self.scalar.call(args)
         y, aux = split_aux(out) if self.scalar.has_aux else (out, None)
         if not isinstance(y, torch.Tensor) or y.numel() != 1 or not y.is_floating_point():
             raise OutputError(
