@@ -8,8 +8,8 @@ import inspect
 import torchjac as tj
 
 VERBS = (
-    "jacobian jacobian_sparsity hessian hessian_sparsity plan_jacobian plan_hessian load_plan write_jacobian color register_rule "
-    "show_versions".split()
+    "jacobian jacobian_sparsity hessian hessian_sparsity plan_jacobian plan_hessian load_plan write_jacobian "
+    "color register_rule show_versions".split()
 )
 OBJECTS = "Coloring HessianPlan JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (

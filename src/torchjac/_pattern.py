@@ -272,6 +272,26 @@ class SparsityPattern:
         both.provenance = other.provenance or self.provenance
         return both
 
+    def gram(self, weights: SparsityPattern | None = None) -> SparsityPattern:
+        """Where J^T J, or J^T W J with ``weights`` W of shape (m, m), can have entries: (n, n), of a J like this.
+
+        >>> import torch, torchjac as tj
+        >>> tj.jacobian_sparsity(lambda x: x[1:] * x[:-1], torch.rand(5)).gram()
+        SparsityPattern(5 x 5, 13 entries, 52% dense, global)
+        """
+        if weights is not None and weights.shape != (self.shape[0],) * 2:
+            raise PatternError(
+                f"weights of shape {weights.shape} for a pattern of {self.shape[0]} rows",
+                expected=f"shape {(self.shape[0],) * 2}",
+            )
+        mine = self.to_scipy()
+        inner = mine if weights is None else weights.to_scipy() @ mine
+        product = SparsityPattern.from_scipy(mine.T @ inner)
+        of = (self,) if weights is None else (self, weights)
+        product.scope = "local" if any(p.scope == "local" for p in of) else "global"
+        product.notes = tuple(dict.fromkeys(note for p in of for note in p.notes))
+        return product
+
     # ---- asking where it comes from
 
     def why(self, i: int, j: int) -> list[Step]:
