@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cases import CubeTheOldWay, CubeWithContext
-from hessian_cases import ENERGIES, Energy, hexagon, minimal_surface, rosenbrock, standardised
+from hessian_cases import ENERGIES, POSITIONS, Energy, hexagon, lennard_jones, minimal_surface, rosenbrock, standardised
 from oracles import assert_close, dense_jacobian
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -387,6 +387,15 @@ def test_compiled(uplo, recovery):
         for _ in range(2):
             x = rand(9)
             assert_close(plan(x), CUT[uplo](torch.func.hessian(rosenbrock)(x)))
+
+
+def test_compiled_sums_over_neighbours():
+    """Inductor adds into all copies of an expanded tensor at once, where it is not copied first."""
+    x, plan = POSITIONS, tj.plan_hessian(lennard_jones, POSITIONS, mode="forward", compile=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", tj.TorchjacWarning)
+        assert_close(plan.values(x), plan.values(x))
+        assert plan._program is not None
 
 
 # ---- Lagrangians

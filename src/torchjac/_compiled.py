@@ -81,11 +81,23 @@ class Compiled:
         with torch.no_grad():
             graph: torch.fx.GraphModule = make_fx(program)(*tensors)
         graph.graph.eliminate_dead_code()
+        _own_memory(graph)
         for node in graph.graph.nodes:
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise RuntimeError(f"f draws random numbers ({node.target}), which compiled code draws otherwise")
         graph.recompile()
         return graph
+
+
+def _own_memory(graph: torch.fx.GraphModule) -> None:
+    """Copy what an index_put starts from, where it is an expanded tensor: Inductor writes to all its copies at once."""
+    for node in graph.graph.nodes:
+        if node.target is torch.ops.aten.index_put.default and node.args[0].target is torch.ops.aten.expand.default:
+            with graph.graph.inserting_before(node):
+                copy = graph.graph.call_function(
+                    torch.ops.aten.clone.default, (node.args[0],), {"memory_format": torch.contiguous_format}
+                )
+            node.replace_input_with(node.args[0], copy)
 
 
 def _split(args: tuple[Any, ...]) -> tuple[list[torch.Tensor], pytree.TreeSpec, list[tuple[Any] | None]]:
