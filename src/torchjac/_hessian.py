@@ -40,8 +40,8 @@ class HessianPlan(JacobianPlan):
     >>> plan = tj.plan_hessian(lambda x: (x[1:] * x[:-1] ** 2).sum(), torch.rand(4), uplo="lower")
     >>> plan.num_products, plan.pattern.nnz
     (2, 6)
-    >>> plan.pattern.rows, plan.pattern.indices
-    (array([0, 1, 1, 2, 2, 3]), array([0, 0, 1, 1, 2, 2]))
+    >>> plan.pattern.rows.tolist(), plan.pattern.indices.tolist()
+    ([0, 1, 1, 2, 2, 3], [0, 0, 1, 1, 2, 2])
     >>> plan.values(torch.arange(4.0))
     tensor([2., 0., 4., 2., 6., 4.])
 
