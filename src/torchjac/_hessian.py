@@ -102,7 +102,9 @@ class HessianPlan(JacobianPlan):
 
     def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]]) -> Choice:
         def choose() -> Choice:
-            return choose_symmetric(self._part.whole, mode, self.options.recovery, self._engines, measuring)
+            options = self.options
+            compiled = options.compile is not False
+            return choose_symmetric(self._part.whole, mode, options.recovery, self._engines, measuring, compiled)
 
         return self._differentiable_twice(choose)
 

@@ -25,6 +25,7 @@ _TINY = 50_000  # so few numbers in all products are not worth a measurement
 _CLEARLY = 1.25  # so many times slower, forward-over-reverse is left
 _FEWER = 0.75  # substitution is looked at where it needs at most this share of the products
 _LEVELS = 128  # a longer substitution would add up too many rounding errors
+_COMPILED_LEVELS = 40  # and a longer one takes minutes to compile
 _LEVEL, _ENTRY = 12e-6, 4e-9  # seconds, of a substitution: measured on a CPU
 
 
@@ -34,6 +35,7 @@ def choose_symmetric(
     recovery: SymmetricRecovery,
     made: Engines,
     measuring: Callable[[], tuple[Any, ...]],
+    compiled: bool = False,
 ) -> Choice:
     """The candidate for ``mode`` and ``recovery``; for "auto" the cheapest. A batch is timed at ``measuring()``."""
     n = pattern.shape[0]
@@ -50,7 +52,7 @@ def choose_symmetric(
         direction = "reverse"
     coloring, levels = direct, 0
     if direct is not None and recovery == "auto" and timed:
-        coloring, levels = _fewer(pattern, direct, costs[direction])
+        coloring, levels = _fewer(pattern, direct, costs[direction], _COMPILED_LEVELS if compiled else _LEVELS)
     candidates = [_candidate("dense", n, direction, None, direct is None)]
     if direct is not None:
         for way in ways:
@@ -76,7 +78,7 @@ def _timed(
     return Side(made[direction], colors, count).unit_cost(args)
 
 
-def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost) -> tuple[SymmetricColors, int]:
+def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost, most: int) -> tuple[SymmetricColors, int]:
     """Colors for substitution and how many levels it takes, if that is predicted to be faster; else ``direct``."""
     if direct.num_colors <= 2:
         return direct, 0
@@ -86,8 +88,8 @@ def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost) ->
     saved = cost.of(direct.num_colors) - cost.of(fewer.num_colors)
     if saved < _ENTRY * pattern.nnz:
         return direct, 0
-    levels = sum(1 for _ in islice(each_level(fewer.equations(pattern)), _LEVELS + 1))
-    worth = levels <= _LEVELS and saved > _LEVEL * levels + _ENTRY * pattern.nnz
+    levels = sum(1 for _ in islice(each_level(fewer.equations(pattern)), most + 1))
+    worth = levels <= most and saved > _LEVEL * levels + _ENTRY * pattern.nnz
     return (fewer, levels) if worth else (direct, 0)
 
 

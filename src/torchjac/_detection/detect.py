@@ -46,7 +46,9 @@ def detect_hessian(gradient: GradientOf, function: FlatFunction, args: tuple[Any
 
 
 def mirrored(pattern: SparsityPattern) -> SparsityPattern:
-    """The smallest symmetric pattern that holds ``pattern``."""
+    """The smallest symmetric pattern that holds ``pattern``: itself, where it is symmetric."""
+    if pattern == pattern.T:
+        return pattern
     symmetric = pattern | pattern.T
     symmetric.provenance = pattern.provenance
     return symmetric
