@@ -325,6 +325,35 @@ def test_checkpoints():
     assert_close(hessian, torch.func.hessian(rosenbrock)(x))
 
 
+def test_what_torch_func_refuses_with_a_given_pattern_and_from_a_file(tmp_path):
+    f = lambda x: checkpoint(rosenbrock, x, use_reentrant=False)  # noqa: E731  # one line, used often
+    x = rand(6)
+    plan = tj.plan_hessian(f, x, sparsity=tj.hessian_sparsity(rosenbrock, x), mode="reverse")
+    assert_close(plan(x), torch.func.hessian(rosenbrock)(x))
+    plan.save(tmp_path / "plan.npz")
+    assert_close(tj.load_plan(tmp_path / "plan.npz", f)(x), torch.func.hessian(rosenbrock)(x))
+
+
+def test_an_error_of_f_is_raised_as_it_is():
+    def f(x):
+        if x.shape[0] == 6:
+            raise RuntimeError("six is not allowed")
+        return x.sum()
+
+    with pytest.raises(RuntimeError, match="six is not allowed"):
+        tj.plan_hessian(f, rand(6))
+
+
+def test_third_derivatives_of_a_plan_from_a_file(tmp_path):
+    energy = next(e for e in ENERGIES if e.name == "layer norm")
+    tj.plan_hessian(energy.f, energy.x).save(tmp_path / "plan.npz")
+    x = energy.x.clone().requires_grad_()
+    H = tj.load_plan(tmp_path / "plan.npz", energy.f)(x)
+    (got,) = torch.autograd.grad(H.square().sum(), x)
+    dense = dense_jacobian(torch.func.grad(energy.reference), (x,), create_graph=True)
+    assert_close(got, torch.autograd.grad(dense.square().sum(), x)[0], 1e-10)
+
+
 def test_no_forward_formula():
     x = rand(4, 2)
     plan = tj.plan_hessian(lambda x: (torch.linalg.cholesky(x.T @ x) ** 2 * x[:2]).sum(), x, ravel=True)
@@ -351,6 +380,7 @@ def test_the_fused_attention_kernel_is_replaced():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", tj.TorchjacWarning)
         assert_close(tj.hessian(f, q, ravel=True), expected, 1e-4)
+        assert_close(tj.hessian(f, q, ravel=True, memory="100MiB"), expected, 1e-4)
 
 
 def test_parameters_get_gradients():

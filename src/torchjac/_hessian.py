@@ -16,7 +16,7 @@ from ._candidates import Choice
 from ._colors import SymmetricColors
 from ._detection import detect_hessian, mirrored
 from ._draws import Draws
-from ._errors import InputError, OptionError, TorchjacWarning
+from ._errors import InputError, OptionError, TorchjacError, TorchjacWarning
 from ._explain import Facts
 from ._function import Argnums, FlatFunction
 from ._options import OptionsOfHessian
@@ -87,7 +87,8 @@ class HessianPlan(JacobianPlan):
         return detect_hessian(self._gradient, self._function, args)
 
     def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
-        self._gradient.settle()  # f ran, to find the pattern
+        if self._function.outputs:  # f ran, to find the pattern
+            self._gradient.settle()
         self._part = Part.of(mirrored(pattern), self.options.uplo)
         return self._part.stored
 
@@ -100,13 +101,19 @@ class HessianPlan(JacobianPlan):
             return values
         return values.index_select(0, torch.from_numpy(self._part.mirrored).to(values.device))
 
-    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]]) -> Choice:
-        def choose() -> Choice:
-            options = self.options
-            compiled = options.compile is not False
-            return choose_symmetric(self._part.whole, mode, options.recovery, self._engines, measuring, compiled)
+    def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
+        return self._differentiable(lambda: super(HessianPlan, self)._find_pattern(args))
 
-        return self._differentiable_twice(choose)
+    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]]) -> Choice:
+        options, compiled = self.options, self.options.compile is not False
+        return choose_symmetric(self._part.whole, mode, options.recovery, self._engines, measuring, compiled)
+
+    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
+        return self._differentiable_twice(lambda: super(HessianPlan, self)._prepare(mode, args))
+
+    def _fit(self, args: tuple[Any, ...]) -> None:
+        fit = super()._fit
+        self._differentiable(lambda: self._differentiable_twice(lambda: fit(args)))
 
     def _strategy_for(self, choice: Choice) -> Strategy:
         coloring = choice.coloring
@@ -114,13 +121,31 @@ class HessianPlan(JacobianPlan):
         return Symmetric(self._function, self._part, coloring, choice.direction, self._engines)
 
     def _products(self, args: tuple[Any, ...], draws: Draws | None = None) -> torch.Tensor:
-        def as_for_a_jacobian() -> torch.Tensor:
-            return super(HessianPlan, self)._products(args, draws)
+        as_for_a_jacobian = super()._products
 
+        def run() -> torch.Tensor:
+            try:
+                return self._differentiable_twice(lambda: self._strategy.values(args), draws)
+            except OptionError:  # no forward formula
+                return self._differentiable_twice(lambda: as_for_a_jacobian(args, draws), draws)
+
+        return self._differentiable(run)
+
+    def _differentiable(self, run: Callable[[], T]) -> T:
+        """``run()``; with the gradient by plain autograd from now on, where torch.func refuses f."""
         try:
-            return self._differentiable_twice(lambda: self._strategy.values(args), draws)
-        except OptionError:  # no forward formula
-            return self._differentiable_twice(as_for_a_jacobian, draws)
+            return run()
+        except TorchjacError:
+            raise
+        except RuntimeError:
+            if self._gradient.plain:
+                raise
+            self._gradient.plain = True
+            try:
+                return run()
+            except RuntimeError:  # f itself raised, or there was no memory
+                self._gradient.plain = False
+                raise
 
     def _differentiable_twice(self, run: Callable[[], T], draws: Draws | None = None) -> T:
         """``run()``, and from now on f on plain kernels where PyTorch has no second derivative of the fast ones."""

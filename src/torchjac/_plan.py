@@ -259,11 +259,14 @@ class JacobianPlan:
         self._fitted = False
         return self._strategy_for(self._choice)
 
+    def _fit(self, args: tuple[Any, ...]) -> None:
+        with torch.no_grad(), Draws(self._function.device).again():
+            fit_chunks(self._strategy, self._function, args, self.options.budget)
+        self._fitted = True
+
     def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
         if not self._fitted:
-            with torch.no_grad(), Draws(self._function.device).again():
-                fit_chunks(self._strategy, self._function, args, self.options.budget)
-            self._fitted = True
+            self._fit(args)
         if not self.options.check and not self.options.compile:
             return self._products(args)
         choices = self._function.choices(args)  # with other indices or flags the pattern may be another
