@@ -71,7 +71,10 @@ class HessianPlan(JacobianPlan):
         super().__init__(self._gradient, args, argnums, options, saved)
 
     def value_grad_hessian(self, *args: Any) -> tuple[Any, Any, Any]:
-        """(f(*args), its gradient, its Hessian), of the same random numbers; with has_aux, f(*args) is (value, aux)."""
+        """(f(*args), its gradient, its Hessian), of the same random numbers; with has_aux, f(*args) is (value, aux).
+
+        Beside the Hessian this takes one evaluation of the gradient, which gives the value too.
+        """
         draws = Draws(self._function.device)
         hessian = self._assemble(self.values(*args))
         with draws.again():
