@@ -35,6 +35,14 @@ def test_compiled_values_are_those_of_the_plan_at_any_input(mode):
 
 
 @needs_compiler
+def test_many_values_are_gathered_in_a_region_of_their_own():
+    large = torch.rand(4000, dtype=torch.float64)  # 12,000 values
+    plan, program = compiled(stencil, large)
+    assert program.regions == 2
+    torch.testing.assert_close(program((2 * large,)), plan.values(2 * large), rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 def test_what_is_expensive_in_f_is_a_region_of_its_own(mode):
     plan, program = compiled(lambda x: (x.sin() * x.roll(1)).exp(), x, mode=mode)

@@ -135,6 +135,38 @@ def test_a_product_of_sparse_matrices_is_sparse(data):
     assert torch.equal(product.pattern.to_dense(), ones > 0)
 
 
+@given(matrices())
+def test_the_gram_with_weights_is_a_gauss_newton_matrix(matrix):
+    m, dense = matrix.shape[0], matrix.to_dense()
+    weights, W = rand(m), matrix_of(m, m, 1)
+    assert_close(matrix.gram(weights).to_dense(), dense.T @ torch.diag(weights) @ dense)
+    assert_close(matrix.gram(W).to_dense(), dense.T @ W.to_dense() @ dense)
+    assert matrix.gram().pattern == matrix.pattern.gram() == matrix.gram(weights).pattern
+    assert matrix.gram(W).pattern == matrix.pattern.gram(W.pattern)
+
+
+def test_the_places_of_a_weighted_gram_are_found_once():
+    J, W = matrix_of(6, 4), matrix_of(6, 6, 1)
+    again = J.with_values(rand(J.nnz)).gram(W.with_values(rand(W.nnz)))
+    assert again._at is J.gram(W)._at
+    assert J.gram(rand(6))._at is J.gram()._at
+
+
+def test_weights_of_the_wrong_size_are_refused():
+    with pytest.raises(tj.InputError, match=r"weights of shape \(4,\) for a 6 x 4 matrix"):
+        matrix_of(6, 4).gram(rand(4))
+    with pytest.raises(tj.InputError, match="4 rows in the second"):
+        matrix_of(6, 4).gram(matrix_of(4, 4))
+    with pytest.raises(tj.PatternError, match="for a pattern of 6 rows"):
+        pattern_of(6, 4).gram(pattern_of(4, 4))
+
+
+def test_the_gradient_of_a_gauss_newton_matrix():
+    J, W = matrix_of(5, 3, grad=True), matrix_of(5, 5, 1, grad=True)
+    assert gradcheck(lambda v, w: J.with_values(v).gram(W.with_values(w)).values, (J.values, W.values))
+    assert gradcheck(lambda v, w: J.with_values(v).gram(w).values, (J.values, rand(5, grad=True)))
+
+
 def test_the_gram_keeps_entries_that_cancel_and_is_symmetric():
     matrix = SparseMatrix(SparsityPattern.full((2, 2)), torch.tensor([1.0, 1.0, 1.0, -1.0]))
     assert matrix.gram().nnz == 4

@@ -8,10 +8,10 @@ import inspect
 import torchjac as tj
 
 VERBS = (
-    "functional jacobian jacobian_of jacobian_sparsity hessian_sparsity plan_jacobian load_plan write_jacobian "
-    "check_jacobian color register_rule show_versions".split()
+    "functional hessian hessian_sparsity jacobian jacobian_of jacobian_sparsity plan_hessian plan_jacobian load_plan "
+    "write_jacobian check_jacobian color register_rule show_versions".split()
 )
-OBJECTS = "Coloring JacobianOperator JacobianPlan Note SparseMatrix SparsityPattern".split()
+OBJECTS = "Coloring HessianPlan JacobianOperator JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (
     "DerivativeMismatchError FileError InputError OptionError OutputError PatternError SignatureError "
     "StalePatternError TorchjacError TorchjacWarning".split()
@@ -41,6 +41,7 @@ def test_the_attributes_of_a_plan_and_a_pattern_that_others_build_on():
         name
     ) in "pattern coloring mode num_products explain values value_and_jacobian check matrix operator save".split():
         assert name in dir(tj.JacobianPlan) or name in (tj.JacobianPlan.__doc__ or ""), name
+        assert name in dir(tj.HessianPlan) or name in (tj.HessianPlan.__doc__ or ""), name
     for (
         name
     ) in "shape nnz crow_indices col_indices T scope notes to_scipy to_dense from_scipy from_dense from_coo".split():

@@ -516,3 +516,23 @@ def test_complex_numbers_inside_f_are_fine(mode):
 
     x = rand(4)
     assert_close(tj.jacobian(f, x, mode=mode), dense_jacobian(f, (x,)))
+
+
+def test_third_derivatives_of_layer_norm_are_wrong_in_every_composition():
+    """Why Hessian plans run normalisations by their definition (torchjac._elementary)."""
+    from torchjac._elementary import Elementary
+
+    x = torch.tensor([[0.3, -1.2, 0.9, 2.0]], dtype=torch.float64, requires_grad=True)
+    cubed = lambda x: (torch.nn.functional.layer_norm(x, (4,)) ** 3).sum()  # noqa: E731  # one line, used twice
+    weights = torch.arange(16, dtype=torch.float64).reshape(1, 4, 1, 4)
+
+    def gradients():
+        grad = torch.func.grad(cubed)
+        hessians = [torch.func.jacfwd(grad)(x), torch.func.jacrev(grad)(x)]
+        return [torch.autograd.grad((H * weights).sum(), x)[0] for H in hessians]
+
+    with Elementary():
+        right = gradients()
+    torch.testing.assert_close(right[0], right[1])
+    for wrong in gradients():
+        assert (wrong - right[0]).abs().max() > 0.01 * right[0].abs().max()

@@ -111,7 +111,7 @@ def rewritten(path, **changes):
     ("changes", "text"),
     [
         ({"format": 2}, "plan in format 2, written by torchjac .*\n  expected: .*format 1"),
-        ({"kind": "hessian"}, "a hessian plan"),
+        ({"kind": "gram"}, "holds a gram plan"),
         ({"options": {}}, "not a complete file of a plan"),
         ({"mode": "sideways"}, "not a complete file .*sideways"),
         ({"args": {"tensor": [[9], "torch.float65", "cpu"]}}, "not a complete file .*float65"),

@@ -1,9 +1,11 @@
 """torchjac: Jacobians of PyTorch functions with the least work and memory that their structure allows."""
 
+from ._api import hessian as hessian
 from ._api import hessian_sparsity as hessian_sparsity
 from ._api import jacobian as jacobian
 from ._api import jacobian_sparsity as jacobian_sparsity
 from ._api import load_plan as load_plan
+from ._api import plan_hessian as plan_hessian
 from ._api import plan_jacobian as plan_jacobian
 from ._coloring import color as color
 from ._colors import Coloring as Coloring
@@ -18,6 +20,7 @@ from ._errors import StalePatternError as StalePatternError
 from ._errors import TorchjacError as TorchjacError
 from ._errors import TorchjacWarning as TorchjacWarning
 from ._graph import jacobian_of as jacobian_of
+from ._hessian import HessianPlan as HessianPlan
 from ._matrix import SparseMatrix as SparseMatrix
 from ._modules import functional as functional
 from ._operator import JacobianOperator as JacobianOperator

@@ -22,7 +22,8 @@ _WORTH = 0.8  # of the forward program's time, for the transposed one to be take
 class Accumulated:
     """Values of the entries of ``pattern``, row-major, by the program that is left of f's tangent program.
 
-    Index tensors and flags among the arguments are part of the program: with others it is built anew.
+    Index tensors and flags among the arguments are part of the program: with others it is built anew. ``part``: the
+    pattern leaves out entries on purpose.
 
     Raises
     ------
@@ -32,10 +33,10 @@ class Accumulated:
     mode: Mode = "accumulate"
     num_products = joined = 0
 
-    def __init__(self, function: FlatFunction, pattern: SparsityPattern, products: int) -> None:
+    def __init__(self, function: FlatFunction, pattern: SparsityPattern, products: int, part: bool = False) -> None:
         self.sides: list[Side] = []
         self.products: list[Products] = []
-        self._function, self._pattern = function, pattern
+        self._function, self._pattern, self._part = function, pattern, part
         numbers = products * (function.m + function.n)
         self._limit = max(_FEW, _PER_ENTRY * pattern.nnz, _PER_PRODUCT * numbers)
         self._program: Program | None = None
@@ -55,7 +56,7 @@ class Accumulated:
         for direction in directions:
             try:
                 with Draws(self._function.device).again():
-                    program = build(self._function, args, self._pattern, direction, self._limit)
+                    program = build(self._function, args, self._pattern, direction, self._limit, self._part)
             except CannotAccumulateError as refusal:
                 refusals.append(refusal)
                 continue

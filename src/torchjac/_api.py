@@ -8,10 +8,12 @@ from typing import Any, Unpack
 
 from ._detection import detect, detect_hessian
 from ._function import Argnums, FlatFunction, ordinary
-from ._options import JacobianOptions, Options
+from ._hessian import HessianPlan
+from ._options import HessianOptions, JacobianOptions, Options, OptionsOfHessian
 from ._pattern import SparsityPattern
 from ._plan import JacobianPlan
 from ._saving import read
+from ._scalar import GradientOf
 
 
 def jacobian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) -> SparsityPattern:
@@ -61,8 +63,9 @@ def hessian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) ->
     OutputError: f returns something else than one scalar.
     InputError: an input is not a floating point tensor, or argnums is out of range.
     """
-    FlatFunction(f, args, argnums)  # its errors speak of f; those of the gradient would not
-    return detect_hessian(f, args, argnums)
+    with ordinary(args) as own:
+        gradient = GradientOf(FlatFunction(f, own, argnums))
+        return detect_hessian(gradient, FlatFunction(gradient, own, argnums), own)
 
 
 def plan_jacobian(
@@ -115,7 +118,53 @@ def plan_jacobian(
     return JacobianPlan(f, args, argnums, Options.parse(dict(options)))
 
 
-def load_plan(path: str | os.PathLike[str], f: Callable[..., Any]) -> JacobianPlan:
+def plan_hessian(
+    f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]
+) -> HessianPlan:
+    """Prepare the Hessian of a scalar ``f`` once; the plan evaluates it at any inputs like ``args``.
+
+    >>> import torch, torchjac as tj
+    >>> def chained(x):  # Rosenbrock
+    ...     return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+    >>> plan = tj.plan_hessian(chained, torch.rand(500), layout=torch.sparse_csr)
+    >>> plan
+    HessianPlan(500 x 500, 1,498 entries, 3 products, forward)
+    >>> value, gradient, H = plan.value_grad_hessian(torch.rand(500))
+
+    A Lagrangian is a function of x with its multipliers as further arguments; one plan serves all of them:
+
+    >>> def lagrangian(x, multiplier):
+    ...     return chained(x) + (multiplier * (x[1:] * x[:-1] - 1)).sum()
+    >>> plan = tj.plan_hessian(lagrangian, torch.rand(500), torch.rand(499), uplo="lower")
+    >>> rows, columns = plan.pattern.rows, plan.pattern.indices  # once
+    >>> values = plan.values(torch.rand(500), torch.rand(499))  # in every iteration
+
+    Parameters
+    ----------
+    f: maps tensors (or pytrees of tensors) to one real number in a tensor.
+    argnums: which arguments are differentiated; a tuple gives blocks nested as by ``torch.func.hessian``.
+    uplo: ``"lower"`` or ``"upper"`` for one triangle of the (n, n) matrix with its diagonal, ``"full"`` for all.
+    recovery: ``"direct"`` reads every entry off a product, ``"substitution"`` solves for some and needs fewer products;
+        ``"auto"`` for what is predicted to be faster.
+    mode: ``"forward"`` (over reverse), ``"reverse"`` (over reverse), or ``"auto"``: forward, unless it is clearly
+        slower, or PyTorch has no forward formula of an op, or results or gradients through it turn out to be wrong.
+    layout, ravel, sparsity, has_aux, check, memory, compile: as for ``plan_jacobian``. A triangle in ``sparsity``
+        stands for both.
+
+    Notes
+    -----
+    Terms that are linear in x leave no entries. The values are differentiable: third derivatives are checked once.
+    A fused kernel without second derivative (attention) is replaced by the plain one, announced by a TorchjacWarning.
+
+    Raises
+    ------
+    OutputError: f returns something else than one real number.
+    InputError, PatternError, OptionError: as for ``plan_jacobian``.
+    """
+    return HessianPlan(f, args, argnums, OptionsOfHessian.parse(dict(options)))
+
+
+def load_plan(path: str | os.PathLike[str], f: Callable[..., Any]) -> JacobianPlan | HessianPlan:
     """The plan that ``plan.save(path)`` wrote, for the same function: nothing is detected or colored again.
 
     >>> import torch, torchjac as tj
@@ -134,6 +183,8 @@ def load_plan(path: str | os.PathLike[str], f: Callable[..., Any]) -> JacobianPl
     SignatureError: ``f`` does not take the arguments that the plan was made for.
     """
     saved = read(path, f)
+    if isinstance(saved.options, OptionsOfHessian):
+        return HessianPlan(f, saved.args, saved.argnums, saved.options, saved)
     return JacobianPlan(f, saved.args, saved.argnums, saved.options, saved)
 
 
@@ -152,3 +203,19 @@ def jacobian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options:
     """
     once = JacobianPlan(f, args, argnums, Options.parse(dict(options)), once="sparsity" not in options)
     return once(*args)
+
+
+def hessian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]) -> Any:
+    """The Hessian of a scalar ``f`` at ``args``: ``plan_hessian(f, *args, ...)(*args)``, with the same options.
+
+    >>> import torch, torchjac as tj
+    >>> tj.hessian(lambda x: (x[1:] * x[:-1] ** 2).sum(), torch.arange(4.0), layout=torch.sparse_csr).to_dense()
+    tensor([[2., 0., 0., 0.],
+            [0., 4., 2., 0.],
+            [0., 2., 6., 4.],
+            [0., 0., 4., 0.]])
+
+    Shapes and nesting are those of ``torch.func.hessian``; with a sparse layout every block is a 2-D matrix over
+    the ravelled leaves. Keep a plan when the same function is differentiated again.
+    """
+    return plan_hessian(f, *args, argnums=argnums, **options)(*args)

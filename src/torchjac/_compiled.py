@@ -3,6 +3,7 @@
 The program is captured with ``make_fx`` (sturdier than tracing forward mode through Dynamo) and compiled by Inductor
 for one signature; it serves every x of it. Inductor would fold what depends on x alone into the loop over the colors,
 and evaluate every sine and exponential once a color: where f has such ops, its own part is compiled as a region apart.
+So is the gather at the end, where it is large.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _EXPENSIVE = frozenset(
     "lgamma digamma mm bmm addmm baddbmm convolution".split()
 )
 
+# So many values are gathered in a region of their own: fused with it, Inductor would compute every product that a value
+# is read from at the place where it is read, one by one. Fewer are not worth a region, which takes 30 us a call.
+_SMALL = 10_000
 
 _SEEDS = "_seeds_"
 
@@ -92,11 +96,23 @@ class Compiled:
         with torch.no_grad():
             graph: torch.fx.GraphModule = make_fx(program)(*tensors)
         graph.graph.eliminate_dead_code()
+        _own_memory(graph)
         for node in graph.graph.nodes:
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise RuntimeError(f"f draws random numbers ({node.target}), which compiled code draws otherwise")
         graph.recompile()
         return graph
+
+
+def _own_memory(graph: torch.fx.GraphModule) -> None:
+    """Copy what an index_put starts from, where it is an expanded tensor: Inductor writes to all its copies at once."""
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.index_put.default):
+        start = node.args[0]
+        if isinstance(start, torch.fx.Node) and start.target is torch.ops.aten.expand.default:
+            with graph.graph.inserting_before(node):
+                contiguous: dict[str, Any] = {"memory_format": torch.contiguous_format}
+                copy = graph.graph.call_function(torch.ops.aten.clone.default, (start,), contiguous)
+            node.replace_input_with(start, copy)
 
 
 def _split(args: tuple[Any, ...]) -> tuple[list[torch.Tensor], pytree.TreeSpec, list[tuple[Any] | None]]:
@@ -113,8 +129,12 @@ def _compile(
     _fold_seeds(graph, constants)
     apart = _once(graph, constants)
     if not any(map(_is_expensive, apart)):
+        apart = set()
+    gathers = _recovery(graph)
+    if not apart and not gathers:
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
-    return _compile_parts(graph, lambda node: int(node not in apart), options), 2
+    parts = _compile_parts(graph, lambda node: 2 if node in gathers else int(node not in apart), options)
+    return parts, 1 + bool(apart) + bool(gathers)
 
 
 def _compile_stages(graph: torch.fx.GraphModule, options: dict[str, Any]) -> tuple[Callable[..., torch.Tensor], int]:
@@ -135,6 +155,17 @@ def _compile_parts(
         if isinstance(part, torch.fx.GraphModule):
             setattr(parts, name, torch.compile(part, fullgraph=True, dynamic=False, **options))
     return parts
+
+
+def _recovery(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:
+    """The gather of many values from the products, which ends the program, if it does."""
+    (last,) = graph.graph.output_node().args
+    if not isinstance(last, torch.fx.Node) or last.target is not torch.ops.aten.index_select.default:
+        return set()
+    index = last.args[2]
+    if not isinstance(index, torch.fx.Node) or index.op != "get_attr":
+        return set()
+    return {last} if getattr(graph, str(index.target)).numel() > _SMALL else set()
 
 
 def _fold_seeds(graph: torch.fx.GraphModule, constants: Sequence[torch.Tensor]) -> None:

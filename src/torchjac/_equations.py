@@ -17,6 +17,7 @@ matrices", SIAM J. Alg. Disc. Meth. 7 (1986), section 3).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -122,29 +123,34 @@ class Level:
 
 def substitution_levels(equations: Equations, pattern: SparsityPattern, what: str) -> list[Level]:
     """The order of substitution; O(nnz) and one step a level. PatternError names an entry that has no place in it."""
+    levels = list(each_level(equations))
+    if sum(level.unknowns.size for level in levels) < equations.entry.size:
+        solved = np.zeros(equations.entry.size, bool)
+        for level in levels:
+            solved[level.unknowns] = True
+        raise _unrecoverable(equations, pattern, int(np.flatnonzero(~solved)[0]), what)
+    return levels
+
+
+def each_level(equations: Equations) -> Iterator[Level]:
+    """The levels of a substitution one after another, for as far as it goes."""
     number, counts = equations.crowd
-    width = number.shape[1]
     counts, names = counts.copy(), np.zeros(counts.size, np.int64)  # the sum of the unsolved names in each equation
     for side in number:
         np.add.at(names, side[side >= 0], np.flatnonzero(side >= 0))
-    solved, levels = np.zeros(width, bool), []
     ready = np.flatnonzero(counts == 1)
     while ready.size:
         unknowns, first = np.unique(names[ready], return_index=True)  # alone in both of its equations: solve it once
         from_first = number[0, unknowns] == ready[first]
         place = np.where(from_first, equations.places[0, unknowns], equations.places[1, unknowns])
         other = np.where(from_first, equations.places[1, unknowns], equations.places[0, unknowns])
-        levels.append(Level(unknowns, place, other))
-        solved[unknowns] = True
+        yield Level(unknowns, place, other)
         touched = number[:, unknowns]
         for side in touched:
             np.subtract.at(counts, side[side >= 0], 1)
             np.subtract.at(names, side[side >= 0], unknowns[side >= 0])
         touched = np.unique(touched[touched >= 0])
         ready = touched[counts[touched] == 1]
-    if not solved.all():
-        raise _unrecoverable(equations, pattern, int(np.flatnonzero(~solved)[0]), what)
-    return levels
 
 
 def _sides(pattern: SparsityPattern, column_colors: Colors | None, row_colors: Colors | None) -> tuple[Places, Places]:

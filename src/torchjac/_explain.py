@@ -23,6 +23,7 @@ class Facts:
     choice: Choice
     memory: int | None
     itemsize: int
+    hessian: bool = False
 
 
 def explain(plan: Facts) -> str:
@@ -31,7 +32,7 @@ def explain(plan: Facts) -> str:
     share = f"{100 * plan.pattern.nnz / (m * n):.3g}% dense" if m * n else "empty"
     found = f"{'detected' if plan.detected else 'given'} in {plan.seconds['detection']:.4f} s"
     rows = [
-        ("function", f"{n:,} inputs -> {m:,} outputs"),
+        ("function", f"{n:,} inputs -> {'a number' if plan.hessian else f'{m:,} outputs'}"),
         ("pattern", f"{plan.pattern.nnz:,} entries ({share}), {plan.pattern.scope}, {found}"),
         (
             "coloring",
@@ -55,6 +56,9 @@ def _products(plan: Facts) -> str:
         return f"none: a program computes the entries themselves, {plan.choice.why}"
     chunks = -(-plan.num_products // plan.chunk) if plan.num_products else 0
     at_once = "all at once" if chunks <= 1 else f"{plan.chunk} at a time"
+    if plan.hessian:
+        saved = "" if plan.choice.coloring is None else f" instead of {n:,}, one for each input"
+        return f"{plan.num_products} HVPs{saved}; {at_once}; {plan.mode}-over-reverse, {plan.choice.why}"
     kind, instead = {
         "forward": ("JVPs", f"{n:,}, one for each input"),
         "reverse": ("VJPs", f"{m:,}, one for each output"),

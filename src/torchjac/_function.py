@@ -166,7 +166,7 @@ class FlatFunction:
                 full[position] = pytree.tree_unflatten(leaves[start : start + spec.num_leaves], spec)
                 start += spec.num_leaves
             out = self.call(tuple(full))
-            return self._flatten_output(_split_aux(out)[0] if self.has_aux else out)
+            return self._flatten_output(split_aux(out)[0] if self.has_aux else out)
 
         return flat
 
@@ -344,7 +344,8 @@ def _with_paths(tree: Any) -> list[tuple[str, Any]]:
         return [(f"[leaf {i}]", leaf) for i, leaf in enumerate(pytree.tree_leaves(tree))]
 
 
-def _split_aux(out: Any) -> tuple[Any, Any]:
+def split_aux(out: Any) -> tuple[Any, Any]:
+    """(output, aux) from what a function with has_aux returned."""
     if not (isinstance(out, tuple) and len(out) == 2):
         raise OutputError(
             f"f returned {type(out).__name__}",

@@ -23,13 +23,15 @@ class Changeable:
     """How a plan computes its values, and what it can change about that.
 
     values: of all entries, anew. mode: the one in use now. reject: run what ran last never again, False where nothing
-    else is left. to_reverse: use reverse mode from now on; None where another mode was asked for.
+    else is left. to_reverse: use reverse mode from now on; None where another mode was asked for. whole: the values of
+    all entries, from those that are stored.
     """
 
     values: Callable[[], torch.Tensor]
     mode: Callable[[], Mode]
     reject: Callable[[], bool]
     to_reverse: Callable[[], None] | None
+    whole: Callable[[torch.Tensor], torch.Tensor]
 
 
 def with_right_gradient(
@@ -43,7 +45,8 @@ def with_right_gradient(
     """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""
     fast, first, news = function.f, values, dict[str, None]()
     while True:
-        found = probe_gradient(function, args, pattern, values, draws, finite=products.mode() != "reverse")
+        whole, finite = products.whole(values), products.mode() != "reverse"
+        found = probe_gradient(function, args, pattern, whole, draws, finite=finite)
         if found.missing and function.f is not fast:
             function.f, values = fast, first
             news = {f"no gradient passes through this Jacobian, because PyTorch said: {found.missing}": None}

@@ -125,10 +125,25 @@ class SparseMatrix:
         pairs = self._at.times(other._at)
         return _matrix(pairs.indices, pairs.values(self.values, other.values))
 
-    def gram(self) -> SparseMatrix:
-        """J^T J, (n, n), with every entry that can be nonzero; where they are is found once for a pattern."""
+    def gram(self, weights: torch.Tensor | SparseMatrix | None = None) -> SparseMatrix:
+        """J^T J, (n, n), or J^T W J for ``weights`` W: a Gauss-Newton or Fisher matrix.
+
+        Every entry that can be nonzero is stored; where they are is found once for a pattern. ``weights`` is one number
+        a row, (m,), for a diagonal W, or a SparseMatrix (m, m), as of ``plan_hessian(loss, y).matrix(y)``.
+        """
+        if isinstance(weights, SparseMatrix):
+            return self.T._times(weights._times(self))
         pairs = self._at.gram
-        return _matrix(pairs.indices, pairs.values(self.values, self.values))
+        if weights is None:
+            return _matrix(pairs.indices, pairs.values(self.values, self.values))
+        if tuple(weights.shape) != (self.shape[0],):
+            raise InputError(
+                f"weights of shape {tuple(weights.shape)} for a {self.shape[0]} x {self.shape[1]} matrix",
+                expected=f"shape ({self.shape[0]},), one number a row, or a SparseMatrix",
+                instead="torchjac.SparseMatrix(pattern, values) for weights that are a matrix",
+            )
+        weighted = self.values * weights.index_select(0, self._at.rows)
+        return _matrix(pairs.indices, pairs.values(weighted, self.values))
 
     def __mul__(self, scalar: Any) -> SparseMatrix:
         """Times a number or a tensor without dimensions."""

@@ -1,17 +1,17 @@
-"""The options that every Jacobian takes, with their defaults and what they mean."""
+"""The options that every Jacobian and Hessian takes, with their defaults and what they mean."""
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import torch
 
 from ._decompression import LAYOUTS
 from ._errors import OptionError
 from ._memory import parse_bytes
-from ._types import Check, Mode, choose
+from ._types import Check, Mode, SymmetricRecovery, Uplo, choose
 
 
 class JacobianOptions(TypedDict, total=False):
@@ -25,6 +25,13 @@ class JacobianOptions(TypedDict, total=False):
     check: Check
     memory: int | str | None
     compile: bool | dict[str, Any]
+
+
+class HessianOptions(JacobianOptions, total=False):
+    """Keyword arguments of ``hessian`` and ``plan_hessian``; see ``OptionsOfHessian`` for their meaning."""
+
+    uplo: Uplo
+    recovery: SymmetricRecovery
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Options:
         return None if self.memory is None else parse_bytes(self.memory)
 
     @classmethod
-    def parse(cls, given: dict[str, Any]) -> Options:
+    def parse(cls, given: dict[str, Any]) -> Self:
         """The options given by keyword, each checked; OptionError for a name or value that does not exist."""
         known = [field.name for field in fields(cls)]
         for name in given:
@@ -89,4 +96,32 @@ class Options:
         sparsity = options.sparsity
         if sparsity is not None and isinstance(sparsity, str) and sparsity != "detect":
             raise OptionError(f"sparsity={sparsity!r}", expected="'detect', a SparsityPattern, or None for dense")
+        return options
+
+
+@dataclass(frozen=True)
+class OptionsOfHessian(Options):
+    """What the caller chose for a Hessian: all that there is for a Jacobian, and more.
+
+    mode: forward-over-reverse, reverse-over-reverse, or "auto" for the former unless it is clearly slower.
+    uplo: store all entries, or those of one triangle and the diagonal.
+    recovery: read every entry off a product, or solve for some, with fewer products; "auto" for what is faster.
+    """
+
+    uplo: Uplo = "full"
+    recovery: SymmetricRecovery = "auto"
+
+    @classmethod
+    def parse(cls, given: dict[str, Any]) -> Self:
+        """The options given by keyword, each checked."""
+        options = super().parse(given)
+        choose("uplo", options.uplo, Uplo)
+        choose("recovery", options.recovery, SymmetricRecovery)
+        if options.mode == "bidirectional":
+            raise OptionError(
+                "mode='bidirectional' for a Hessian",
+                expected="'auto', 'forward' or 'reverse'",
+                why="a Hessian is symmetric: rows and columns share their products already",
+                instead="mode='auto'",
+            )
         return options

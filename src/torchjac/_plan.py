@@ -78,11 +78,11 @@ class JacobianPlan:
         self._choice: Choice
         if saved is None:
             with ordinary(args) as own:
-                self.pattern = self._find_pattern(own)
+                self.pattern = self._stored(self._find_pattern(own))
                 refuse_complex(self._function)
                 self._strategy: Strategy = self._prepare(self._wanted_mode(), own)
         else:
-            self.pattern = saved.pattern
+            self.pattern = self._stored(saved.pattern)
             self._function.expect(saved.output)
             self._strategy = self._restored(saved)
             self.seconds = dict(saved.seconds)
@@ -120,22 +120,13 @@ class JacobianPlan:
 
     def explain(self) -> str:
         """What was found, what was chosen and why, as text."""
-        facts = Facts(
-            self.pattern,
-            self.mode,
-            self.num_products,
-            self.chunk,
-            self.seconds,
-            detected=isinstance(self.options.sparsity, str),
-            choice=self._choice,
-            memory=self.options.budget,
-            itemsize=self._function.dtype.itemsize,
-        )
-        return explain(facts)
+        return explain(self._facts())
 
     def __repr__(self) -> str:
         m, n = self.shape
-        return f"JacobianPlan({m} x {n}, {self.pattern.nnz:,} entries, {self.num_products} products, {self.mode})"
+        return (
+            f"{type(self).__name__}({m} x {n}, {self.pattern.nnz:,} entries, {self.num_products} products, {self.mode})"
+        )
 
     # ---- what it does
 
@@ -189,7 +180,7 @@ class JacobianPlan:
         draws = Draws(self._function.device)
         with torch.no_grad(), ordinary(args) as own:
             values = self._strategy.values(own)
-            probe(self._function, own, self.pattern, values, draws, self._strategy.values)
+            self._probe(own, values, draws)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all but the function to a file (.npz, no pickle), for ``torchjac.load_plan(path, f)``."""
@@ -199,7 +190,7 @@ class JacobianPlan:
             output,
             self._function.argnums,
             self.options,
-            self.pattern,
+            self._whole_pattern,
             self.coloring,
             self.mode,
             self.seconds,
@@ -208,13 +199,25 @@ class JacobianPlan:
 
     # ---- how
 
+    def _facts(self) -> Facts:
+        return Facts(
+            self.pattern,
+            self.mode,
+            self.num_products,
+            self.chunk,
+            self.seconds,
+            detected=isinstance(self.options.sparsity, str),
+            choice=self._choice,
+            memory=self.options.budget,
+            itemsize=self._function.dtype.itemsize,
+        )
+
     def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
         start = time.perf_counter()
         sparsity = self.options.sparsity
         if isinstance(sparsity, str):
             with Draws(self._function.device).again():
-                dense_once = self._once and self.options.layout is torch.strided and self.options.mode == "auto"
-                pattern = (glance if dense_once else detect)(self._function, args)
+                pattern = self._detect(args)
         else:
             with torch.no_grad(), Draws(self._function.device).again():  # f runs once, to see what it returns
                 self._function.bind(args)(*(leaf.detach() for leaf in self._function.leaves(args)))
@@ -229,6 +232,29 @@ class JacobianPlan:
                 )
         self.seconds["detection"] = time.perf_counter() - start
         return pattern
+
+    def _detect(self, args: tuple[Any, ...]) -> SparsityPattern:
+        dense_once = self._once and self.options.layout is torch.strided and self.options.mode == "auto"
+        return (glance if dense_once else detect)(self._function, args)
+
+    def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
+        """The entries that values are given for: here all of them."""
+        return pattern
+
+    @property
+    def _whole_pattern(self) -> SparsityPattern:
+        """Of all entries."""
+        return self.pattern
+
+    def _whole(self, values: torch.Tensor) -> torch.Tensor:
+        """The values of all entries, from those that are stored."""
+        return values
+
+    def _probe(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
+        def evaluate(args: tuple[Any, ...]) -> torch.Tensor:
+            return self._whole(self._strategy.values(args))
+
+        probe(self._function, args, self._whole_pattern, self._whole(values), draws, evaluate)
 
     def _wanted_mode(self) -> Mode:
         if self.options.mode != "auto":
@@ -255,7 +281,7 @@ class JacobianPlan:
 
     def _accumulating(self, products: Strategy, args: tuple[Any, ...], asked: bool) -> Strategy:
         """Direct accumulation where it is possible and, unless asked for, faster than ``products``."""
-        start, program = time.perf_counter(), Accumulated(self._function, self.pattern, products.num_products)
+        start, program = time.perf_counter(), self._accumulated(products.num_products)
         with torch.no_grad():
             try:
                 program.prepare(args)
@@ -271,6 +297,10 @@ class JacobianPlan:
         chosen = asked or (program.seconds < others and self._fits(program, args))
         self._choice = self._choice.with_accumulation(str(program), program.seconds, others, chosen, asked)
         return program if chosen else products
+
+    def _accumulated(self, products: int) -> Accumulated:
+        part = self.pattern is not self._whole_pattern
+        return Accumulated(self._function, self.pattern, products, part)
 
     def _fits(self, program: Accumulated, args: tuple[Any, ...]) -> bool:
         budget = self.options.budget
@@ -312,8 +342,18 @@ class JacobianPlan:
 
     def _fit(self, strategy: Strategy, args: tuple[Any, ...]) -> None:
         budget = self.options.budget
-        check = 0 if budget is None or not self.options.check else probe_bytes(self._function, args, self.pattern)
+        check = (
+            0 if budget is None or not self.options.check else probe_bytes(self._function, args, self._whole_pattern)
+        )
         fit_chunks(strategy, self._function, args, budget, check, once=self._once)
+
+    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]]) -> Choice:
+        return choose(self.pattern, mode, self._engines, measuring, once=self._once)
+
+    def _strategy_for(self, choice: Choice) -> Strategy:
+        if choice.coloring is None:
+            return Dense(self._function, choice.direction, self._engines)
+        return Colored(self._function, self.pattern, choice.coloring, self._engines)
 
     def _restored(self, saved: Saved) -> Strategy:
         """The strategy that was saved; how many products run at once is found on the first call, with real inputs."""
@@ -322,10 +362,8 @@ class JacobianPlan:
         self._fitted = False
         if saved.mode == "accumulate":
             self._fitted = True
-            return Accumulated(self._function, self.pattern, 0)
-        if saved.coloring is None:
-            return Dense(self._function, direction, self._engines)
-        return Colored(self._function, self.pattern, saved.coloring, self._engines)
+            return self._accumulated(0)
+        return self._strategy_for(self._choice)
 
     def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
         if not self._fitted:
@@ -405,7 +443,7 @@ class JacobianPlan:
         while True:
             values = self._products(args, draws)
             try:
-                probe(self._function, args, self.pattern, values, draws, self._strategy.values)
+                self._probe(args, values, draws)
             except DerivativeMismatchError as error:
                 if not self._reject():
                     if self.options.mode != "auto" or self.mode == "reverse":
@@ -425,8 +463,9 @@ class JacobianPlan:
             mode=lambda: self.mode,
             reject=self._reject,
             to_reverse=to_reverse if self.options.mode == "auto" else None,
+            whole=self._whole,
         )
-        return with_right_gradient(self._function, args, self.pattern, values, draws, products)
+        return with_right_gradient(self._function, args, self._whole_pattern, values, draws, products)
 
     def _reject(self) -> bool:
         """Never again run products as they ran last; False where there is no other way."""

@@ -25,7 +25,7 @@ import torch
 from ._colors import AcyclicColors, BidirectionalColors, Coloring, ColumnColors, RowColors, StarColors
 from ._errors import FileError, SignatureError
 from ._function import Argnums
-from ._options import Options
+from ._options import Options, OptionsOfHessian
 from ._pattern import Note, SparsityPattern
 from ._types import Mode, choose
 from ._version import __version__
@@ -38,6 +38,7 @@ _LAYOUTS = {str(v): v for v in vars(torch).values() if isinstance(v, torch.layou
 _PLAIN: dict[str, type[Any]] = {kind.__name__: kind for kind in (int, float, bool, complex, str, NoneType)}
 _MAPPINGS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "OrderedDict": OrderedDict}
 _SEQUENCES: dict[str, type[Any]] = {"list": list, "tuple": tuple}
+_OPTIONS: dict[str, type[Options]] = {"jacobian": Options, "hessian": OptionsOfHessian}
 _COLORINGS: dict[str, type[Coloring]] = {
     kind.__name__: kind for kind in (ColumnColors, RowColors, StarColors, AcyclicColors, BidirectionalColors)
 }
@@ -56,6 +57,11 @@ class Saved:
     mode: Mode
     seconds: dict[str, float]
 
+    @property
+    def kind(self) -> str:
+        """Of what it is the plan."""
+        return "hessian" if isinstance(self.options, OptionsOfHessian) else "jacobian"
+
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
     """Write a plan; a file that was there is replaced when the new one is complete, and not before."""
@@ -64,7 +70,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
     about = {
         "torchjac": __version__,
         "format": FORMAT,
-        "kind": "jacobian",
+        "kind": saved.kind,
         "args": _describe(saved.args, "args"),
         "output": _describe(saved.output, "f(...)"),
         "argnums": saved.argnums,
@@ -99,10 +105,10 @@ def read(path: str | os.PathLike[str], f: Callable[..., Any]) -> Saved:
         found = about["format"], about["kind"], about["torchjac"]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
-    if found[:2] != (FORMAT, "jacobian"):
+    if found[0] != FORMAT or found[1] not in _OPTIONS:
         raise FileError(
             f"{os.fspath(path)} holds a {found[1]} plan in format {found[0]}, written by torchjac {found[2]}",
-            expected=f"a jacobian plan in format {FORMAT}, which torchjac {__version__} writes",
+            expected=f"a {' or '.join(_OPTIONS)} plan in format {FORMAT}, which torchjac {__version__} writes",
             instead="plan_jacobian(f, *args).save(path), to prepare and save it again",
         )
     try:
@@ -147,7 +153,7 @@ def _saved(about: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Sa
         args=_example(about["args"]),
         output=_example(about["output"]),
         argnums=argnums if isinstance(argnums, int) else tuple(argnums),
-        options=_options(about["options"], pattern),
+        options=_options(about["options"], pattern, _OPTIONS[about["kind"]]),
         pattern=pattern,
         coloring=_coloring(about["coloring"], arrays, pattern),
         mode=about["mode"],
@@ -230,12 +236,12 @@ def _describe_options(options: Options) -> dict[str, Any]:
     return out
 
 
-def _options(described: dict[str, Any], pattern: SparsityPattern) -> Options:
+def _options(described: dict[str, Any], pattern: SparsityPattern, kind: type[Options]) -> Options:
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
     given["layout"] = _LAYOUTS[described["layout"]]
     if given["sparsity"] == "given":
         given["sparsity"] = pattern
-    return Options.parse(given)
+    return kind.parse(given)
 
 
 def _describe_coloring(coloring: Coloring | None, arrays: dict[str, Any]) -> Any:

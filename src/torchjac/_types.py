@@ -29,6 +29,12 @@ Order = Literal[
 Recovery = Literal["direct", "substitution"]
 """How values come out of a symmetric compression: each read off (direct), or solved for one after another."""
 
+Uplo = Literal["full", "lower", "upper"]
+"""Which entries of a symmetric matrix are stored: all, or one triangle with the diagonal."""
+
+SymmetricRecovery = Literal["auto", "direct", "substitution"]
+"""How a Hessian's values come out of its products: each read off, solved for in turn, or the faster of these."""
+
 Check = Literal["first", "always", False]
 """When a plan compares itself with an independent product: on its first call, on every call, or never."""
 

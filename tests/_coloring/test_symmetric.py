@@ -46,6 +46,30 @@ def test_acyclic_coloring_meets_its_definition_and_takes_the_first_that_does(pat
     _no_smaller_color(near, order, colors, is_acyclic_by_definition)
 
 
+def test_the_lattice_of_a_grid_is_found_however_its_rows_are_kept():
+    side = 12
+    near = np.abs(np.subtract.outer(np.arange(side), np.arange(side))) <= 1
+    pattern = SparsityPattern.from_dense(np.kron(near, near))
+    first = np.random.default_rng(0).permutation(side**2)  # the sets in another order than the rows
+    sets = [pattern.indices[pattern.indptr[i] : pattern.indptr[i + 1]] for i in first]
+    indptr = np.concatenate([[0], np.cumsum([len(s) for s in sets])])
+    shuffled = SparsityPattern(pattern.shape, np.argsort(first), indptr, np.concatenate(sets))
+    assert shuffled == pattern
+    for each in (pattern, shuffled):
+        assert color(each, "symmetric", recovery="substitution").num_colors == 5
+
+
+@pytest.mark.parametrize("natural", [True, False])
+def test_star_coloring_with_more_colors_than_an_int32_has_bits(natural):
+    random = np.random.default_rng(0)
+    mask = np.triu(random.random((80, 80)) < 0.4, 1)
+    pattern = SparsityPattern.from_dense(mask | mask.T | np.eye(80, dtype=bool))
+    order = np.arange(80) if natural else random.permutation(80)
+    colors = color_star(symmetric_graph(pattern), order.astype(np.uint32))
+    assert colors.max() >= 40
+    assert is_star_by_definition(neighbors_of(pattern), colors.tolist())
+
+
 def _no_smaller_color(near, order, colors, definition):
     """The last vertex could not have had a smaller color."""
     for smaller in range(colors[order[-1]] if order.size else 0):

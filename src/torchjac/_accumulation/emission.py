@@ -7,7 +7,7 @@ border of a periodic grid) are put right afterwards. What has no such order is g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,27 +51,28 @@ class Source:
 
 
 def emit(
-    sources: Iterable[Source], pattern: SparsityPattern, dtype: torch.dtype, device: torch.device, recorder: Recorder
+    sources: Sequence[Source],
+    pattern: SparsityPattern,
+    dtype: torch.dtype,
+    device: torch.device,
+    recorder: Recorder,
+    part: bool,
 ) -> tuple[torch.Tensor, float]:
-    """((nnz,) values, share of them that needed no gather)."""
-    listed = list(sources)
-    nnz = pattern.nnz
-    places = [_positions(source, pattern) for source in listed]
-    counts = np.zeros(nnz, np.int64)
-    for place in places:
-        np.add.at(counts, place[place >= 0], 1)
-    if nnz == 0 or not listed:
-        return torch.zeros(nnz, dtype=dtype, device=device), 1.0
-    if counts.max() <= 1:
-        tiled = _tiled(listed, places, nnz, dtype)
-        if tiled is not None:
-            return tiled
-    recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
-    flat = [source.full(dtype).reshape(-1) for source in listed]
-    everything = flat[0] if len(flat) == 1 else torch.cat(flat)
-    target = np.concatenate(places)
+    """((nnz,) values, share of them that needed no gather). ``part``: drop entries that the pattern does not have."""
+    nnz, keys = pattern.nnz, pattern.rows.astype(np.int64) * pattern.shape[1] + pattern.indices
+    places = [_positions(source, keys, pattern.shape[1], part) for source in sources]
+    target = np.concatenate([*places, np.empty(0, np.int64)])
     kept = np.flatnonzero(target >= 0)
-    if counts.max() <= 1 and kept.size == nnz:
+    if kept.size == 0:
+        return torch.zeros(nnz, dtype=dtype, device=device), 1.0
+    apart = int(np.bincount(target[kept]).max()) == 1
+    tiled = _tiled(sources, places, nnz, dtype) if apart else None
+    if tiled is not None:
+        return tiled
+    recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
+    flat = [source.full(dtype).reshape(-1) for source in sources]
+    everything = flat[0] if len(flat) == 1 else torch.cat(flat)
+    if apart and kept.size == nnz:
         index = np.empty(nnz, np.int64)
         index[target[kept]] = kept
         return everything.index_select(0, torch.from_numpy(index).to(device)), 0.0
@@ -81,25 +82,22 @@ def emit(
     return values.index_add(0, torch.from_numpy(target[kept]).to(device), everything), 0.0
 
 
-def _positions(source: Source, pattern: SparsityPattern) -> Ints:
-    """Where in the values each coefficient belongs, -1 for nowhere."""
+def _positions(source: Source, keys: Ints, width: int, part: bool) -> Ints:
+    """Where in the values, which belong to the sorted ``keys``, each coefficient belongs; -1 for nowhere."""
     there = source.columns >= 0
-    rows, columns = source.rows[there], source.columns[there]
-    width = pattern.shape[1]
-    keys = pattern.rows.astype(np.int64) * width + pattern.indices
-    wanted = rows * width + columns
+    there &= source.rows >= 0
+    wanted = source.rows[there] * width + source.columns[there]
     found = np.searchsorted(keys, wanted)
-    if found.size and (int(found.max()) >= keys.size or not np.array_equal(keys[found], wanted)):
-        missing = (
-            np.flatnonzero((found >= keys.size) | (keys[np.minimum(found, keys.size - 1)] != wanted))[0]
-            if keys.size
-            else 0
-        )
-        raise MissingEntriesError(int(rows[missing]), int(columns[missing]))
-    if there.all():
+    hit = np.zeros(found.size, bool)
+    inside = found < keys.size
+    hit[inside] = keys[found[inside]] == wanted[inside]
+    if not hit.all() and not part:
+        row, column = divmod(int(wanted[np.flatnonzero(~hit)[0]]), width)
+        raise MissingEntriesError(row, column)
+    if hit.size == there.size and hit.all():
         return found
     place = np.full(there.size, -1)
-    place[there] = found
+    place[there] = np.where(hit, found, -1)
     return place
 
 

@@ -56,20 +56,28 @@ class Program:
 
 
 def build(
-    function: FlatFunction, args: tuple[Any, ...], pattern: SparsityPattern, direction: Direction, limit: int
+    function: FlatFunction,
+    args: tuple[Any, ...],
+    pattern: SparsityPattern,
+    direction: Direction,
+    limit: int,
+    part: bool = False,
 ) -> Program:
     """Read f's tangent program (forward) or that of its transpose (reverse) at ``args``.
+
+    ``part``: entries that the pattern does not have are left out; otherwise there must be none.
 
     Raises
     ------
     CannotAccumulateError: an op has no second reading, or makes more than ``limit`` coefficients.
+    MissingEntriesError: f has an entry that the pattern does not have.
     """
     try:
-        return _build(function, args, pattern, direction, limit, pure=True)
+        return _build(function, args, pattern, direction, limit, part, pure=True)
     except CannotAccumulateError as refusal:
         if _NOT_PURE not in refusal.why.lower():
             raise
-    return _build(function, args, pattern, direction, limit, pure=False)
+    return _build(function, args, pattern, direction, limit, part, pure=False)
 
 
 def _build(
@@ -78,6 +86,7 @@ def _build(
     pattern: SparsityPattern,
     direction: Direction,
     limit: int,
+    part: bool,
     pure: bool,
 ) -> Program:
     """``pure``: what f writes in place becomes new tensors, by a transform that some autograd.Functions do not take."""
@@ -98,8 +107,8 @@ def _build(
         reader.seed(t, torch.arange(leaf.start + 1, leaf.stop + 1).reshape(leaf.shape))
     with torch.no_grad(), recorder:
         states = _read(function, tree_unflatten(own, spec), directions, direction, reader, pure)
-        sources = _sources(states, ends, direction)
-        values, regular = emit(sources, pattern, function.dtype, function.device, recorder)
+        sources = list(_sources(states, ends, direction))
+        values, regular = emit(sources, pattern, function.dtype, function.device, recorder, part)
     slots = tuple(len(state.slots) + bool(state.entries) for state in states)
     return Program(columnwise(recorder.program(values), given), direction, slots, regular)
 

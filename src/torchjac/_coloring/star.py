@@ -76,7 +76,7 @@ def _has(sets: Words, vertex: int, words: int, color: int) -> bool:
 
 @inlined
 def _add(sets: Words, vertex: int, words: int, color: int) -> None:
-    sets[vertex * words + color // 62] |= 1 << (color % 62)
+    sets[vertex * words + color // 62] |= 1 << int(color % 62)  # of an int32, NumPy would shift out the bit
 
 
 @inlined

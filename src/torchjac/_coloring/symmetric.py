@@ -15,7 +15,7 @@ from .acyclic import color_acyclic, is_acyclic
 from .adjacency import Adjacency, symmetric_graph
 from .bounds import equations_bound
 from .distance2 import color_distance2
-from .graph import BipartiteGraph, Indices, column_graph
+from .graph import BipartiteGraph, Incidence, Indices, column_graph, incidence
 from .iterated import by_classes
 from .lattice import lattice_colorings
 from .neutral import needed_products, renumber
@@ -42,7 +42,9 @@ def color_symmetric(pattern: SparsityPattern, order: str, recovery: Recovery, se
     bound = int(equations_bound(unknowns, vertices.size))
     unit = STAR if recovery == "direct" else ACYCLIC
     search = Search(bound, budget=1.5 * budget(9 * unit, pattern.nnz), seconds=seconds)
-    attempts = _Attempts(search, graph, column_graph(pattern), vertices, recovery == "substitution", unit * pattern.nnz)
+    rows = incidence(pattern.indptr, pattern.indices)  # nets are distinct rows: not numbered as vertices are
+    columns, acyclic = column_graph(pattern), recovery == "substitution"
+    attempts = _Attempts(search, graph, columns, rows, vertices, acyclic, unit * pattern.nnz)
     attempts.greedy("natural" if order == "auto" else order, 0.0)
     attempts.column("natural" if order == "auto" else order)
     if order == "auto":
@@ -69,6 +71,7 @@ class _Attempts:
     search: Search
     graph: Adjacency
     columns: BipartiteGraph
+    rows: Incidence
     vertices: Indices
     acyclic: bool
     work: float
@@ -108,7 +111,7 @@ class _Attempts:
         search, graph = self.search, self.graph
         if self.acyclic:
             most = int(min(search.limit, search.bound + 12))
-            guesses = lattice_colorings(self.columns.by_net, graph.num_vertices, int(search.bound), most, 2)
+            guesses = lattice_colorings(self.rows, graph.num_vertices, int(search.bound), most, 2)
             for guess in islice(guesses, GUESSES):
                 found = guess if is_acyclic(graph, guess) else self.method(by_color(self.vertices, guess), np.inf)
                 search.take("lattice", found, "goldfarb1984")

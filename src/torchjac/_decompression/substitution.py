@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from .._colors import AcyclicColors, BidirectionalColors
-from .._equations import substitution_levels
+from .._equations import Places, substitution_levels
 from .._pattern import SparsityPattern
 
 Level = tuple[torch.Tensor, torch.Tensor]
@@ -32,7 +32,8 @@ class Substitution:
     """From the flattened products of an acyclic coloring to the values of the entries.
 
     Products are laid end to end as for direct recovery: (num_colors, n) for a symmetric coloring; forward and then
-    reverse products for a bidirectional one. Calling it is differentiable, any number of times.
+    reverse products for a bidirectional one. Calling it is differentiable, any number of times. ``entries``: of these
+    alone, numbered row by row; None for all.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Substitution:
         pattern: SparsityPattern,
         coloring: AcyclicColors | BidirectionalColors,
         device: torch.device | str = "cpu",
+        entries: Places | None = None,
     ) -> None:
         equations = coloring.equations(pattern)
         levels = substitution_levels(equations, pattern, "an acyclic coloring of this pattern")
@@ -52,7 +54,8 @@ class Substitution:
         solved = np.concatenate([np.empty(0, np.int64), *(level.unknowns for level in levels)])
         place = np.empty(solved.size, np.int64)
         place[solved] = np.arange(solved.size)
-        self._entry = _tensor(place[equations.unknown], device)
+        wanted = equations.unknown if entries is None else equations.unknown[entries]
+        self._entry = _tensor(place[wanted], device)
 
     def __call__(self, products: torch.Tensor) -> torch.Tensor:
         """Values of the entries, row-major, (nnz,), from flattened products (size,)."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from .._errors import OutputError
-from .._function import Argnums, FlatFunction, describe
+from .._function import FlatFunction
 from .._pattern import Note, SparsityPattern
+from .._scalar import GradientOf
 from .._tangent.source import raising_line
 from .._tangent.trace import Trace
 from .._types import Scope
@@ -37,21 +36,22 @@ def detect(function: FlatFunction, args: tuple[Any, ...], sets: IndexSets | None
     return pattern
 
 
-def detect_hessian(f: Callable[..., Any], args: tuple[Any, ...], argnums: Argnums) -> SparsityPattern:
-    """The (n, n) pattern of the Hessian of a scalar f: that of the Jacobian of its gradient, made symmetric."""
+def detect_hessian(gradient: GradientOf, function: FlatFunction, args: tuple[Any, ...]) -> SparsityPattern:
+    """The (n, n) pattern of a Hessian: that of the Jacobian of ``gradient``, seen flat, made symmetric."""
+    try:
+        pattern = detect(function, args)
+    except RuntimeError:
+        if gradient.plain:
+            raise
+        gradient.plain = True  # torch.func.grad refuses f, or f raises: it will again
+        pattern = detect(function, args)
+    return mirrored(pattern)
 
-    def scalar(*inner: Any) -> torch.Tensor:
-        out = f(*inner)
-        if not isinstance(out, torch.Tensor) or out.numel() != 1 or not out.is_floating_point():
-            raise OutputError(
-                f"f returned {describe(out)}",
-                expected="one real number in a tensor",
-                why="a Hessian is the second derivative of a scalar",
-                instead="return y.sum(), or jacobian_sparsity for a function with several outputs",
-            )
-        return out.reshape(())
 
-    pattern = detect(FlatFunction(torch.func.grad(scalar, argnums), args, argnums), args)
+def mirrored(pattern: SparsityPattern) -> SparsityPattern:
+    """The smallest symmetric pattern that holds ``pattern``: itself, where it is symmetric."""
+    if pattern == pattern.T:
+        return pattern
     symmetric = pattern | pattern.T
     symmetric.provenance = pattern.provenance
     return symmetric
