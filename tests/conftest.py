@@ -58,3 +58,9 @@ def data_dir() -> Path:
     if not beside.is_dir():
         pytest.skip(f"no data: TORCHJAC_DATA is not set, and {beside} does not exist")
     return beside
+
+
+@pytest.fixture
+def products_only(monkeypatch):
+    """auto chooses among products: direct accumulation is not tried."""
+    monkeypatch.setattr("torchjac._plan.worth_accumulating", lambda *_: False)

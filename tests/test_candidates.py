@@ -32,6 +32,9 @@ def costs(monkeypatch):
     return told
 
 
+pytestmark = pytest.mark.usefixtures("products_only")
+
+
 def chosen(plan):
     return [c.name for c in plan._choice.candidates if c.chosen]
 
@@ -117,7 +120,7 @@ def test_unit_costs_are_a_line_through_one_and_a_few(monkeypatch):
     plan = tj.plan_jacobian(network(40, 40), torch.rand(40).double(), mode="reverse")
     first = plan._strategy.sides[0]
     monkeypatch.setattr(first, "first", lambda args, size: sizes.append(size))
-    monkeypatch.setattr(side, "_seconds", lambda run: (run(), 0.004 + 0.001 * sizes[-1])[1])
+    monkeypatch.setattr(side, "seconds_of", lambda run: (run(), 0.004 + 0.001 * sizes[-1])[1])
     assert first.unit_cost(()) == UnitCost(pytest.approx(0.004), pytest.approx(0.001))
     assert sizes == [1, 1, 20]
     assert UnitCost(0.5, 0.25).of(2) == 1

@@ -7,6 +7,7 @@ import re
 import torch
 
 import torchjac as tj
+from torchjac import _accumulated, _plan
 
 
 def stencil(x):
@@ -61,7 +62,7 @@ def test_notes_name_the_op_and_the_line():
     assert re.search(r"note      .*test_explain.py:\d+", text)
 
 
-def test_predicted_times_and_the_budget():
+def test_predicted_times_and_the_budget(products_only):
     text = tj.plan_jacobian(stencil, torch.rand(12_000), memory="50MiB").explain()
     assert re.search(r"dense forward +12,000 JVPs, [\d.]+ ms predicted\n", text)
     assert re.search(r"colored (reverse|forward) 3 [JV]+Ps, [\d.]+ ms predicted  <-- chosen", text)
@@ -74,3 +75,18 @@ def test_both_directions():
     text = tj.plan_jacobian(lambda x: torch.cat([x.prod()[None], x[1:] * x[0]]), x).explain()
     assert re.search(r"bidirectional   [12] JVPs, [12] VJPs.*  <-- chosen", text)
     assert "colored forward 500 JVPs or more, not colored in full: cannot win" in text
+
+
+def test_what_accumulation_would_cost_and_where_it_stops(monkeypatch):
+    monkeypatch.setattr(_accumulated, "seconds_of", lambda run: (run(), 0.001)[1])
+    monkeypatch.setattr(_plan, "seconds_of", lambda run: (run(), 0.002)[1])
+    text = tj.plan_jacobian(stencil, torch.rand(12_000)).explain()
+    assert re.search(r"colored (reverse|forward) 3 [JV]+Ps, 2.00 ms predicted\n", text)
+    assert re.search(r"accumulate      forward, 3 slots, \d+ ops, .*, 1.00 ms predicted  <-- chosen", text)
+    assert "none: a program computes the entries themselves, the least measured time" in text
+    monkeypatch.setattr(_plan, "seconds_of", lambda run: (run(), 0.0005)[1])
+    assert re.search(r"0.50 ms predicted  <-- chosen\n", tj.plan_jacobian(stencil, torch.rand(12_000)).explain())
+    stopped = tj.plan_jacobian(lambda x: stencil(x) * x.view(-1, 2).cumsum(1).view(-1), torch.rand(12_000)).explain()
+    assert re.search(
+        r"accumulate      stops at cumsum at .*test_explain.py:\d+.*: its sums are not taken apart", stopped
+    )

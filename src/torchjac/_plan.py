@@ -328,13 +328,10 @@ class JacobianPlan:
         raise least_of(errors)
 
     def _prepare_one(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
-        function, start = self._function, time.perf_counter()
-        with torch.no_grad(), Draws(function.device).again():
-            choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args, once=self._once)
-            if choice.coloring is None:
-                strategy: Strategy = Dense(function, choice.direction, self._engines)
-            else:
-                strategy = Colored(function, self.pattern, choice.coloring, self._engines)
+        start = time.perf_counter()
+        with torch.no_grad(), Draws(self._function.device).again():
+            self._choice = self._choose(mode, lambda: args)
+            strategy = self._strategy_for(self._choice)
             self.seconds["coloring"] = time.perf_counter() - start
             self._fit(strategy, args)
         self._fitted, self._program = True, None
