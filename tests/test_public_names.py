@@ -8,12 +8,12 @@ import inspect
 import torchjac as tj
 
 VERBS = (
-    "jacobian jacobian_sparsity hessian_sparsity plan_jacobian load_plan write_jacobian color register_rule "
-    "show_versions".split()
+    "batch_jacobian jacobian jacobian_sparsity hessian_sparsity plan_jacobian load_plan write_jacobian color "
+    "register_rule show_versions".split()
 )
 OBJECTS = "Coloring JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (
-    "DerivativeMismatchError FileError InputError OptionError OutputError PatternError SignatureError "
+    "DerivativeMismatchError FileError InputError InteractionError OptionError OutputError PatternError SignatureError "
     "StalePatternError TorchjacError TorchjacWarning".split()
 )
 

@@ -1,5 +1,6 @@
 """torchjac: Jacobians of PyTorch functions with the least work and memory that their structure allows."""
 
+from ._api import batch_jacobian as batch_jacobian
 from ._api import hessian_sparsity as hessian_sparsity
 from ._api import jacobian as jacobian
 from ._api import jacobian_sparsity as jacobian_sparsity
@@ -10,6 +11,7 @@ from ._colors import Coloring as Coloring
 from ._errors import DerivativeMismatchError as DerivativeMismatchError
 from ._errors import FileError as FileError
 from ._errors import InputError as InputError
+from ._errors import InteractionError as InteractionError
 from ._errors import OptionError as OptionError
 from ._errors import OutputError as OutputError
 from ._errors import PatternError as PatternError

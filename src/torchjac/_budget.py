@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._colored import Colored
-from ._dense import Dense
 from ._errors import OptionError
 from ._function import FlatFunction
 from ._memory import available, text_bytes
 from ._products import fit
-from ._side import Side
+from ._side import Side, Strategy
 
 _SHARE = 4  # without a budget, one part in so many of what is free
 _SMALL = 4 * 2**20  # bytes of seeds and products that are not worth a measurement
 
 
-def fit_chunks(strategy: Dense | Colored, function: FlatFunction, args: tuple[Any, ...], memory: int | None) -> None:
+def fit_chunks(strategy: Strategy, function: FlatFunction, args: tuple[Any, ...], memory: int | None) -> None:
     """Set how many products run at once, so that a call adds at most ``memory`` bytes to its result.
 
     Raises

@@ -34,7 +34,7 @@ from ._pattern import SparsityPattern, as_pattern
 from ._probe import Gradient, probe, probe_gradient
 from ._products import Direction
 from ._saving import Saved, write
-from ._side import engines
+from ._side import Strategy, engines
 from ._tangent.kernels import with_reference_kernels
 from ._types import Mode
 
@@ -74,7 +74,7 @@ class JacobianPlan:
             with ordinary(args) as own:
                 self.pattern = self._find_pattern(own)
                 _refuse_complex(self._function)
-                self._strategy: Colored | Dense = self._prepare(self._wanted_mode(), own)
+                self._strategy: Strategy = self._prepare(self._wanted_mode(), own)
         else:
             self.pattern = saved.pattern
             self._function.expect(saved.output)
@@ -164,7 +164,7 @@ class JacobianPlan:
         draws = Draws(self._function.device)
         with torch.no_grad(), ordinary(args) as own:
             values = self._strategy.values(own)
-            probe(self._function, own, self.pattern, values, draws, self._strategy.values)
+            self._verify(own, values, draws)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all but the function to a file (.npz, no pickle), for ``torchjac.load_plan(path, f)``."""
@@ -208,12 +208,12 @@ class JacobianPlan:
         no_forward = any(note.op == "forward mode" for note in self.pattern.notes)
         return "reverse" if self.options.mode == "auto" and no_forward else self.options.mode
 
-    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Colored | Dense:
+    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
         function, start = self._function, time.perf_counter()
         with torch.no_grad(), Draws(function.device).again():
             choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args)
             if choice.coloring is None:
-                strategy: Colored | Dense = Dense(function, choice.direction, self._engines)
+                strategy: Strategy = Dense(function, choice.direction, self._engines)
             else:
                 strategy = Colored(function, self.pattern, choice.coloring, self._engines)
             self.seconds["coloring"] = time.perf_counter() - start
@@ -221,7 +221,7 @@ class JacobianPlan:
         self._fitted, self._program = True, None
         return strategy
 
-    def _restored(self, saved: Saved) -> Colored | Dense:
+    def _restored(self, saved: Saved) -> Strategy:
         """The strategy that was saved; how many products run at once is found on the first call, with real inputs."""
         direction: Direction = "forward" if saved.mode == "forward" else "reverse"
         self._choice = Choice(saved.coloring, direction, (), "as saved")
@@ -299,7 +299,7 @@ class JacobianPlan:
         while True:
             values = self._products(args, draws)
             try:
-                probe(self._function, args, self.pattern, values, draws, self._strategy.values)
+                self._verify(args, values, draws)
             except DerivativeMismatchError as error:
                 if not any(p.reject() for p in self._strategy.products):
                     if self.options.mode != "auto" or self.mode == "reverse":
@@ -309,6 +309,10 @@ class JacobianPlan:
                 draws.replay()
             else:
                 return values
+
+    def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
+        """Raise unless ``values``, on the random numbers ``draws``, are f's Jacobian at ``args``."""
+        probe(self._function, args, self.pattern, values, draws, self._strategy.values)
 
     def _with_right_gradient(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""

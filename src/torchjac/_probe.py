@@ -21,6 +21,9 @@ from ._function import FlatFunction, Leaf
 from ._pattern import SparsityPattern
 from ._products import Reverse, closed_over
 
+Sums = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""J^T u, (n,), from the values of J, (nnz,), and u, (m,)."""
+
 _OTHERS = 3  # so many vectors measure rounding: all of them cancel by accident once in a million times
 _ROWS = 8  # so many wrong rows are computed alone: a missing entry spoils others of its color too
 
@@ -32,21 +35,21 @@ def probe(
     values: torch.Tensor,
     draws: Draws,
     evaluate: Callable[[tuple[Any, ...]], torch.Tensor],
+    sums: Sums | None = None,
 ) -> None:
     """Raise StalePatternError or DerivativeMismatchError unless ``values`` on ``pattern`` are f's Jacobian at ``args``.
 
     One VJP, and some more products when something is wrong. A wrong entry is missed with probability zero, unless it
     is as small as the rounding errors of f, or hides behind an infinity or NaN. ``evaluate(args)`` made the values,
-    on the random numbers ``draws``.
+    on the random numbers ``draws``; ``sums`` adds them up where that takes less memory than by the pattern.
     """
     values, args = values.detach(), tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
     u = _random(function.m, values)
     with draws.again(), torch.no_grad():
         reverse = Reverse(function, args, plain=True)
         expected = reverse.one(u)
-        rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(values.device)
-        columns = pattern.col_indices.to(values.device)
-        got, scale = _sums(values * u[rows], columns, expected)
+        sums = sums or _by_columns(pattern, values.device)
+        got, scale = sums(values, u), sums(values.abs(), u.abs()) + expected.abs()
         if _agree(got, expected, scale):
             return
 
@@ -54,16 +57,16 @@ def probe(
             draws.replay()
             theirs = Reverse(function, args, plain=True).one(u)
             draws.replay()
-            return torch.stack([_sums(evaluate(args) * u[rows], columns, theirs)[0], theirs])
+            return torch.stack([sums(evaluate(args), u), theirs])
 
         here, again = torch.stack([got, expected]), both(args, u)
         moved = torch.stack([both(_jiggled(function, args, seed), _jiggle(u, seed)) for seed in range(3)])
-        outputs, _ = _sums((u * reverse.value)[rows].abs(), columns, expected)
+        outputs = sums(torch.ones_like(values), (u * reverse.value).abs())
         floor = _rounding(here, moved, outputs, function.leaves(args))
         floor += _uneven(lambda w: [reverse.one(w)], u, [expected])[0]
         if _agree(again, here, scale) and _agree(got, expected, scale, floor):
             return
-        _explain(function, args, pattern, values, draws, rows, columns)
+        _explain(function, args, pattern, values, draws)
     worst = _worst(got, expected, scale)
     raise DerivativeMismatchError(
         f"J^T u is {got[worst].item():.6g} at input {_name(function.inputs, worst)}, from the values of the plan",
@@ -137,10 +140,10 @@ def _explain(
     pattern: SparsityPattern,
     values: torch.Tensor,
     draws: Draws,
-    rows: torch.Tensor,
-    columns: torch.Tensor,
 ) -> None:
     """Find the wrong rows by J v, compute the worst alone, and raise the error that they call for."""
+    rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(values.device)
+    columns = pattern.col_indices.to(values.device)
     v = _random(function.n, values, seed=1)
     draws.replay()
     try:  # J v by the double-backward identity: the derivative of u -> J^T u along v
@@ -166,13 +169,15 @@ def _explain(
         j = int((outside if stale else wrong_by).argmax())
         output, place = _name(function.outputs, i), _name(function.inputs, j)
         if stale:
-            raise StalePatternError(
+            error = StalePatternError(
                 f"output {output} depends on input {place} (derivative {row[j].item():.6g}), "
                 f"which the pattern does not have; {int(wrong.sum())} of {function.m} rows are wrong",
                 expected="a pattern with every entry that can be nonzero",
                 why="the pattern was given by hand, or traced where f took another branch (scope 'local')",
                 instead="plan_jacobian(f, *args) again at these inputs, or a larger pattern in sparsity=",
             )
+            error.entry = i, j
+            raise error
         mismatches.append((f"d output {output} / d input {place} is {mine[j].item():.6g}", f"{row[j].item():.6g}"))
     if mismatches:
         raise DerivativeMismatchError(
@@ -188,6 +193,12 @@ def _sums(terms: torch.Tensor, places: torch.Tensor, like: torch.Tensor) -> tupl
     """The terms added up by place, and the size of what was added, which sets the scale for rounding errors."""
     total = torch.zeros_like(like).index_add_(0, places, terms)
     return total, torch.zeros_like(like).index_add_(0, places, terms.abs()) + like.abs()
+
+
+def _by_columns(pattern: SparsityPattern, device: torch.device) -> Sums:
+    rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(device)
+    columns = pattern.col_indices.to(device)
+    return lambda values, u: values.new_zeros(pattern.shape[1]).index_add_(0, columns, values * u[rows])
 
 
 def _gradient(scalar: torch.Tensor, leaves: list[torch.Tensor]) -> list[torch.Tensor]:

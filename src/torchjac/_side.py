@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -13,6 +13,7 @@ from ._equations import Colors
 from ._function import FlatFunction
 from ._memory import peak_bytes
 from ._products import Direction, Products, chunk_size
+from ._types import Mode
 
 _KEPT = 2**18  # so many numbers in seeds are kept from call to call
 
@@ -67,6 +68,25 @@ class Side:
         many = _seconds(lambda: self.first(args, size))
         each = max((many - one) / (size - 1), many / (4 * size))  # a product in a batch is never free: noise
         return UnitCost(max(one - each, 0.0), each)
+
+
+class Strategy(Protocol):
+    """A way to all values of a pattern: products of one direction or both, and what becomes of them.
+
+    ``beside``: bytes that are kept while products run in chunks.
+    """
+
+    num_products: int
+    sides: list[Side]
+    beside: int
+
+    @property
+    def mode(self) -> Mode: ...
+
+    @property
+    def products(self) -> list[Products]: ...
+
+    def values(self, args: tuple[Any, ...]) -> torch.Tensor: ...
 
 
 class _Kept(Seeds):

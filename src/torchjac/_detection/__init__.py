@@ -1,5 +1,6 @@
 """Detection: the sparsity pattern of a function, by following what is linear in a direction through its derivative."""
 
 from .detect import detect, detect_hessian
+from .samples import Meeting, meeting
 
-__all__ = ["detect", "detect_hessian"]
+__all__ = ["Meeting", "detect", "detect_hessian", "meeting"]
