@@ -88,6 +88,7 @@ def plan_jacobian(
     mode: ``"forward"``, ``"reverse"``, ``"bidirectional"``, or ``"auto"`` for the one that is predicted to cost least;
         auto also leaves a mode whose results turn out to be wrong.
     sparsity: ``"detect"``, a pattern (ours, SciPy, torch) or None for a dense Jacobian.
+    entries: ``"diagonal"`` or a pattern, to compute and store only these; None for all.
     has_aux: f returns (output, aux).
     check: ``"first"`` (again when integers, flags or index tensors among ``args`` change), ``"always"`` or False.
     memory: what a call may take beside its result, in bytes or as ``"500MiB"``; None for a share of what is free.

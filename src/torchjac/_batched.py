@@ -112,9 +112,8 @@ class Batched:
     def values(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(nnz,), in the order of ``Batch.pattern``."""
         compressed = self.sides[0].run(args)
-        rows = [torch.cat([self._block(compressed, o, i) for i in self._inputs], 2) for o in self._outputs]
-        flat = [row.reshape(-1) for row in rows]
-        return flat[0] if len(flat) == 1 else torch.cat(flat)
+        rows = [_joined([self._block(compressed, o, i) for i in self._inputs], 2) for o in self._outputs]
+        return _joined([row.reshape(-1) for row in rows], 0)
 
     def _block(
         self, compressed: torch.Tensor, out: tuple[Leaf, bool, slice], into: tuple[Leaf, bool, slice]
@@ -154,3 +153,7 @@ class Batched:
             for (y, _, _), row in zip(self._outputs, self.rows(values), strict=True)
             for x, shared, columns in self._inputs
         }
+
+
+def _joined(parts: list[torch.Tensor], dim: int) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

@@ -23,6 +23,8 @@ class Facts:
     choice: Choice
     memory: int | None
     itemsize: int
+    whole: int
+    """Entries of the pattern, of which those of ``pattern`` are wanted."""
 
 
 def explain(plan: Facts) -> str:
@@ -33,6 +35,7 @@ def explain(plan: Facts) -> str:
     rows = [
         ("function", f"{n:,} inputs -> {m:,} outputs"),
         ("pattern", f"{plan.pattern.nnz:,} entries ({share}), {plan.pattern.scope}, {found}"),
+        *([("entries", f"{plan.pattern.nnz:,} of {plan.whole:,} are wanted")] if plan.whole > plan.pattern.nnz else []),
         (
             "coloring",
             f"{plan.choice.coloring or 'none: every entry can be nonzero'}, in {plan.seconds['coloring']:.4f} s",

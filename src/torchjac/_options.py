@@ -21,6 +21,7 @@ class JacobianOptions(TypedDict, total=False):
     ravel: bool
     mode: Mode
     sparsity: Any
+    entries: Any
     has_aux: bool
     check: Check
     memory: int | str | None
@@ -35,6 +36,7 @@ class Options:
     ravel: one (m, n) matrix over all leaves, instead of one a pair of leaves.
     mode: forward products, reverse products, or the cheaper of the two.
     sparsity: "detect", a pattern, or None for a dense Jacobian.
+    entries: compute and store only these, "diagonal" or a pattern; None for all.
     has_aux: f returns (output, aux), and the result becomes (J, aux).
     check: compare with an independent product on the first call, on every call, or never.
     memory: bytes that a call may add to its result at its peak, as a number or as ``"500MiB"``; None for a share of
@@ -48,6 +50,7 @@ class Options:
     ravel: bool = False
     mode: Mode = "auto"
     sparsity: Any = "detect"
+    entries: Any = None
     has_aux: bool = False
     check: Check = "first"
     memory: int | str | None = None
@@ -86,4 +89,6 @@ class Options:
         sparsity = options.sparsity
         if sparsity is not None and isinstance(sparsity, str) and sparsity != "detect":
             raise OptionError(f"sparsity={sparsity!r}", expected="'detect', a SparsityPattern, or None for dense")
+        if isinstance(options.entries, str) and options.entries != "diagonal":
+            raise OptionError(f"entries={options.entries!r}", expected="'diagonal', a pattern, or None for all entries")
         return options

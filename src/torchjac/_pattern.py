@@ -272,6 +272,32 @@ class SparsityPattern:
         both.provenance = other.provenance or self.provenance
         return both
 
+    def __and__(self, other: SparsityPattern) -> SparsityPattern:
+        """The entries of this one that ``other`` has too; scope and notes stay."""
+        if self.shape != other.shape:
+            raise PatternError(f"patterns of shape {self.shape} and {other.shape}", expected="two of the same shape")
+        if self.nnz == self.shape[0] * self.shape[1]:
+            inside = other.rows, other.indices
+        else:
+            kept = self.has(other)
+            inside = other.rows[kept], other.indices[kept]
+        both = SparsityPattern.from_coo(*inside, self.shape)
+        both.scope, both.notes, both.provenance = self.scope, self.notes, self.provenance
+        return both
+
+    def has(self, other: SparsityPattern) -> npt.NDArray[np.bool_]:
+        """For each entry of ``other``, row by row, whether it is an entry of this one: (other.nnz,)."""
+        mine, theirs = self._keys, other._keys
+        at = np.minimum(np.searchsorted(mine, theirs), max(mine.size - 1, 0))
+        found: npt.NDArray[np.bool_] = mine[at] == theirs if mine.size else np.zeros(theirs.size, bool)
+        return found
+
+    @property
+    def _keys(self) -> npt.NDArray[np.int64]:
+        """The place of each entry in the ravelled matrix, rising."""
+        keys: npt.NDArray[np.int64] = self.rows.astype(np.int64) * self.shape[1] + self.indices
+        return keys
+
     # ---- asking where it comes from
 
     def why(self, i: int, j: int) -> list[Step]:
@@ -399,6 +425,21 @@ def as_pattern(pattern: Any) -> SparsityPattern:
         expected="a SparsityPattern, a SciPy sparse matrix, a torch sparse tensor or a dense (m, n) array",
         instead="torchjac.SparsityPattern.from_coo(rows, columns, (m, n))",
     )
+
+
+def wanted_entries(entries: Any, shape: tuple[int, int]) -> SparsityPattern:
+    """The pattern that ``entries`` stands for in a matrix of ``shape``: "diagonal", or a pattern of any kind."""
+    if isinstance(entries, str):
+        places = np.arange(min(shape))
+        return SparsityPattern.from_coo(places, places, shape)
+    pattern = as_pattern(entries)
+    if pattern.shape != shape:
+        raise PatternError(
+            f"entries of shape {pattern.shape}",
+            expected=f"shape {shape}: {shape[0]} ravelled outputs by {shape[1]} ravelled inputs",
+            instead="SparsityPattern.from_coo(rows, columns, shape), or entries='diagonal'",
+        )
+    return pattern
 
 
 def _index_dtype(size: int) -> type[np.integer[Any]]:

@@ -17,21 +17,30 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ._budget import fit_chunks
-from ._candidates import Choice, choose
+from ._candidates import Choice, choose, choose_some
 from ._colored import Colored
-from ._colors import Coloring
+from ._colors import Coloring, ColumnColors, RowColors
 from ._compiled import Compiled
 from ._decompression import LAYOUTS, Block
 from ._dense import Dense
 from ._detection import detect
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, InputError, OptionError, PatternError, SignatureError, TorchjacWarning
+from ._errors import (
+    DerivativeMismatchError,
+    FileError,
+    InputError,
+    OptionError,
+    PatternError,
+    SignatureError,
+    TorchjacWarning,
+)
 from ._explain import Facts, explain
 from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
 from ._matrix import SparseMatrix
 from ._options import Options
-from ._pattern import SparsityPattern, as_pattern
-from ._probe import Gradient, probe, probe_gradient
+from ._pattern import SparsityPattern, as_pattern, wanted_entries
+from ._probe import Gradient, all_entries, probe, probe_gradient
+from ._probe_entries import Some, probe_some, some_entries
 from ._products import Direction
 from ._saving import Saved, write
 from ._side import Strategy, engines
@@ -72,11 +81,13 @@ class JacobianPlan:
         self._choice: Choice
         if saved is None:
             with ordinary(args) as own:
-                self.pattern = self._find_pattern(own)
+                self.pattern = self._whole = self._find_pattern(own)
+                if options.entries is not None:
+                    self._want(wanted_entries(options.entries, self._whole.shape))
                 _refuse_complex(self._function)
                 self._strategy: Strategy = self._prepare(self._wanted_mode(), own)
         else:
-            self.pattern = saved.pattern
+            self.pattern = self._whole = saved.pattern
             self._function.expect(saved.output)
             self._strategy = self._restored(saved)
             self.seconds = dict(saved.seconds)
@@ -124,6 +135,7 @@ class JacobianPlan:
             choice=self._choice,
             memory=self.options.budget,
             itemsize=self._function.dtype.itemsize,
+            whole=self._whole.nnz,
         )
         return explain(facts)
 
@@ -168,6 +180,13 @@ class JacobianPlan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all but the function to a file (.npz, no pickle), for ``torchjac.load_plan(path, f)``."""
+        if self.options.entries is not None:
+            raise FileError(
+                "a plan of some of the entries",
+                expected="a plan of all",
+                why="a file holds the entries of a plan, and not the pattern around them",
+                instead="plan_jacobian(f, *args, entries=...) again, with sparsity= to skip detection",
+            )
         args, output = self._function.examples()
         saved = Saved(
             args,
@@ -204,6 +223,12 @@ class JacobianPlan:
         self.seconds["detection"] = time.perf_counter() - start
         return pattern
 
+    def _want(self, entries: SparsityPattern) -> None:
+        """Compute only ``entries``. A pattern that may miss some of them is not asked: those are computed too."""
+        if self._whole.scope == "local" or not isinstance(self.options.sparsity, str):
+            self._whole = self._whole | entries
+        self.pattern = self._whole & entries
+
     def _wanted_mode(self) -> Mode:
         no_forward = any(note.op == "forward mode" for note in self.pattern.notes)
         return "reverse" if self.options.mode == "auto" and no_forward else self.options.mode
@@ -211,7 +236,10 @@ class JacobianPlan:
     def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
         function, start = self._function, time.perf_counter()
         with torch.no_grad(), Draws(function.device).again():
-            choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args)
+            if self.options.entries is None:
+                choice = self._choice = choose(self.pattern, mode, self._engines, lambda: args)
+            else:
+                choice = self._choice = choose_some(self._whole, self.pattern, mode, self._engines, lambda: args)
             if choice.coloring is None:
                 strategy: Strategy = Dense(function, choice.direction, self._engines)
             else:
@@ -312,13 +340,26 @@ class JacobianPlan:
 
     def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
         """Raise unless ``values``, on the random numbers ``draws``, are f's Jacobian at ``args``."""
-        probe(self._function, args, self.pattern, values, draws, self._strategy.values)
+        if self.options.entries is None:
+            probe(self._function, args, self.pattern, values, draws, self._strategy.values)
+        else:
+            probe_some(self._some, args, values, draws, self._strategy.values)
+
+    @property
+    def _some(self) -> Some:
+        coloring = self.coloring
+        assert isinstance(coloring, (ColumnColors, RowColors))  # of one side, see choose_some
+        return Some(self._function, self.pattern, coloring, self._strategy.sides)
 
     def _with_right_gradient(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""
         fast, first, news = self._function.f, values, dict[str, None]()
         while True:
-            found = probe_gradient(self._function, args, self.pattern, values, draws, finite=self.mode != "reverse")
+            if self.options.entries is None:
+                combination = all_entries(self._function, self.pattern, values)
+            else:
+                combination = some_entries(self._some)
+            found = probe_gradient(self._function, args, combination, values, draws, finite=self.mode != "reverse")
             if found.missing and self._function.f is not fast:
                 self._function.f, values = fast, first
                 news = {f"no gradient passes through this Jacobian, because PyTorch said: {found.missing}": None}

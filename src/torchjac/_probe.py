@@ -84,10 +84,33 @@ class Gradient:
     missing: str = ""
 
 
+@dataclass(frozen=True)
+class Combination:
+    """A number made of J and of ``size`` weights, linear in both, in two ways.
+
+    mine(values, weights): the terms that it is the sum of, from the values of a plan.
+    theirs(product, weights): from VJPs of plain autograd.
+    """
+
+    size: int
+    mine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    theirs: Callable[[Reverse, torch.Tensor], torch.Tensor]
+
+
+def all_entries(function: FlatFunction, pattern: SparsityPattern, values: torch.Tensor) -> Combination:
+    """u.(J v) for a random v: one VJP."""
+    v = _random(function.n, values.detach(), seed=1)
+    rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(values.device)
+    weights = v[pattern.col_indices.to(values.device)]
+    return Combination(
+        function.m, lambda values, u: values * u[rows] * weights, lambda product, u: (product.one(u) * v).sum()
+    )
+
+
 def probe_gradient(
     function: FlatFunction,
     args: tuple[Any, ...],
-    pattern: SparsityPattern,
+    combination: Combination,
     values: torch.Tensor,
     draws: Draws,
     finite: bool,
@@ -97,18 +120,17 @@ def probe_gradient(
     Several forward formulas of PyTorch are right and have a wrong derivative (pytorch#198017); some backward formulas
     have none. ``finite``: neither may there be an infinity or NaN where reverse-over-reverse has none.
     """
-    u, v = _random(function.m, values.detach()), _random(function.n, values.detach(), seed=1)
+    u = _random(combination.size, values.detach())
     copies: list[torch.Tensor] = []  # of the inputs, that no other graph can reach
 
     def reversed_twice(args: tuple[Any, ...], u: torch.Tensor = u) -> torch.Tensor:
         draws.replay()
         product = Reverse(function, args, plain=True)
         copies.extend(product.leaves)
-        return (product.one(u) * v).sum()
+        return combination.theirs(product, u)
 
     with draws.again(), torch.enable_grad():
-        rows = torch.from_numpy(pattern.rows.astype(np.int64)).to(values.device)
-        terms = values * u[rows] * v[pattern.col_indices.to(values.device)]
+        terms = combination.mine(values, u)
         mine = terms.sum()
         other = reversed_twice(args)
         leaves = [leaf for leaf in function.leaves(args) if leaf.requires_grad]
