@@ -11,7 +11,7 @@ VERBS = (
     "batch_jacobian jacobian jacobian_sparsity hessian_sparsity plan_jacobian load_plan write_jacobian color "
     "register_rule show_versions".split()
 )
-OBJECTS = "Coloring JacobianPlan Note SparseMatrix SparsityPattern".split()
+OBJECTS = "BlockMatrix Coloring JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (
     "DerivativeMismatchError FileError InputError InteractionError OptionError OutputError PatternError SignatureError "
     "StalePatternError TorchjacError TorchjacWarning".split()

@@ -6,6 +6,7 @@ from ._api import jacobian as jacobian
 from ._api import jacobian_sparsity as jacobian_sparsity
 from ._api import load_plan as load_plan
 from ._api import plan_jacobian as plan_jacobian
+from ._block_matrix import BlockMatrix as BlockMatrix
 from ._coloring import color as color
 from ._colors import Coloring as Coloring
 from ._errors import DerivativeMismatchError as DerivativeMismatchError

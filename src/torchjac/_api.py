@@ -83,7 +83,9 @@ def plan_jacobian(
     ----------
     f: maps tensors (or pytrees of tensors) to tensors (or pytrees).
     argnums: which arguments are differentiated; a number, or a tuple of them.
-    layout: ``torch.strided`` (default), ``sparse_coo``, ``sparse_csr`` or ``sparse_csc``.
+    layout: ``torch.strided`` (default), ``sparse_coo``, ``sparse_csr``, ``sparse_csc``, ``sparse_bsr``, ``sparse_bsc``.
+    blocksize: of the last two, (p, q), or one such pair for each input leaf: ``((2, 9), (2, 3))``. A block is stored if
+        any of its entries can be nonzero.
     ravel: True for one (m, n) matrix over all leaves.
     mode: ``"forward"``, ``"reverse"``, ``"bidirectional"``, or ``"auto"`` for the one that is predicted to cost least;
         auto also leaves a mode whose results turn out to be wrong.

@@ -141,8 +141,8 @@ class Batched:
         width = self._inputs[-1][2].stop
         sizes = [y.numel * width for y, _, _ in self._outputs]
         return [
-            part.reshape(self._batch.count, -1 if width and part.numel() else s.stop - s.start, width)
-            for part, (_, _, s) in zip(values.split(sizes), self._outputs, strict=True)
+            part.reshape(self._batch.count, place.stop - place.start, width)
+            for part, (_, _, place) in zip(values.split(sizes), self._outputs, strict=True)
         ]
 
     def blocks(self, values: torch.Tensor) -> dict[tuple[str, str], torch.Tensor]:

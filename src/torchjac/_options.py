@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from ._block_matrix import BLOCK_LAYOUTS
 from ._decompression import LAYOUTS
 from ._errors import OptionError
 from ._memory import parse_bytes
@@ -18,6 +19,7 @@ class JacobianOptions(TypedDict, total=False):
     """Keyword arguments of ``jacobian`` and ``plan_jacobian``; see ``Options`` for their meaning."""
 
     layout: torch.layout
+    blocksize: tuple[int, int] | tuple[tuple[int, int], ...] | None
     ravel: bool
     mode: Mode
     sparsity: Any
@@ -33,6 +35,7 @@ class Options:
     """What the caller chose.
 
     layout: of the result; strided has the shapes of ``torch.func.jacrev``, sparse ones are 2-D over ravelled leaves.
+    blocksize: of a block layout, (p, q) for all matrices, or one (p, q) for each input leaf.
     ravel: one (m, n) matrix over all leaves, instead of one a pair of leaves.
     mode: forward products, reverse products, or the cheaper of the two.
     sparsity: "detect", a pattern, or None for a dense Jacobian.
@@ -47,6 +50,7 @@ class Options:
     """
 
     layout: torch.layout = torch.strided
+    blocksize: tuple[int, int] | tuple[tuple[int, int], ...] | None = None
     ravel: bool = False
     mode: Mode = "auto"
     sparsity: Any = "detect"
@@ -75,6 +79,8 @@ class Options:
                     if near
                     else f"functools.partial(f, {name}=...) instead of f, if {name} is an argument of f",
                 )
+        if "blocksize" in given:
+            given = given | {"blocksize": _tuples(given["blocksize"])}  # from a file come lists
         options = cls(**given)
         choose("mode", options.mode, Mode)
         choose("check", options.check, Check)
@@ -86,9 +92,37 @@ class Options:
         _ = options.budget  # reads the text
         if options.layout not in LAYOUTS:
             raise OptionError(f"layout={options.layout!r}", expected=f"one of {', '.join(map(str, LAYOUTS))}")
+        _check_blocksize(options)
         sparsity = options.sparsity
         if sparsity is not None and isinstance(sparsity, str) and sparsity != "detect":
             raise OptionError(f"sparsity={sparsity!r}", expected="'detect', a SparsityPattern, or None for dense")
         if isinstance(options.entries, str) and options.entries != "diagonal":
             raise OptionError(f"entries={options.entries!r}", expected="'diagonal', a pattern, or None for all entries")
         return options
+
+
+def _tuples(nested: Any) -> Any:
+    return tuple(map(_tuples, nested)) if isinstance(nested, (list, tuple)) else nested
+
+
+def _check_blocksize(options: Options) -> None:
+    blocked, size = options.layout in BLOCK_LAYOUTS, options.blocksize
+    if blocked != (size is not None):
+        raise OptionError(
+            f"layout={options.layout} with blocksize={size!r}",
+            expected="a blocksize for sparse_bsr and sparse_bsc, and for no other layout",
+            instead=f"layout={options.layout}, blocksize=(2, 3)" if blocked else "layout=torch.sparse_bsr",
+        )
+    if size is None:
+        return
+    sizes = (size,) if isinstance(size, tuple) and size and isinstance(size[0], int) else size
+    if not isinstance(sizes, tuple) or not sizes or not all(_is_size(s) for s in sizes):
+        raise OptionError(
+            f"blocksize={size!r}",
+            expected="(rows, columns) of a block, or one such pair for each input",
+            instead="blocksize=(2, 9), or ((2, 9), (2, 3)) for two inputs",
+        )
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, tuple) and len(size) == 2 and all(isinstance(k, int) and k > 0 for k in size)

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ._assembly import Assembly
 from ._budget import fit_chunks
 from ._candidates import Choice, choose, choose_some
 from ._colored import Colored
 from ._colors import Coloring, ColumnColors, RowColors
 from ._compiled import Compiled
-from ._decompression import LAYOUTS, Block
 from ._dense import Dense
 from ._detection import detect
 from ._draws import Draws
@@ -35,8 +35,7 @@ from ._errors import (
     TorchjacWarning,
 )
 from ._explain import Facts, explain
-from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary
-from ._matrix import SparseMatrix
+from ._function import Argnums, Choices, FlatFunction, ordinary
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern, wanted_entries
 from ._probe import Gradient, all_entries, probe, probe_gradient
@@ -91,7 +90,10 @@ class JacobianPlan:
             self._function.expect(saved.output)
             self._strategy = self._restored(saved)
             self.seconds = dict(saved.seconds)
-        self._blocks: dict[tuple[str, str], Block] = {}
+        start = time.perf_counter()
+        self._assembly = Assembly(self._function, self.pattern, options)
+        if options.blocksize is not None:
+            self.seconds["blocks"] = time.perf_counter() - start
         self._checked_for: Choices | None = None
         self._program: Callable[[tuple[Any, ...]], torch.Tensor] | None = None
         self._gradient_checked = self._parametric = False
@@ -136,6 +138,7 @@ class JacobianPlan:
             memory=self.options.budget,
             itemsize=self._function.dtype.itemsize,
             whole=self._whole.nnz,
+            blocks=self._assembly.blocks,
         )
         return explain(facts)
 
@@ -159,9 +162,12 @@ class JacobianPlan:
         with ordinary(args) as own:
             return self._evaluate(own)
 
-    def matrix(self, *args: Any) -> SparseMatrix:
-        """The (m, n) Jacobian at ``args`` as pattern and values: products, ``.T``, ``.gram()``, differentiable."""
-        return SparseMatrix(self.pattern, self.values(*args))
+    def matrix(self, *args: Any) -> Any:
+        """The (m, n) SparseMatrix at ``args``, pattern and values: products, ``.T``, ``.gram()``, differentiable.
+
+        With a block layout: the BlockMatrix of each output and input, nested as the result of the plan is.
+        """
+        return self._assembly.matrix(self.values(*args))
 
     def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
         """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
@@ -393,21 +399,7 @@ class JacobianPlan:
         return True
 
     def _assemble(self, values: torch.Tensor) -> Any:
-        function, layout = self._function, LAYOUTS[self.options.layout]
-        if self.options.ravel:
-            return layout(self._block("", (0, function.m), "", (0, function.n)), values)
-
-        def block(out: Leaf, leaf: Leaf) -> torch.Tensor:
-            cut = self._block(out.path, (out.start, out.stop), leaf.path, (leaf.start, leaf.stop))
-            matrix = layout(cut, cut.values(values))
-            return matrix.reshape(out.shape + leaf.shape) if self.options.layout is torch.strided else matrix
-
-        return function.nest(block)
-
-    def _block(self, out: str, rows: tuple[int, int], leaf: str, columns: tuple[int, int]) -> Block:
-        if (out, leaf) not in self._blocks:
-            self._blocks[out, leaf] = Block(self.pattern, rows, columns, self._function.device)
-        return self._blocks[out, leaf]
+        return self._assembly.result(values)
 
 
 def _refuse_keywords(keywords: dict[str, Any]) -> None:
