@@ -109,7 +109,9 @@ def test_what_vmap_cannot_run():
             return out if bool(x.isfinite().all()) else x
 
     f, x = Recurrent().double(), torch.rand(3, 4, 2, dtype=torch.float64)
-    assert_close(tj.batch_jacobian(f, x), blocks(f, x, 1), 1e-10)
+    with pytest.warns(tj.TorchjacWarning, match="f decides by a value"):
+        J = tj.batch_jacobian(f, x)
+    assert_close(J, blocks(f, x, 1), 1e-10)
 
 
 # ---- gradients through it
@@ -233,6 +235,38 @@ def test_samples_that_could_meet_are_checked_in_every_call():
     assert_close(J, torch.eye(2, dtype=torch.float64).expand(4, 2, 2))
     with pytest.raises(tj.InteractionError):
         tj.batch_jacobian(f, x, closed + 1)
+
+
+def test_a_branch_taken_by_value_may_be_another_next_time():
+    def f(x):
+        return x.cumsum(0) if bool(x[0, 0] > 0.5) else x.sin()
+
+    x = torch.rand(4, 2, dtype=torch.float64) / 2
+    with pytest.warns(tj.TorchjacWarning, match="f decides by a value"):
+        J = tj.batch_jacobian(f, x)
+    assert_close(J, torch.diag_embed(x.cos()))
+    with pytest.raises(tj.InteractionError, match="interact"):
+        tj.batch_jacobian(f, x + 0.6)
+
+
+def test_outputs_without_elements():
+    assert tj.batch_jacobian(lambda x: x[:, :0], torch.rand(4, 2)).shape == (4, 0, 2)
+
+
+def test_inside_torch_func_grad():
+    f, x = mlp(2, 2), torch.rand(3, 2, dtype=torch.float64)
+    parameters = dict(f.named_parameters())
+
+    def loss(parameters):
+        return (
+            tj.batch_jacobian(lambda x: torch.func.functional_call(f, parameters, (x,)), x, check=False).square().sum()
+        )
+
+    got = torch.func.grad(loss)(parameters)["0.weight"]
+    each = torch.stack([dense_jacobian(f, [row.requires_grad_()], create_graph=True) for row in x])
+    assert_close(got, torch.autograd.grad(each.square().sum(), f[0].weight)[0])
+    with pytest.raises(tj.OptionError, match="inside a transform"):
+        torch.func.grad(loss)(parameters, "first")
 
 
 def test_without_a_check_f_is_trusted():

@@ -20,7 +20,7 @@ from ._batched import Batch, Batched
 from ._budget import fit_chunks
 from ._candidates import Candidate, Choice
 from ._colors import ColumnColors, RowColors
-from ._detection import Meeting, meeting
+from ._detection import Meeting, Seen, see
 from ._draws import Draws
 from ._errors import (
     DerivativeMismatchError,
@@ -73,6 +73,12 @@ def batch_plan(
     own = _one_each(batched, len(args))
     if not isinstance(dims, int) or dims < 1:
         raise OptionError(f"batch_dims={dims!r}", expected="how many dimensions come first: 1 or more")
+    if options.check and torch._C._functorch.peek_interpreter_stack() is not None:
+        raise OptionError(
+            f"batch_jacobian with check={options.check!r} inside a transform of torch.func",
+            expected="check=False, after the same f was checked outside",
+            why="f cannot be traced inside of a function that is being transformed",
+        )
     # keys are compared, not hashed: options may hold a dict
     key = (tuple(argnums) if isinstance(argnums, (list, tuple)) else argnums, dims, own, options)
     return _REMEMBERED.of(
@@ -106,7 +112,7 @@ class BatchPlan(JacobianPlan):
         options: Options,
     ) -> None:
         self._dims, self._batched = dims, batched
-        self._meeting: Meeting | None = None  # of two of the few samples
+        self._seen = Seen(None)
         super().__init__(f, args, argnums, options)
 
     def fits(self, args: tuple[Any, ...]) -> bool:
@@ -126,15 +132,15 @@ class BatchPlan(JacobianPlan):
         shared = [not self._batched[p] for p in function.positions for _ in pytree.tree_leaves(args[p])]
         self._batch = Batch(shape, tuple(shared))
         with Draws(function.device).again():
-            output = self._of_few(args, shape)
-            if output is not None and self._meeting is None:
+            output = self._trace_few(args)
+            if self._seen.meeting is None:
                 function.expect(output)
             else:  # what f returns may depend on how many samples there are
                 with torch.no_grad():
                     function.bind(args)(*(leaf.detach() for leaf in function.leaves(args)))
         _check_outputs(function.outputs, shape)
-        if self._meeting is not None:
-            self._confirm(args, self._meeting)
+        if self._seen.meeting is not None:
+            self._confirm(args, self._seen.meeting)
         self.seconds["detection"] = 0.0
         return self._batch.pattern(function)
 
@@ -161,32 +167,38 @@ class BatchPlan(JacobianPlan):
                 )
         return shape
 
-    def _of_few(self, args: tuple[Any, ...], shape: torch.Size) -> Any:
-        """What f returns, by its shapes, seen from a few samples in which meetings are looked for; None if f cannot."""
-        few = Batch(torch.Size(min(_FEW, size) for size in shape), ())
-        cut = tuple(slice(0, size) for size in few.shape)
-        less = tuple(
+    def _trace_few(self, args: tuple[Any, ...]) -> Any:
+        """What f returns, by its shapes, from a trace of a few samples; of all where f cannot take a few."""
+        shape = self._batch.shape
+        self._traced = Batch(torch.Size(min(_FEW, size) for size in shape), ())
+        cut = tuple(slice(0, size) for size in self._traced.shape)
+        few = tuple(
             pytree.tree_map(lambda t: t[cut] if isinstance(t, torch.Tensor) else t, a) if own else a
             for a, own in zip(args, self._batched, strict=True)
         )
-        own = tuple(p for p in self._function.positions if self._batched[p])
-        function = FlatFunction(self._function.f, less, own or self._function.argnums, self.options.has_aux)
         try:
-            if own and self.options.check:
-                self._meeting = meeting(function, less, _numbers(few), few.count)
-            else:
-                with torch.no_grad():
-                    function.bind(less)(*(leaf.detach() for leaf in function.leaves(less)))
-            _check_outputs(function.outputs, few.shape)
-        except Exception:
-            return None  # f cannot take so few, or fails: then it does the same again with all samples
-        return pytree.tree_map(lambda t: t.new_empty(()).expand(shape + t.shape[self._dims :]), function.examples()[1])
+            output = self._trace(few)
+        except Exception:  # something in f is of the size of the batch; what else is wrong is raised again below
+            self._traced = self._batch
+            return self._trace(args)
+        return pytree.tree_map(lambda t: t.new_empty(()).expand(shape + t.shape[self._dims :]), output)
+
+    def _trace(self, args: tuple[Any, ...]) -> Any:
+        """What f returns for the samples ``_traced``, by its shapes; with a check, f is looked at for meetings."""
+        own = tuple(p for p in self._function.positions if self._batched[p])
+        function = FlatFunction(self._function.f, args, own or self._function.argnums, self.options.has_aux)
+        if own and self.options.check:
+            self._seen = see(function, args, _numbers(self._traced), self._traced.count)
+        else:
+            with torch.no_grad():
+                function.bind(args)(*(leaf.detach() for leaf in function.leaves(args)))
+        _check_outputs(function.outputs, self._traced.shape)
+        return function.examples()[1]
 
     def _confirm(self, args: tuple[Any, ...], met: Meeting) -> None:
         """Raise if a random cotangent of the reader alone reaches another sample; zeros are exact."""
         function, batch = self._function, self._batch
-        few = tuple(min(_FEW, size) for size in batch.shape)
-        reader = int(np.ravel_multi_index(np.unravel_index(met.reader, few), batch.shape))
+        reader = int(np.ravel_multi_index(np.unravel_index(met.reader, self._traced.shape), batch.shape))
         mine = batch.samples(function.outputs) == reader
         u = torch.randn(function.m, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * mine
         with torch.no_grad(), Draws(function.device).again():
@@ -245,13 +257,19 @@ class BatchPlan(JacobianPlan):
             row, column = error.entry
             raise self._interaction(args, self._sample(row, "output"), self._sample(column, "input")) from error
         except DerivativeMismatchError as error:
-            if self._meeting is None:
+            if (met := self._seen.meeting) is None:
                 raise
-            raise self._interaction(args, self._meeting.reader, self._meeting.other) from error
-        if self._meeting is not None and self.options.check == "first":
+            raise self._interaction(args, met.reader, met.other) from error
+        if self.options.check == "first" and self._doubt:
             self.options = dataclasses.replace(self.options, check="always")
-            text = f"samples could meet in {self._place(self._meeting)}; they did not, and every call is checked"
-            warnings.warn(text, TorchjacWarning, stacklevel=7)
+            warnings.warn(f"{self._doubt}; every call is checked", TorchjacWarning, stacklevel=7)
+
+    @property
+    def _doubt(self) -> str:
+        """Why samples that did not meet may do so for other values."""
+        if self._seen.meeting is not None:
+            return f"samples could meet in {self._place(self._seen.meeting)} and did not"
+        return f"f decides by a value what to run ({self._seen.decided})" if self._seen.decided else ""
 
     def _sample(self, place: int, side: str) -> int:
         leaves = self._function.outputs if side == "output" else self._function.inputs
@@ -259,8 +277,8 @@ class BatchPlan(JacobianPlan):
         return (place - leaf.start) // self._batch.event(leaf).numel()
 
     def _interaction(self, args: tuple[Any, ...], reader: int, other: int) -> InteractionError:
-        """The error that names two samples and what mixes them; where a few could not be traced, all are."""
-        met = self._meeting or meeting(self._function, args, _numbers(self._batch), self._batch.count)
+        """The error that names two samples and what mixes them; where a few did not show it, all are traced."""
+        met = self._seen.meeting or see(self._function, args, _numbers(self._batch), self._batch.count).meeting
         names = self._batch.names(reader), self._batch.names(other)
         place = "an op that could not be traced" if met is None else self._place(met)
         norms = [m for m in modules_of(self._function.f) if isinstance(m, _BatchNorm) and m.training]

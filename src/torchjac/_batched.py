@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ._equations import Colors
@@ -66,8 +67,10 @@ class Batch:
 
     def samples(self, leaves: Sequence[Leaf]) -> torch.Tensor:
         """The number of the sample of each element of leaves that are not shared."""
-        numbers = torch.arange(self.count)
-        return torch.cat([numbers.repeat_interleave(self.event(leaf).numel()) for leaf in leaves])
+        return torch.from_numpy(self._samples(leaves))
+
+    def _samples(self, leaves: Sequence[Leaf]) -> npt.NDArray[np.int64]:
+        return np.concatenate([np.repeat(np.arange(self.count), self.event(leaf).numel()) for leaf in leaves])
 
     def pattern(self, function: FlatFunction) -> SparsityPattern:
         """Every output of a sample reads the inputs of that sample, and all that is shared. One index set a sample."""
@@ -78,9 +81,7 @@ class Batch:
             columns.append(np.broadcast_to(own, (self.count, own.size)) if common else first * own.size + own)
         sets = np.concatenate(columns, 1)
         pointers = np.arange(self.count + 1) * sets.shape[1]
-        return SparsityPattern(
-            (function.m, function.n), self.samples(function.outputs).numpy(), pointers, sets.reshape(-1)
-        )
+        return SparsityPattern((function.m, function.n), self._samples(function.outputs), pointers, sets.reshape(-1))
 
     def names(self, sample: int) -> str:
         """The index of a sample, as one would write it."""
@@ -111,6 +112,8 @@ class Batched:
 
     def values(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(nnz,), in the order of ``Batch.pattern``."""
+        if self.num_products == 0:
+            return torch.zeros(0, dtype=self._function.dtype, device=self._function.device)
         compressed = self.sides[0].run(args)
         rows = [_joined([self._block(compressed, o, i) for i in self._inputs], 2) for o in self._outputs]
         return _joined([row.reshape(-1) for row in rows], 0)

@@ -1,6 +1,6 @@
 """Detection: the sparsity pattern of a function, by following what is linear in a direction through its derivative."""
 
 from .detect import detect, detect_hessian
-from .samples import Meeting, meeting
+from .samples import Meeting, Seen, see
 
-__all__ = ["Meeting", "detect", "detect_hessian", "meeting"]
+__all__ = ["Meeting", "Seen", "detect", "detect_hessian", "see"]

@@ -13,6 +13,7 @@ import torch
 
 from .._function import FlatFunction, Leaf
 from .._tangent.relations import Ids
+from .._tangent.trace import Trace
 from .follow import backward, computes_less_forward, forward
 from .index_sets import IndexSets
 from .provenance import Paths
@@ -31,39 +32,51 @@ class Meeting:
     line: str
 
 
-def meeting(function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: int) -> Meeting | None:
-    """Two of ``count`` samples that can meet in f at ``args``, or None if each is on its own."""
+@dataclass(frozen=True)
+class Seen:
+    """What a trace saw: two samples that can meet, if any do; and where f decided by a value what to run, if it did."""
+
+    meeting: Meeting | None
+    decided: str = ""
+
+
+def see(function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: int) -> Seen:
+    """Whether any of ``count`` samples can meet in f at ``args``."""
     try:
-        found, less = _forward(function, args, samples, count)
+        seen, less = _forward(function, args, samples, count)
     except RuntimeError:  # no forward formula; f's own error is raised again by the backward trace
         return _backward(function, args, samples, count)
-    return found or (_backward(function, args, samples, count) if less else None)
+    return _backward(function, args, samples, count) if less and seen.meeting is None else seen
 
 
-def _forward(
-    function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: int
-) -> tuple[Meeting | None, bool]:
+def _forward(function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: int) -> tuple[Seen, bool]:
     sets, inputs = SampleSets(count), samples(function.inputs)
     ids, trace = forward(function, args, sets, 1 + inputs)
     less = bool(computes_less_forward(trace))
     met = sets.first_foreign(ids, samples(function.outputs))
     if met is None:
-        return None, less
+        return Seen(None, _decided(trace)), less
     output, reader, other = met
     paths = Paths()
     reached, _ = forward(function, args, paths, (inputs == other).long())
-    return Meeting(reader, other, *sets.culprit(paths, int(reached[output]))), less
+    return Seen(Meeting(reader, other, *sets.culprit(paths, int(reached[output])))), less
 
 
-def _backward(function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: int) -> Meeting | None:
+def _backward(function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: int) -> Seen:
     sets, paths = SampleSets(count), Paths()
-    ids, _ = backward(function, args, lambda: sets, lambda: 1 + samples(function.outputs))
+    ids, trace = backward(function, args, lambda: sets, lambda: 1 + samples(function.outputs))
     met = sets.first_foreign(ids, samples(function.inputs))
     if met is None:
-        return None
+        return Seen(None, _decided(trace))
     place, other, reader = met
     reached, _ = backward(function, args, lambda: paths, lambda: (samples(function.outputs) == reader).long())
-    return Meeting(reader, other, *sets.culprit(paths, int(reached[place])))
+    return Seen(Meeting(reader, other, *sets.culprit(paths, int(reached[place]))))
+
+
+def _decided(trace: Trace) -> str:
+    """Where f may have taken another branch for other values; the notes of a local trace say it."""
+    lines = [f"{note.op}, at {note.line}" if note.line else note.op for note in trace.notes]
+    return (", ".join(lines) or "an op") if trace.local else ""
 
 
 class SampleSets(IndexSets):
