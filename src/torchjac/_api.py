@@ -196,7 +196,7 @@ def batch_jacobian(
     f is, closes over or names changes between training and evaluation. A lambda that is made anew for each call is
     another f each time: keep it, or pass ``check=False``. Where the trace leaves doubt, every call is checked.
 
-    From 1,024 samples on (on a GPU, from 131,072) products run one after another: as fast, and in the memory of one.
+    From 128 samples on (on a GPU, from 131,072) products run one after another: as fast, and in the memory of one.
 
     Raises
     ------

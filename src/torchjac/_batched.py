@@ -21,7 +21,7 @@ from ._products import Direction, Products
 from ._side import Engines, Side
 
 # From so many samples on, one product keeps the device busy: several at once would only take more memory.
-_BUSY = {"cpu": 1024, "cuda": 2**17}
+_BUSY = {"cpu": 128, "cuda": 2**17}
 
 
 @dataclass(frozen=True)
