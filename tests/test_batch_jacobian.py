@@ -225,6 +225,16 @@ def test_a_function_of_one_batch_size_is_probed_and_traced_whole_when_wrong():
     assert "sum" in caught.value.why
 
 
+def test_shared_inputs_do_not_hide_a_meeting():
+    def f(x, w):
+        return x * w + (x.sum(0) if x.shape[0] == 8 else 0)
+
+    x, w = torch.rand(8, 3, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
+    with pytest.raises(tj.InteractionError) as caught:
+        tj.batch_jacobian(f, x, w, argnums=(1, 0), batched=(True, False))
+    assert "sum" in caught.value.why
+
+
 def test_samples_that_could_meet_are_checked_in_every_call():
     def f(x, gate):
         return x + gate * x.mean(0)

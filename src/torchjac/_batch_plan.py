@@ -198,7 +198,7 @@ class BatchPlan(JacobianPlan):
     def _confirm(self, args: tuple[Any, ...], met: Meeting) -> None:
         """Raise if a random cotangent of the reader alone reaches another sample; zeros are exact."""
         function, batch = self._function, self._batch
-        reader = int(np.ravel_multi_index(np.unravel_index(met.reader, self._traced.shape), batch.shape))
+        reader = self._in_batch(met.reader)
         mine = batch.samples(function.outputs) == reader
         u = torch.randn(function.m, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * mine
         with torch.no_grad(), Draws(function.device).again():
@@ -259,7 +259,7 @@ class BatchPlan(JacobianPlan):
         except DerivativeMismatchError as error:
             if (met := self._seen.meeting) is None:
                 raise
-            raise self._interaction(args, met.reader, met.other) from error
+            raise self._interaction(args, self._in_batch(met.reader), self._in_batch(met.other)) from error
         if self.options.check == "first" and self._doubt:
             self.options = dataclasses.replace(self.options, check="always")
             warnings.warn(f"{self._doubt}; every call is checked", TorchjacWarning, stacklevel=7)
@@ -271,6 +271,10 @@ class BatchPlan(JacobianPlan):
             return f"samples could meet in {self._place(self._seen.meeting)} and did not"
         return f"f decides by a value what to run ({self._seen.decided})" if self._seen.decided else ""
 
+    def _in_batch(self, traced: int) -> int:
+        """The number that a traced sample has in the whole batch."""
+        return int(np.ravel_multi_index(np.unravel_index(traced, self._traced.shape), self._batch.shape))
+
     def _sample(self, place: int, side: str) -> int:
         leaves = self._function.outputs if side == "output" else self._function.inputs
         leaf = next(leaf for leaf in leaves if leaf.start <= place < leaf.stop)
@@ -278,7 +282,10 @@ class BatchPlan(JacobianPlan):
 
     def _interaction(self, args: tuple[Any, ...], reader: int, other: int) -> InteractionError:
         """The error that names two samples and what mixes them; where a few did not show it, all are traced."""
-        met = self._seen.meeting or see(self._function, args, _numbers(self._batch), self._batch.count).meeting
+        if self._seen.meeting is None:
+            self._traced = self._batch
+            self._trace(args)
+        met = self._seen.meeting
         names = self._batch.names(reader), self._batch.names(other)
         place = "an op that could not be traced" if met is None else self._place(met)
         norms = [m for m in modules_of(self._function.f) if isinstance(m, _BatchNorm) and m.training]
