@@ -15,7 +15,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, StalePatternError, first_line
+from ._errors import DerivativeMismatchError, StalePatternError, first_line, not_differentiable
 from ._function import FlatFunction, place
 from ._memory import peak_bytes
 from ._pattern import SparsityPattern
@@ -94,7 +94,10 @@ def probe_bytes(function: FlatFunction, args: tuple[Any, ...], pattern: Sparsity
         return _agree(*EntrySums(pattern, values.device).by_column(values, u), expected)
 
     with torch.no_grad():
-        return peak_bytes(compare)
+        try:
+            return peak_bytes(compare)
+        except RuntimeError as error:
+            raise not_differentiable(error) from error
 
 
 @dataclass(frozen=True)
