@@ -328,7 +328,8 @@ class JacobianPlan:
 
     def _accumulated(self, products: int) -> Accumulated:
         part = self.pattern is not self._whole_pattern
-        return Accumulated(self._function, self.pattern, products, part)
+        detected = isinstance(self.options.sparsity, str) and products > 0
+        return Accumulated(self._function, self.pattern, products, part, detected)
 
     def _fits(self, program: Accumulated, args: tuple[Any, ...]) -> bool:
         budget = self.options.budget
