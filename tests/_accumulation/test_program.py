@@ -188,6 +188,7 @@ def test_a_refusal_names_the_op_and_the_line():
         (lambda x: x * x.sort().values, "gather"),
         (lambda x: x * torch.rand(4), "random numbers"),
         (lambda x: x * 2 if x.sum() > 0 else x, "values"),
+        (lambda x: x.clone().index_put((torch.tensor([0, 0]),), x[1:3]), "more than once"),
         (lambda x: torch.fft.fft(x).real, "complex"),
         (lambda x: (x[:, None] * x).sum(), "coefficients"),
     ],
