@@ -14,7 +14,7 @@ VERBS = (
 OBJECTS = "Coloring HessianPlan JacobianOperator JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (
     "DerivativeMismatchError FileError InputError OptionError OutputError PatternError SignatureError "
-    "StalePatternError TorchjacError TorchjacWarning".split()
+    "RankError StalePatternError TorchjacError TorchjacWarning".split()
 )
 
 

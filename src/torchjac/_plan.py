@@ -28,6 +28,7 @@ from ._decompression import LAYOUTS, Block
 from ._dense import Dense
 from ._detection import detect, glance, is_cheap
 from ._draws import Draws
+from ._equations import Places
 from ._errors import DerivativeMismatchError, OptionError, PatternError, SignatureError, TorchjacWarning
 from ._explain import Facts, explain
 from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary, refuse_complex
@@ -245,6 +246,15 @@ class JacobianPlan:
     def _whole_pattern(self) -> SparsityPattern:
         """Of all entries."""
         return self.pattern
+
+    @property
+    def _entries(self) -> Places | None:
+        """Which of all entries are stored; None for every one."""
+        return None
+
+    def _guarded(self, run: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """``run()``, which runs products of this plan's function."""
+        return run()
 
     def _whole(self, values: torch.Tensor) -> torch.Tensor:
         """The values of all entries, from those that are stored."""

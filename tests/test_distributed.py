@@ -1,0 +1,119 @@
+"""Jacobians by several processes are those of one; a rank that raises or ends is named."""
+
+from __future__ import annotations
+
+import time
+
+import distributed_cases as cases
+import pytest
+import torch
+from distributed_cases import CASES, HESSIANS, compare
+from ranks import World
+
+import torchjac as tj
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = World(3, tmp_path_factory.mktemp("world"))
+    yield world
+    world.stop()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_jacobians_are_those_of_one_process(world, name, size):
+    results = [result for result in world.run(compare, name, size) if result]
+    assert len(results) == size
+    assert max(error for error, _, _ in results) < 1e-12
+    starts = [rows for _, _, rows in results]
+    assert [stop for _, stop in starts[:-1]] == [start for start, _ in starts[1:]]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", HESSIANS)
+def test_hessians_are_those_of_one_process(world, name, size):
+    results = [result for result in world.run(compare, name, size, True) if result]
+    assert max(error for error, _, _ in results) < 1e-10
+
+
+def test_products_are_shared_and_a_rank_may_have_none(world):
+    assert [owned for _, owned, _ in world.run(compare, "row colors", 3)] == [12, 12, 12]
+    assert [owned for _, owned, _ in world.run(compare, "one product", 3)] == [12, 0, 0]
+    assert [owned for _, owned, _ in world.run(compare, "dense rows", 3)] == [15, 15, 5]
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 7), (7, 5), (4, 2)])
+def test_rows_become_a_dtensor(world, n, m):
+    assert all(max(errors) < 1e-12 for errors in world.run(cases.as_dtensor, n, m))
+
+
+def test_samples_are_shared(world):
+    for samples, local in ((7, [3, 3, 1]), (2, [1, 1, 0])):
+        results = world.run(cases.batch, samples)
+        assert [rows for _, rows in results] == local
+        assert max(error for error, _ in results) == 0
+
+
+def test_a_rank_that_raises_is_named_by_the_others(world):
+    said = world.run(cases.raises_on, 1)
+    assert said[1] == "ZeroDivisionError: not on this machine"
+    assert said[0].startswith("RankError: rank 1 raised ZeroDivisionError: not on this machine")
+    assert said[2].startswith("RankError: rank 1 raised")
+
+
+def test_what_rank_0_refuses_to_plan_ends_all(world):
+    said = world.run(cases.refuses_to_plan)
+    assert said[0].startswith("OutputError")
+    assert all(text.startswith("RankError: rank 0 raised OutputError") for text in said[1:])
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [(cases.other_arguments, "rank 1 has other arguments"), (cases.other_plans, "rank 1 has other plan")],
+)
+def test_ranks_that_compute_something_else_are_refused(world, function, text):
+    assert all(text in said for said in world.run(function))
+
+
+def test_random_numbers_must_be_the_same(world):
+    assert all("other random numbers" in said for said in world.run(cases.other_numbers, False))
+    assert world.run(cases.other_numbers, True) == ["nothing was raised"] * 3
+
+
+def test_a_stale_pattern_and_a_wrong_formula_are_found_by_all(world):
+    assert all(said.startswith("StalePatternError") for said in world.run(cases.stale))
+    assert all(said.startswith("DerivativeMismatchError") for said in world.run(cases.wrong_formula))
+
+
+def test_gradients_are_refused(world):
+    assert all("carry no graph" in said for said in world.run(cases.wants_a_gradient))
+
+
+def test_a_rank_that_dies_is_named_by_the_others(tmp_path):
+    world = World(3, tmp_path)
+    try:
+        start = time.monotonic()
+        said = world.run(cases.dies, 2, dying=(2,))
+        assert all(text.startswith("RankError: rank 2 ended") for text in said[:2])
+        assert time.monotonic() - start < 60
+    finally:
+        world.stop()
+
+
+def test_one_process_needs_no_group():
+    x = torch.rand(9, dtype=torch.float64)
+    plan = tj.distributed.plan_jacobian(cases.burgers, x)
+    torch.testing.assert_close(tj.distributed.jacobian(plan, x), plan(x))
+    rows = tj.distributed.jacobian(plan, x, gather="rows")
+    with pytest.raises(tj.OptionError, match="without a process group"):
+        rows.to_dtensor()
+    with pytest.raises(tj.OptionError, match="gather"):
+        tj.distributed.jacobian(plan, x, gather="some")
+
+
+def test_aux_is_refused():
+    x = torch.rand(3)
+    plan = tj.plan_jacobian(lambda x: (x.sin(), 1), x, has_aux=True)
+    with pytest.raises(tj.OptionError, match="has_aux"):
+        tj.distributed.jacobian(plan, x)
