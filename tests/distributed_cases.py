@@ -242,3 +242,63 @@ def dies(rank: int) -> str:
     tj.distributed.jacobian(plan, x)
     armed.append(True)
     return message(lambda: tj.distributed.jacobian(plan, x))
+
+
+def writes(path: str, size: int, stop_after: int, n: int, m: int, end: bool = False) -> str:
+    """Write a Jacobian with the first ``size`` ranks; the last of them raises, or ends, at so many blocks."""
+    group = small_group(size)
+    if group is None:
+        return "not in the group"
+    matrix = layers(n, m)
+    calls = [0]
+
+    def f(x):
+        calls[0] += 1
+        if dist.get_rank() == size - 1 and calls[0] > stop_after:
+            if end:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ZeroDivisionError("not now")
+        return matrix(x)
+
+    def run() -> None:
+        tj.write_jacobian(f, inputs((n,))[0], path=path, memory="38KiB" if n < m else "8KiB", group=group)
+
+    return message(run)
+
+
+def fully_sharded(mode: str) -> float:
+    """Error of the Jacobian of a network whose weights are on three ranks, its products shared in lockstep."""
+    from torch import nn
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    def network():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 7)).double()
+
+    x, net, mesh = inputs((6,))[0], network(), init_device_mesh("cpu", (dist.get_world_size(),))
+    fully_shard(net[0], mesh=mesh)
+    fully_shard(net, mesh=mesh)
+    with torch.no_grad():
+        plan = tj.plan_jacobian(lambda x: net(x), x, mode=mode, sparsity=None)
+        J = tj.distributed.jacobian(plan, x, lockstep=True)
+        return float((J - torch.func.jacrev(network())(x)).abs().max())
+
+
+def tensor_parallel() -> tuple[float, str]:
+    """Error of a plan that every rank runs alike, and what is said where products are shared by the same ranks."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    weights = torch.linspace(-1, 1, 42, dtype=F64).reshape(7, 6).sin()
+    parts = distribute_tensor(weights, mesh, [Shard(0)])
+
+    def f(x):
+        return torch.tanh(parts @ DTensor.from_local(x, mesh, [Replicate()], run_check=False)).full_tensor()
+
+    x = inputs((6,))[0]
+    with torch.no_grad():
+        plan = tj.plan_jacobian(f, x, mode="reverse", sparsity=None)
+        error = float((plan(x) - torch.func.jacrev(lambda x: torch.tanh(weights @ x))(x)).abs().max())
+        return error, message(lambda: tj.distributed.jacobian(plan, x, lockstep=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import distributed_cases as cases
+import numpy as np
 import pytest
 import torch
 from distributed_cases import CASES, HESSIANS, compare
@@ -90,6 +91,17 @@ def test_gradients_are_refused(world):
     assert all("carry no graph" in said for said in world.run(cases.wants_a_gradient))
 
 
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_weights_may_be_fully_sharded(world, mode):
+    assert max(world.run(cases.fully_sharded, mode)) < 1e-12
+
+
+def test_ranks_that_share_tensors_cannot_share_products(world):
+    for error, said in world.run(cases.tensor_parallel):
+        assert error < 1e-12
+        assert "DerivativeMismatchError" in said or "InputError" in said or "RankError" in said
+
+
 def test_a_rank_that_dies_is_named_by_the_others(tmp_path):
     world = World(3, tmp_path)
     try:
@@ -99,6 +111,40 @@ def test_a_rank_that_dies_is_named_by_the_others(tmp_path):
         assert time.monotonic() - start < 60
     finally:
         world.stop()
+
+
+@pytest.mark.parametrize(("n", "m"), [(60, 70), (70, 60)])
+def test_a_matrix_is_written_by_several_and_taken_up_by_another_number_of_them(world, tmp_path, n, m):
+    path = tmp_path / "J.npy"
+    said = world.run(cases.writes, str(path), 3, 5, n, m)
+    assert said[2] == "ZeroDivisionError: not now"
+    assert said[0].startswith("RankError: rank 2 raised")
+    done = [int(line) for line in (tmp_path / "J.npy.part.journal").read_text().splitlines()[1:]]
+    assert 0 < done[-1] < min(n, m)
+    assert not path.exists()
+    assert world.run(cases.writes, str(path), 2, 10**6, n, m)[:2] == ["nothing was raised"] * 2
+    x = cases.inputs((n,))[0]
+    np.testing.assert_allclose(np.load(path), torch.func.jacrev(cases.layers(n, m))(x).numpy(), atol=1e-12)
+
+
+def test_one_process_takes_up_what_a_group_with_a_rank_that_died_began(tmp_path):
+    path, x = tmp_path / "J.npy", cases.inputs((60,))[0]
+    world = World(2, tmp_path)
+    try:
+        said = world.run(cases.writes, str(path), 2, 5, 60, 50, True, dying=(1,))
+    finally:
+        world.stop()
+    assert said[0].startswith("RankError: rank 1 ended")
+    begun = (tmp_path / "J.npy.part.journal").read_text().splitlines()
+    assert len(begun) > 1
+    matrix = cases.layers(60, 50)
+
+    def f(x):
+        return matrix(x)
+
+    f.__qualname__ = "writes.<locals>.f"
+    tj.write_jacobian(f, x, path=path, memory="8KiB")
+    np.testing.assert_allclose(np.load(path), torch.func.jacrev(cases.layers(60, 50))(x).numpy(), atol=1e-12)
 
 
 def test_one_process_needs_no_group():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +40,7 @@ from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_bytes
 from ._products import Direction
+from ._ranks import Work, measure, table
 from ._saving import Saved, write
 from ._side import Strategy, engines, seconds_of
 from ._types import Mode
@@ -119,9 +120,34 @@ class JacobianPlan:
         """(m, n): ravelled outputs and inputs."""
         return self.pattern.shape
 
-    def explain(self) -> str:
-        """What was found, what was chosen and why, as text."""
-        return explain(self._facts())
+    def explain(self, *args: Any, ranks: int | Sequence[int] = ()) -> str:
+        """What was found, what was chosen and why, as text.
+
+        With ``ranks``, such as ``plan.explain(x, ranks=(2, 8, 64, 1024))``, also what a call of
+        ``torchjac.distributed.jacobian`` would take on so many: time, bytes moved and memory, predicted from what a
+        product costs at ``args``, measured now.
+        """
+        text = explain(self._facts())
+        sizes = (ranks,) if isinstance(ranks, int) else tuple(ranks)
+        if not sizes:
+            return text
+        if min(sizes) < 1:
+            raise OptionError(f"ranks={ranks!r}", expected="numbers of processes, such as ranks=(2, 8, 64, 1024)")
+        return "\n".join([text, *table(self._work(args), sizes)])
+
+    def _work(self, args: tuple[Any, ...]) -> Work:
+        """What there is to share among ranks, measured at ``args``."""
+        self._function.check(args)
+        work: list[Work] = []
+
+        def run() -> torch.Tensor:
+            given = self._function, own, self._strategy, self.pattern, self.coloring, self._choice.direction
+            work[:] = [measure(*given)]
+            return torch.empty(0)
+
+        with torch.no_grad(), ordinary(args) as own, Draws(self._function.device).again():
+            self._guarded(run)
+        return work[0]
 
     def __repr__(self) -> str:
         m, n = self.shape

@@ -1,6 +1,6 @@
 """Jacobians by several processes: the products of one plan shared by the ranks of a torch.distributed group.
 
-    products of a plan -> ranges of them, cut by measured cost -> each rank runs its own -> blocks of rows, or all values
+    products of a plan -> ranges of them, cut by measured cost -> each rank runs its own -> rows, or all values
 
 Processes, groups and messages are PyTorch's own: start with ``torchrun``, or however you start yours. Every rank calls
 the same functions with the same arguments, and f is the same on every rank.
