@@ -1,8 +1,8 @@
 """Two processes with one thread each, beside one process with one thread; and what ``explain(ranks=...)`` predicted.
 
-Rounds are interleaved: rank 0 alone, while rank 1 waits, then both. Every entry has ``ratio``: the time of one process over
-that of two, the median over rounds. The machine needs two free cores for that to mean anything: ``two at once`` runs
-the one-process plan on both ranks at the same time, and how much longer that takes is what no program can win back.
+Rounds are interleaved: rank 0 alone, while rank 1 waits, then both. Every entry has ``ratio``: the time of one process
+over that of two, the median over rounds. The machine needs two free cores for that to mean anything: ``two at once``
+runs the one-process plan on both ranks at the same time, and how much longer that takes no program can win back.
 """
 
 from __future__ import annotations

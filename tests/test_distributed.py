@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import distributed_cases as cases
 import numpy as np
@@ -145,6 +148,15 @@ def test_one_process_takes_up_what_a_group_with_a_rank_that_died_began(tmp_path)
     f.__qualname__ = "writes.<locals>.f"
     tj.write_jacobian(f, x, path=path, memory="8KiB")
     np.testing.assert_allclose(np.load(path), torch.func.jacrev(cases.layers(60, 50))(x).numpy(), atol=1e-12)
+
+
+def test_the_example_runs_by_torchrun():
+    example = Path(__file__).resolve().parents[1] / "examples" / "distributed.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(example)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("rank ")]
+    assert len(lines) == 2, done.stderr
+    assert all(line.count("right") == 2 for line in lines)
 
 
 def test_one_process_needs_no_group():

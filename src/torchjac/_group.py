@@ -73,7 +73,7 @@ class Ranks:
     def same(self, notes: Sequence[Note], name: str, what: str, instead: str) -> None:
         """Raise unless all ranks noted the same under ``name``."""
         for rank, note in enumerate(notes):
-            if note[name] != notes[0][name]:
+            if note.get(name) != notes[0].get(name):
                 raise RankError(
                     f"rank {rank} has other {what} than rank 0",
                     expected=f"the same {what} on every rank",

@@ -92,6 +92,7 @@ class JacobianPlan:
         self._checked_for: Choices | None = None
         self._program: Values | None = None
         self._gradient_checked = self._parametric = False
+        self.shared: dict[Any, Any] = {}  # what ``distributed`` prepared for groups of ranks
 
     # ---- what it is
 

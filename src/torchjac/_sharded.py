@@ -143,13 +143,15 @@ class Sharded:
         """What this rank computes, once all have, of the same numbers."""
         self._function.check(args)
         with torch.no_grad(), ordinary(args) as own:
+            first = self._checked is None or not self._checked.same(self._function.choices(own))
+            if first:
+                self._program = None
             draws = Draws(self._function.device)
             states = crc32(b"".join(s.cpu().numpy().tobytes() for s in draws.states))
 
             def note(_: torch.Tensor) -> Note:
                 after = Draws(self._function.device)
                 drew = any(not torch.equal(a, b) for a, b in zip(draws.states, after.states, strict=True))
-                first = self._checked is None or not self._checked.same(self._function.choices(own))
                 return {"args": _digest(own), "states": states, "drew": drew, "first": first}
 
             local, notes = self.ranks.together(lambda: self._compute(own), note)

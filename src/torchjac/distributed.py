@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
@@ -194,10 +193,10 @@ def jacobian(
     >>> rows.start, rows.stop, rows.local.shape  # of one process: all of them
     (0, 4, torch.Size([4, 5]))
 
-    All ranks call it, with equal arguments, each on its own device and within its own ``memory=``. On the first call
-    each measures what its products cost; ranges of products are cut by that, and what the ranks computed is compared
-    with one product of plain autograd (``check=``). A plan with mode="accumulate" has no products to share: every rank
-    then computes all values itself, and keeps what is asked for.
+    All ranks call it, with equal arguments, each on its own device and within its own ``memory=``, which bounds products
+    and not what messages take. On the first call each measures what its products cost; ranges of products are cut by
+    that, and what the ranks computed is compared with one product of plain autograd (``check=``). A plan with
+    mode="accumulate" has no products to share: every rank computes all values itself, and keeps what is asked for.
 
     Parameters
     ----------
@@ -252,15 +251,12 @@ def _cut(pattern: SparsityPattern, start: int, stop: int) -> SparsityPattern:
     return SparsityPattern((stop - start, pattern.shape[1]), row_sets[start:stop], indptr, indices, scope=pattern.scope)
 
 
-_made: WeakKeyDictionary[JacobianPlan, dict[Any, Sharded]] = WeakKeyDictionary()
-
-
 def _sharded(plan: JacobianPlan, ranks: Ranks, args: tuple[Any, ...], lockstep: bool) -> Sharded:
-    known = _made.setdefault(plan, {})
     key = (ranks.group, ranks.rank, ranks.size, lockstep)
-    if key not in known or known[key].strategy is not plan._strategy:
-        known[key] = Sharded(plan, ranks, args, lockstep)
-    return known[key]
+    known: Sharded | None = plan.shared.get(key)
+    if known is None or known.strategy is not plan._strategy:
+        known = plan.shared[key] = Sharded(plan, ranks, args, lockstep)
+    return known
 
 
 def over_batch(
