@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import datetime
 import functools
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,30 +31,24 @@ Run = Callable[[], Any]
 
 def main(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        spawn = torch.multiprocessing.get_context("spawn")
-        results = spawn.SimpleQueue()
-        context = torch.multiprocessing.spawn(_rank, (folder, quick, results), nprocs=2, join=False)
-        found: dict[str, Any] = results.get()
-        context.join()
+        result = Path(folder, "result.json")
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
+        subprocess.run([*start, str(result), str(int(quick))], check=True)
+        found: dict[str, Any] = json.loads(result.read_text())
     return found
 
 
-def _rank(rank: int, folder: str, quick: bool, results: Any) -> None:
+def _rank(result: Path, quick: bool) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/store",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(minutes=5),
-    )
+    dist.init_process_group("gloo", timeout=datetime.timedelta(minutes=5))
+    rank = dist.get_rank()
     with torch.no_grad():
         found = {
             "dense network": _dense(16 if quick else 2048, quick),
             "bundle adjustment": _bundle((4, 10, 30) if quick else (120, 16_000, 96_000), quick),
         }
     if rank == 0:
-        results.put(found)
+        result.write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -145,3 +143,7 @@ def _predicted(plan: Any, args: Any, seconds: dict[str, float]) -> dict[str, Any
     one, two = forecast(work, 1), forecast(work, 2)
     pairs = {"one process": one.none, "none": two.none, "rows": two.rows, "all": two.all}
     return {f"predicted, {name}": {"predicted_s": s, "error": s / seconds[name] - 1} for name, s in pairs.items()}
+
+
+if __name__ == "__main__":
+    _rank(Path(sys.argv[1]), sys.argv[2] == "1")

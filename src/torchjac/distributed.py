@@ -193,9 +193,9 @@ def jacobian(
     >>> rows.start, rows.stop, rows.local.shape  # of one process: all of them
     (0, 4, torch.Size([4, 5]))
 
-    All ranks call it, with equal arguments, each on its own device and within its own ``memory=``, which bounds products
-    and not what messages take. On the first call each measures what its products cost; ranges of products are cut by
-    that, and what the ranks computed is compared with one product of plain autograd (``check=``). A plan with
+    All ranks call it, with equal arguments, each on its own device and within its own ``memory=``, which bounds what
+    products take, but not messages. On the first call each measures what its products cost; ranges are cut by that,
+    and what the ranks computed is compared with one product of plain autograd (``check=``). A plan with
     mode="accumulate" has no products to share: every rank computes all values itself, and keeps what is asked for.
 
     Parameters
