@@ -15,6 +15,7 @@ from distributed_cases import CASES, HESSIANS, compare
 from ranks import World
 
 import torchjac as tj
+from torchjac._sharded import _digest
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,17 @@ def test_the_example_runs_by_torchrun():
     lines = [line for line in done.stdout.splitlines() if line.startswith("rank ")]
     assert len(lines) == 2, done.stderr
     assert all(line.count("right") == 2 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
+)
+def test_a_digest_tells_arguments_apart(dtype):
+    t = torch.tensor([[-1.0, 2.0], [3.0, 0.0]]).to(dtype)
+    other = t.clone()
+    other[1, 1] = 1
+    assert _digest((t, {"k": 2})) == _digest((t.clone(), {"k": 2}))
+    assert len({_digest((t, 2)), _digest((other, 2)), _digest((t, 3)), _digest((t[:0], 2))}) == 4
 
 
 def test_one_process_needs_no_group():

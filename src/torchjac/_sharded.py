@@ -280,4 +280,5 @@ def _bits(t: torch.Tensor) -> int:
     if t.layout is not torch.strided or t.numel() == 0:
         return 0
     t = torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
-    return int(torch.hash_tensor(t.detach().to(torch.uint8) if t.dtype is torch.bool else t.detach()))
+    found = torch.hash_tensor(t.detach().to(torch.uint8) if t.dtype is torch.bool else t.detach())
+    return int(found.view(torch.int64)) & (2**64 - 1)
