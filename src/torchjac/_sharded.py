@@ -8,7 +8,7 @@ from typing import Any
 from zlib import crc32
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_leaves
+from torch.utils._pytree import tree_leaves
 
 from ._accumulated import Accumulated
 from ._budget import fit_chunks
@@ -266,19 +266,25 @@ def refuse_graph(args: tuple[Any, ...]) -> None:
 
 
 def _digest(args: tuple[Any, ...]) -> int:
-    """Of every bit of the arguments, as good as certain to differ where they do."""
+    """Of every bit of the arguments and its place: as good as certain to differ where they do."""
     digest = 0
-    for leaf in tree_flatten(args)[0]:
+    for leaf in tree_leaves(args):
         if isinstance(leaf, torch.Tensor):
-            digest = crc32(_bits(leaf).to_bytes(8, "little"), digest)
+            digest = crc32(repr((leaf.numel(), _mixed(leaf))).encode(), digest)
         elif isinstance(leaf, (int, float, complex, str, bool, type(None))):
             digest = crc32(repr(leaf).encode(), digest)
     return digest
 
 
-def _bits(t: torch.Tensor) -> int:
-    if t.layout is not torch.strided or t.numel() == 0:
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_ODD, _OTHER = 0x5851F42D4C957F2D, 0x14057B7EF767814F
+
+
+def _mixed(t: torch.Tensor) -> int:
+    """One number of all bits, on the device of ``t``; products are modulo 2^64."""
+    if t.layout is not torch.strided:
         return 0
     t = torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
-    found = torch.hash_tensor(t.detach().to(torch.uint8) if t.dtype is torch.bool else t.detach())
-    return int(found.view(torch.int64)) & (2**64 - 1)
+    bits = t.detach().contiguous().reshape(-1).view(_BITS[t.element_size()]).to(torch.int64) * _ODD
+    bits = (bits ^ (bits >> 29)) * _OTHER
+    return int((bits * (2 * torch.arange(bits.numel(), device=t.device) + 1)).sum())
