@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 from zlib import crc32
 
@@ -14,13 +15,14 @@ from ._accumulated import Accumulated
 from ._budget import fit_chunks
 from ._colors import AcyclicColors, BidirectionalColors
 from ._compiled import Compiled
-from ._decompression import gather_index
+from ._decompression import Block, gather_index
 from ._draws import Draws
 from ._errors import InputError, OptionError
 from ._function import ordinary
 from ._group import Note, Ranks
 from ._hessian import HessianPlan
 from ._joining import DenseColumns, DenseRows, Direct, Joining, Layout, Repeated, Solved
+from ._pattern import SparsityPattern
 from ._plan import JacobianPlan
 from ._probe import close, random_numbers
 from ._products import Reverse
@@ -67,6 +69,14 @@ class Sharded:
         self._fit(args)
         self._checked: Any = None
         self._program: Callable[[tuple[Any, ...]], torch.Tensor] | None = None
+
+    @cached_property
+    def block(self) -> Block:
+        """The rows of this rank; distinct sets of columns stay shared."""
+        (start, stop), n = self.layout.rows[self.ranks.rank : self.ranks.rank + 2], self.plan.shape[1]
+        row_sets, indptr, indices = self.plan.pattern.index_sets
+        pattern = SparsityPattern((stop - start, n), row_sets[start:stop], indptr, indices)
+        return Block(pattern, (0, stop - start), (0, n), self._function.device)
 
     # ---- once
 

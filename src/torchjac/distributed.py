@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ._decompression import LAYOUTS, Block
+from ._decompression import LAYOUTS
 from ._errors import InputError, OptionError
 from ._function import Argnums
 from ._group import Ranks
@@ -234,21 +234,14 @@ def jacobian(
             return plan._assemble(sharded.joining.all(local))
         if gather == "none":
             return Share(plan.pattern, *sharded.joining.own(local))
-        return _rows(plan, ranks, sharded.joining.block(local))
+        return _rows(sharded, sharded.joining.block(local))
 
 
-def _rows(plan: JacobianPlan, ranks: Ranks, values: torch.Tensor) -> Rows:
-    (m, n), bounds = plan.shape, even(plan.shape[0], ranks.size)
-    start, stop = bounds[ranks.rank], bounds[ranks.rank + 1]
-    pattern = _cut(plan.pattern, start, stop)
-    block = Block(pattern, (0, stop - start), (0, n), values.device)
-    return Rows(start, stop, (m, n), LAYOUTS[plan.options.layout](block, values), ranks.group)
-
-
-def _cut(pattern: SparsityPattern, start: int, stop: int) -> SparsityPattern:
-    """Some rows of a pattern; distinct sets of columns stay shared."""
-    row_sets, indptr, indices = pattern.index_sets
-    return SparsityPattern((stop - start, pattern.shape[1]), row_sets[start:stop], indptr, indices, scope=pattern.scope)
+def _rows(sharded: Sharded, values: torch.Tensor) -> Rows:
+    layout, plan = sharded.layout, sharded.plan
+    start, stop = layout.rows[layout.ranks.rank], layout.rows[layout.ranks.rank + 1]
+    local = LAYOUTS[plan.options.layout](sharded.block, values)
+    return Rows(start, stop, plan.shape, local, layout.ranks.group)
 
 
 def _sharded(plan: JacobianPlan, ranks: Ranks, args: tuple[Any, ...], lockstep: bool) -> Sharded:
