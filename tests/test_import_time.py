@@ -1,4 +1,4 @@
-"""``import torchjac`` stays light."""
+"""``import torchjac`` stays light, and its names load nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ def run(code: str) -> str:
 
 def test_it_adds_at_most_a_fifth_of_a_second_to_import_torch():
     code = "import torch, time; t = time.process_time(); import torchjac; print(time.process_time() - t)"
-    assert min(float(run(code)) for _ in range(4)) < 0.2
+    assert min(float(run(code)) for _ in range(4)) < 0.02  # every name loads its module when it is first used
 
 
-def test_it_imports_nothing_heavy():
-    code = "import torch, sys; before = set(sys.modules); import torchjac; print(*set(sys.modules) - before)"
+def test_no_name_loads_anything_heavy():
+    code = "import torch, sys; before = set(sys.modules); import torchjac as tj; [getattr(tj, n) for n in dir(tj)]; "
+    code += "print(*set(sys.modules) - before)"
     assert not set(HEAVY) & set(run(code).split())
 
 

@@ -19,7 +19,7 @@ ERRORS = (
 
 
 def public() -> list[str]:
-    return sorted(name for name, value in vars(tj).items() if name[0] != "_" and not inspect.ismodule(value))
+    return sorted(name for name in dir(tj) if name[0] != "_" and not inspect.ismodule(getattr(tj, name)))
 
 
 def test_the_public_names_are_these():
