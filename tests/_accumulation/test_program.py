@@ -208,6 +208,18 @@ def test_entries_outside_the_pattern_are_named():
     assert (missing.value.row, missing.value.column) == (0, 3)
 
 
+def test_a_tall_result_that_is_cut_across_its_rows():
+    b = generated_bundle(8, 40, 120)
+    args = (b.cameras, b.points)
+
+    def some(cameras, points):
+        return b.residuals(cameras, points).reshape(-1)[:151]
+
+    for direction in DIRECTIONS:
+        made, pattern = program(some, args, direction, (0, 1))
+        assert_close(dense(made(args), pattern), dense_jacobian(some, args, (0, 1)), 1e-11)
+
+
 def test_integer_arguments_are_inputs_of_the_program_too():
     x, index = torch.rand(4, dtype=torch.float64), torch.tensor([3, 0, 0])
     made, pattern = program(lambda x, i: x[i] ** 2, (x, index))

@@ -104,6 +104,12 @@ class _Rewriter:
         kind = {"dtype": like.dtype, "device": like.device}
         return self._call(_aten.full.default, ([like.shape[0]], column), kind)
 
+    def _scalar(self, column: Column, like: torch.Tensor) -> Node:
+        """A column as an operand: a number becomes a tensor of no dimensions."""
+        if isinstance(column, Node):
+            return column
+        return self._call(_aten.full.default, ([], column), {"dtype": like.dtype, "device": like.device})
+
     def _split(self, node: Node) -> Columns:
         """The columns of an old node."""
         if node not in self._columns:
@@ -148,11 +154,13 @@ class _Rewriter:
             parts[n] = operand
         found = np.empty(shape[1:], object)
         for place in np.ndindex(*shape[1:]):
-            args, kwargs = _mapped(node, {n: part[place] for n, part in parts.items()})
+            mine = {n: part[place] for n, part in parts.items()}
+            args, kwargs = _mapped(node, mine)
             if node.target is _aten.where.self and isinstance(args[0], bool):
                 found[place] = args[1] if args[0] else args[2]
             else:
-                found[place] = self._call(node.target, args, kwargs)
+                tensors = {n: self._scalar(column, self._values[n]) for n, column in mine.items()}
+                found[place] = self._call(node.target, *_mapped(node, tensors))
         return found
 
     def _operand(self, node: Node, shape: torch.Size) -> Columns | None:
