@@ -2,7 +2,8 @@
 
 Rounds are interleaved: rank 0 alone, while rank 1 waits, then both. Every entry has ``ratio``: the time of one process
 over that of two, the median over rounds. The machine needs two free cores for that to mean anything: ``two at once``
-runs the one-process plan on both ranks at the same time, and how much longer that takes no program can win back.
+runs the one-process plan on both ranks at the same time, and how much longer that takes no program can win back;
+``ratio_when_both_are_busy`` compares with that.
 """
 
 from __future__ import annotations
@@ -110,11 +111,12 @@ def _compare(one: Run, two: dict[str, Run], plan: Any, args: Any, quick: bool) -
         taken["two at once"].append(_timed(one))
         for name, run in two.items():
             taken[name].append(_timed(run))
-    alone = taken["one process"]
+    alone, crowded = taken["one process"], taken["two at once"]
     found: dict[str, Any] = {
         name: {
             "median_s": statistics.median(times),
             "ratio": statistics.median(a / b for a, b in zip(alone, times, strict=True)),
+            "ratio_when_both_are_busy": statistics.median(a / b for a, b in zip(crowded, times, strict=True)),
         }
         for name, times in taken.items()
     }

@@ -31,6 +31,11 @@ def test_one_rank_sends_nothing():
     assert one.memory == 4000 + 9 * 400 + 100 * 50 * 8 + 5000 * 8
 
 
+def test_another_scale_of_costs():
+    assert forecast(WORK.taking(2.2), 1).none == pytest.approx(2.2)
+    assert forecast(WORK.taking(2.2), 1024, latency=0.0).none == pytest.approx(0.22)
+
+
 def test_two_ranks():
     two = forecast(WORK, 2, bandwidth=1e6, latency=0.25)
     assert two.none == pytest.approx(0.1 + 50 * 0.01 + 0.25)

@@ -11,7 +11,7 @@ ranks do nothing. The bandwidth is assumed, unless it was measured; messages of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -61,6 +61,12 @@ class Work:
     solved: bool
     serial: float = 0.0
 
+    def taking(self, seconds: float) -> Work:
+        """The same work where one rank takes so long."""
+        scale = seconds / max(forecast(self, 1).none, 1e-12)
+        costs = [UnitCost(scale * cost.fixed, scale * cost.each) for cost in self.costs]
+        return replace(self, costs=costs, serial=scale * self.serial)
+
 
 def measure(
     function: FlatFunction,
@@ -70,7 +76,7 @@ def measure(
     coloring: Coloring | None,
     direction: Direction,
 ) -> Work:
-    """The work of one call, from a few products run at ``args``; eager ones, whatever is compiled."""
+    """The work of one call, from a few products run eagerly at ``args``."""
     itemsize = function.dtype.itemsize
     if isinstance(strategy, Accumulated):  # there is nothing to share
         taken = seconds_of(lambda: strategy.values(args))
