@@ -64,7 +64,7 @@ def test_the_jacobian_is_that_of_each_observation_alone(bundle):
     assert_close(J.values().reshape(expected.shape), expected)
 
 
-def test_nine_products_are_enough_forward(bundle):
+def test_nine_products_are_enough_forward(bundle, products_only):
     plan = tj.plan_jacobian(bundle.residuals, bundle.cameras, bundle.points, argnums=(0, 1))
     assert (plan.mode, plan.num_products) == ("forward", 9)
 

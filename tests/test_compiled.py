@@ -116,7 +116,7 @@ def test_an_option_that_is_no_option_is_refused():
 
 
 @needs_compiler
-def test_what_was_compiled_without_gradients_gives_them_when_they_are_wanted():
+def test_what_was_compiled_without_gradients_gives_them_when_they_are_wanted(products_only):
     net, w = torch.nn.Linear(50, 50).double(), torch.rand(50, dtype=torch.float64)
     plan = tj.plan_jacobian(lambda x, w: net(x) * stencil(x) * w, x, w, compile=True)
     with torch.no_grad(), pytest.warns(TorchjacWarning, match="parameters that require grad"):

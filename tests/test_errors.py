@@ -135,7 +135,7 @@ BAD = {
     "unknown option": (
         lambda: tj.jacobian(torch.sin, x, layuot=torch.sparse_csr),
         tj.OptionError,
-        "there is no option 'layuot'\n  expected: one of layout, ravel, mode.*\n.*layout=torch.sparse_csr",
+        "there is no option 'layuot'\n  expected: one of layout, blocksize, ravel, mode.*\n.*layout=torch.sparse_csr",
     ),
     "unknown mode": (
         lambda: tj.jacobian(torch.sin, x, mode="backward"),
@@ -153,9 +153,9 @@ BAD = {
         "layout='csr'\n.*torch.strided, torch.sparse_coo",
     ),
     "layout that is none of ours": (
-        lambda: tj.jacobian(torch.sin, x, layout=torch.sparse_bsr),
+        lambda: tj.jacobian(torch.sin, x, layout=torch.jagged),
         tj.OptionError,
-        "layout=torch.sparse_bsr",
+        "layout=torch.jagged",
     ),
     "ravel that is no bool": (
         lambda: tj.jacobian(torch.sin, x, ravel="yes"),

@@ -8,12 +8,12 @@ import inspect
 import torchjac as tj
 
 VERBS = (
-    "functional hessian hessian_sparsity jacobian jacobian_of jacobian_sparsity plan_hessian plan_jacobian load_plan "
-    "write_jacobian check_jacobian color register_rule show_versions".split()
+    "batch_jacobian functional hessian hessian_sparsity jacobian jacobian_of jacobian_sparsity plan_hessian "
+    "plan_jacobian load_plan write_jacobian check_jacobian color register_rule show_versions".split()
 )
-OBJECTS = "Coloring HessianPlan JacobianOperator JacobianPlan Note SparseMatrix SparsityPattern".split()
+OBJECTS = "BlockMatrix Coloring HessianPlan JacobianOperator JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (
-    "DerivativeMismatchError FileError InputError OptionError OutputError PatternError SignatureError "
+    "DerivativeMismatchError FileError InputError InteractionError OptionError OutputError PatternError SignatureError "
     "StalePatternError TorchjacError TorchjacWarning".split()
 )
 

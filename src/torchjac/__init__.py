@@ -1,5 +1,6 @@
 """torchjac: Jacobians of PyTorch functions with the least work and memory that their structure allows."""
 
+from ._api import batch_jacobian as batch_jacobian
 from ._api import hessian as hessian
 from ._api import hessian_sparsity as hessian_sparsity
 from ._api import jacobian as jacobian
@@ -7,11 +8,13 @@ from ._api import jacobian_sparsity as jacobian_sparsity
 from ._api import load_plan as load_plan
 from ._api import plan_hessian as plan_hessian
 from ._api import plan_jacobian as plan_jacobian
+from ._block_matrix import BlockMatrix as BlockMatrix
 from ._coloring import color as color
 from ._colors import Coloring as Coloring
 from ._errors import DerivativeMismatchError as DerivativeMismatchError
 from ._errors import FileError as FileError
 from ._errors import InputError as InputError
+from ._errors import InteractionError as InteractionError
 from ._errors import OptionError as OptionError
 from ._errors import OutputError as OutputError
 from ._errors import PatternError as PatternError

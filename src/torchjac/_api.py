@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Unpack
 
+from ._batch_plan import BatchOptions, batch_plan
 from ._detection import detect, detect_hessian
 from ._function import Argnums, FlatFunction, ordinary
 from ._hessian import HessianPlan
@@ -85,11 +86,14 @@ def plan_jacobian(
     ----------
     f: maps tensors (or pytrees of tensors) to tensors (or pytrees).
     argnums: which arguments are differentiated; a number, or a tuple of them.
-    layout: ``torch.strided`` (default), ``sparse_coo``, ``sparse_csr`` or ``sparse_csc``.
+    layout: ``torch.strided`` (default), ``sparse_coo``, ``sparse_csr``, ``sparse_csc``, ``sparse_bsr``, ``sparse_bsc``.
+    blocksize: of the last two, (p, q), or one such pair for each input leaf: ``((2, 9), (2, 3))``. A block is stored if
+        any of its entries can be nonzero.
     ravel: True for one (m, n) matrix over all leaves.
     mode: ``"forward"``, ``"reverse"``, ``"bidirectional"``, or ``"auto"`` for the one that is predicted to cost least;
         auto also leaves a mode whose results turn out to be wrong.
     sparsity: ``"detect"``, a pattern (ours, SciPy, torch) or None for a dense Jacobian.
+    entries: ``"diagonal"`` or a pattern, to compute and store only these; None for all.
     has_aux: f returns (output, aux).
     check: ``"first"`` (again when integers, flags or index tensors among ``args`` change), ``"always"`` or False.
     memory: what a call may take beside its result, in bytes or as ``"500MiB"``; None for a share of what is free.
@@ -219,3 +223,54 @@ def hessian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: 
     the ravelled leaves. Keep a plan when the same function is differentiated again.
     """
     return plan_hessian(f, *args, argnums=argnums, **options)(*args)
+
+
+def batch_jacobian(
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: Argnums = 0,
+    batch_dims: int = 1,
+    batched: bool | tuple[bool, ...] = True,
+    **options: Unpack[BatchOptions],
+) -> Any:
+    r"""The Jacobian of every sample: f maps (\*batch, \*in) to (\*batch, \*out), the result is (\*batch, \*out, \*in).
+
+    >>> import torch, torchjac as tj
+    >>> network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    >>> x = torch.rand(5, 100, 3)
+    >>> tj.batch_jacobian(network, x, batch_dims=2).shape
+    torch.Size([5, 100, 2, 3])
+
+    f runs on the whole batch at once, as it is (no vmap over f), and one product serves all samples: as many VJPs as a
+    sample has outputs, or JVPs as it has inputs, whichever are fewer. The result is differentiable: a loss on it trains
+    the parameters of f.
+
+    Parameters
+    ----------
+    f: maps tensors (or pytrees) to tensors (or pytrees) that all begin with the batch dimensions.
+    argnums: which arguments are differentiated; a number, or a tuple of them.
+    batch_dims: how many dimensions belong to the batch.
+    batched: True or False for each argument; all samples share one that is not batched. Differentiated by it, the
+        result is (\*batch, \*out, \*shared), in a JVP for each of its elements.
+    mode: ``"forward"``, ``"reverse"``, or ``"auto"`` for the fewest products.
+    has_aux: f returns (output, aux), and the result is (J, aux).
+    check: ``"first"`` (the first time that this f, by identity, meets such arguments), ``"always"``, or False.
+    memory: what a call may take beside its result, in bytes or as ``"500MiB"``.
+    compile: True, or options of ``torch.compile``.
+
+    Notes
+    -----
+    The check traces f on three samples along each batch dimension, to find ops that mix samples, and compares the
+    result with one product over the whole batch. It is made once for an f and a signature, and again when a module that
+    f is, closes over or names changes between training and evaluation. A lambda that is made anew for each call is
+    another f each time: keep it, or pass ``check=False``. Where the trace leaves doubt, every call is checked.
+
+    From 128 samples on (on a GPU, from 131,072) products run one after another: as fast, and in the memory of one.
+
+    Raises
+    ------
+    InteractionError: samples are not independent; names two of them, and the op that mixes them.
+    InputError, OutputError: an argument or output does not begin with the batch dimensions.
+    DerivativeMismatchError: a formula of PyTorch is wrong, and no other way is right.
+    """
+    return batch_plan(f, args, argnums, batch_dims, batched, dict(options))(*args)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ._coloring import color, color_best
 from ._colors import BidirectionalColors, Coloring, ColumnColors
+from ._errors import OptionError
 from ._pattern import SparsityPattern
 from ._products import Direction
 from ._side import Engines, Side, UnitCost
@@ -126,6 +127,31 @@ def worth_accumulating(pattern: SparsityPattern, products: int, compiled: bool) 
     per_row = pattern.nnz / max(min(pattern.shape), 1)
     large = pattern.nnz >= (_LARGE_COMPILED if compiled else _LARGE)
     return large and products > 1 and pattern.scope == "global" and per_row <= _FEW_PER_ROW
+
+
+def choose_some(
+    pattern: SparsityPattern,
+    entries: SparsityPattern,
+    mode: Mode,
+    made: Engines,
+    measuring: Callable[[], tuple[Any, ...]] | None = None,
+) -> Choice:
+    """As ``choose``, where only ``entries`` of the pattern are wanted: the cheaper of two partial colorings."""
+    if mode == "bidirectional":
+        raise OptionError(
+            "mode='bidirectional' for some of the entries",
+            expected="'auto', 'forward' or 'reverse'",
+            why="products of both directions that leave entries out are not looked for",
+        )
+    asked = mode != "auto"
+    both = {"forward": color(pattern, "column", entries=entries), "reverse": color(pattern, "row", entries=entries)}
+    counts = both["forward"].num_colors, both["reverse"].num_colors
+    prices = _prices(made, None if asked else measuring, counts, sum(pattern.shape))
+    cheaper = "forward" if prices.of(counts[0], 0) < prices.of(0, counts[1]) else "reverse"
+    direction: Direction = "forward" if (mode if asked else cheaper) == "forward" else "reverse"
+    rows = [_row(f"partial {way}", way, both[way].num_colors, prices, way == direction) for way in _KINDS]
+    why = "asked for" if asked else _why(both[direction], direction, counts, prices)
+    return Choice(both[direction], direction, tuple(rows), why)
 
 
 def _why(coloring: Coloring | None, direction: Direction, bounds: tuple[int, int], prices: Prices) -> str:

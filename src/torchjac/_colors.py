@@ -78,8 +78,13 @@ class ColumnColors(Coloring):
         """One for each entry, in the forward products (num_colors, m)."""
         return one_sided(pattern, self.colors, "column")
 
-    def verify(self, pattern: Any) -> bool:
-        """True when no two columns of one color share a row of ``pattern``; PatternError names the first that do."""
+    def verify(self, pattern: Any, entries: Any = None) -> bool:
+        """True when no two columns of one color share a row of ``pattern``; PatternError names the first that do.
+
+        With ``entries``: when each of these is alone in its product, whatever becomes of the others.
+        """
+        if entries is not None:
+            return _verify_partial(self, as_pattern(pattern), as_pattern(entries))
         return _verify_distance2(as_pattern(pattern), self.colors, self.shape, "column")
 
 
@@ -100,8 +105,13 @@ class RowColors(Coloring):
         """One for each entry, in the reverse products (num_colors, n)."""
         return one_sided(pattern, self.colors, "row")
 
-    def verify(self, pattern: Any) -> bool:
-        """True when no two rows of one color share a column of ``pattern``; PatternError names the first that do."""
+    def verify(self, pattern: Any, entries: Any = None) -> bool:
+        """True when no two rows of one color share a column of ``pattern``; PatternError names the first that do.
+
+        With ``entries``: when each of these is alone in its product, whatever becomes of the others.
+        """
+        if entries is not None:
+            return _verify_partial(self, as_pattern(pattern), as_pattern(entries))
         return _verify_distance2(as_pattern(pattern).T, self.colors, self.shape[::-1], "row")
 
 
@@ -200,6 +210,14 @@ def _verify_substitution(coloring: Coloring, pattern: SparsityPattern) -> bool:
     _same_shape(pattern, coloring.shape)
     what = "a product that reads it alone, or with entries known already"
     substitution_levels(coloring.equations(pattern), pattern, what)
+    return True
+
+
+def _verify_partial(coloring: Coloring, pattern: SparsityPattern, entries: SparsityPattern) -> bool:
+    """Each wanted entry is alone in its equation, among all entries of ``pattern``."""
+    _same_shape(pattern, coloring.shape)
+    what = "a product that reads it alone"
+    direct_places(coloring.equations(pattern), pattern, what, entries.has(pattern))
     return True
 
 

@@ -102,11 +102,16 @@ def symmetric(pattern: SparsityPattern, colors: Colors) -> Equations:
     return Equations(upper, unknown, np.stack([forward[upper], reverse[upper]]), n * (int(colors.max(initial=-1)) + 1))
 
 
-def direct_places(equations: Equations, pattern: SparsityPattern, what: str) -> Places:
-    """The place where each unknown is alone, (unknowns,); PatternError names the first entry without one."""
+def direct_places(
+    equations: Equations, pattern: SparsityPattern, what: str, wanted: npt.NDArray[np.bool_] | None = None
+) -> Places:
+    """The place where each unknown is alone, (unknowns,); PatternError names the first entry without one.
+
+    With ``wanted``, (unknowns,), the others need no place: a partial recovery.
+    """
     alone = equations.alone
     place: Places = np.where(alone[0], equations.places[0], equations.places[1])
-    lost = np.flatnonzero(~alone.any(axis=0))
+    lost = np.flatnonzero(~alone.any(axis=0) & (True if wanted is None else wanted))
     if lost.size:
         raise _unrecoverable(equations, pattern, int(lost[0]), what)
     return place

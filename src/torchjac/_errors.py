@@ -42,6 +42,12 @@ class FileError(TorchjacError, ValueError):
 class StalePatternError(TorchjacError, RuntimeError):
     """The function depends on inputs that the plan's pattern says it does not depend on."""
 
+    entry: tuple[int, int] = (-1, -1)  # the row and column of one that is missing
+
+
+class InteractionError(TorchjacError, ValueError):
+    """The samples of a batch, which were to be independent of each other, are not."""
+
 
 class DerivativeMismatchError(TorchjacError, RuntimeError):
     """Two ways of computing the same derivative disagree, so at least one formula is wrong."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ._block_matrix import Blocks
 from ._candidates import Candidate, Choice
 from ._memory import text_bytes
 from ._pattern import SparsityPattern
@@ -23,6 +24,10 @@ class Facts:
     choice: Choice
     memory: int | None
     itemsize: int
+    whole: int
+    """Entries of the pattern, of which those of ``pattern`` are wanted."""
+    blocks: tuple[Blocks, ...]
+    """Of a block layout, one for each matrix."""
     hessian: bool = False
 
 
@@ -34,6 +39,8 @@ def explain(plan: Facts) -> str:
     rows = [
         ("function", f"{n:,} inputs -> {'a number' if plan.hessian else f'{m:,} outputs'}"),
         ("pattern", f"{plan.pattern.nnz:,} entries ({share}), {plan.pattern.scope}, {found}"),
+        *([("blocks", _dense_blocks(plan))] if plan.blocks else []),
+        *([("entries", f"{plan.pattern.nnz:,} of {plan.whole:,} are wanted")] if plan.whole > plan.pattern.nnz else []),
         (
             "coloring",
             f"{plan.choice.coloring or _uncolored(plan)}, in {plan.seconds['coloring']:.4f} s",
@@ -70,6 +77,13 @@ def _products(plan: Facts) -> str:
 def _candidate(candidate: Candidate) -> str:
     predicted = "" if candidate.seconds is None else f", {1000 * candidate.seconds:.2f} ms predicted"
     return f"{candidate.name:<15} {candidate.products}{predicted}{'  <-- chosen' if candidate.chosen else ''}"
+
+
+def _dense_blocks(plan: Facts) -> str:
+    each = [f"{b.pattern.nnz:,} of {b.size[0]} x {b.size[1]}" for b in plan.blocks]
+    numbers = sum(b.pattern.nnz * b.size[0] * b.size[1] for b in plan.blocks)
+    share = f"{100 * plan.pattern.nnz / numbers:.3g}% of their numbers are entries" if numbers else "none"
+    return f"{', '.join(each)}; {share}, found in {plan.seconds['blocks']:.4f} s"
 
 
 def _allowed(plan: Facts) -> str:

@@ -94,7 +94,7 @@ class FlatFunction:
         flat, self._args_spec = pytree.tree_flatten(args)
         self._signature = [_signature(leaf) for leaf in flat]
         self._takes_bare = _bare(args)
-        self._args_paths = [f"args{path}" for path, _ in _with_paths(args)]
+        self._args_paths = [f"args{path}" for path, _ in with_paths(args)]
         trees = [pytree.tree_flatten(args[p]) for p in self.positions]
         self._arg_specs = [spec for _, spec in trees]
         self.inputs = _input_leaves([args[p] for p in self.positions], self.positions)
@@ -264,7 +264,7 @@ def _positions(argnums: Argnums, count: int) -> tuple[int, ...]:
 def _input_leaves(trees: Sequence[Any], positions: Sequence[int]) -> list[Leaf]:
     leaves: list[Leaf] = []
     for tree, position in zip(trees, positions, strict=True):
-        for path, value in _with_paths(tree):
+        for path, value in with_paths(tree):
             name = f"args[{position}]{path}"
             if not isinstance(value, torch.Tensor):
                 raise InputError(
@@ -308,7 +308,7 @@ def _instead_of(value: Any) -> str:
 
 def _output_leaves(out: Any) -> list[Leaf]:
     leaves: list[Leaf] = []
-    for path, value in _with_paths(out):
+    for path, value in with_paths(out):
         name = f"f(...){path}"
         if not isinstance(value, torch.Tensor):
             raise OutputError(
@@ -336,7 +336,7 @@ def _output_leaves(out: Any) -> list[Leaf]:
     return leaves
 
 
-def _with_paths(tree: Any) -> list[tuple[str, Any]]:
+def with_paths(tree: Any) -> list[tuple[str, Any]]:
     """The leaves of a tree, each with its place as one would write it."""
     try:
         return [(pytree.keystr(path), leaf) for path, leaf in pytree.tree_flatten_with_path(tree)[0]]
@@ -368,7 +368,7 @@ def _signature_error(paths: list[str], planned: list[Any], args: tuple[Any, ...]
         return f"{str(dtype).removeprefix('torch.')}{list(shape)} on {device}"
 
     before = dict(zip(paths, map(text, planned), strict=True))
-    now = {f"args{path}": text(_signature(leaf)) for path, leaf in _with_paths(args)}
+    now = {f"args{path}": text(_signature(leaf)) for path, leaf in with_paths(args)}
     names = list(dict.fromkeys([*before, *now]))
     width = max(len(name) for name in names)
     rows = [

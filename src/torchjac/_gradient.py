@@ -12,8 +12,7 @@ import torch
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, TorchjacWarning
 from ._function import FlatFunction
-from ._pattern import SparsityPattern
-from ._probe import Gradient, probe_gradient
+from ._probe import Combination, Gradient, probe_gradient
 from ._tangent.kernels import with_reference_kernels
 from ._types import Mode
 
@@ -23,21 +22,20 @@ class Changeable:
     """How a plan computes its values, and what it can change about that.
 
     values: of all entries, anew. mode: the one in use now. reject: run what ran last never again, False where nothing
-    else is left. to_reverse: use reverse mode from now on; None where another mode was asked for. whole: the values of
-    all entries, from those that are stored.
+    else is left. to_reverse: use reverse mode from now on; None where another mode was asked for. combination: a number
+    made of the values, whose gradient is compared.
     """
 
     values: Callable[[], torch.Tensor]
     mode: Callable[[], Mode]
     reject: Callable[[], bool]
     to_reverse: Callable[[], None] | None
-    whole: Callable[[torch.Tensor], torch.Tensor]
+    combination: Callable[[torch.Tensor], Combination]
 
 
 def with_right_gradient(
     function: FlatFunction,
     args: tuple[Any, ...],
-    pattern: SparsityPattern,
     values: torch.Tensor,
     draws: Draws,
     products: Changeable,
@@ -45,8 +43,8 @@ def with_right_gradient(
     """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""
     fast, first, news = function.f, values, dict[str, None]()
     while True:
-        whole, finite = products.whole(values), products.mode() != "reverse"
-        found = probe_gradient(function, args, pattern, whole, draws, finite=finite)
+        combination, finite = products.combination(values), products.mode() != "reverse"
+        found = probe_gradient(function, args, combination, values, draws, finite=finite)
         if found.missing and function.f is not fast:
             function.f, values = fast, first
             news = {f"no gradient passes through this Jacobian, because PyTorch said: {found.missing}": None}

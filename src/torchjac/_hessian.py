@@ -22,6 +22,7 @@ from ._function import Argnums, FlatFunction
 from ._options import OptionsOfHessian
 from ._pattern import SparsityPattern
 from ._plan import JacobianPlan
+from ._probe import Combination, all_entries, probe
 from ._saving import Saved
 from ._scalar import GradientOf
 from ._side import Strategy
@@ -93,16 +94,23 @@ class HessianPlan(JacobianPlan):
         if self._function.outputs:  # f ran, to find the pattern
             self._gradient.settle()
         self._part = Part.of(mirrored(pattern), self.options.uplo)
+        self._whole_pattern = self._part.whole
         return self._part.stored
 
-    @property
-    def _whole_pattern(self) -> SparsityPattern:
-        return self._part.whole
-
     def _whole(self, values: torch.Tensor) -> torch.Tensor:
+        """The values of all entries, from those that are stored."""
         if self._part.entries is None:
             return values
         return values.index_select(0, torch.from_numpy(self._part.mirrored).to(values.device))
+
+    def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
+        def evaluate(args: tuple[Any, ...]) -> torch.Tensor:
+            return self._whole(self._strategy.values(args))
+
+        probe(self._function, args, self._whole_pattern, self._whole(values), draws, evaluate)
+
+    def _combination(self, values: torch.Tensor) -> Combination:
+        return all_entries(self._function, self._whole_pattern, values, self._whole)
 
     def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
         return self._differentiable(lambda: super(HessianPlan, self)._find_pattern(args))

@@ -80,9 +80,13 @@ class Indices:
         m, length = self.shape[0], self._row_length
         if length is not None and read.dim() == 2 and values.dtype == read.dtype:
             return torch.bmm(values.reshape(m, 1, length), read.reshape(m, length, read.shape[1]))[:, 0]
-        terms = values.reshape(-1, *[1] * (read.dim() - 1)) * read
+        return self.row_totals(values.reshape(-1, *[1] * (read.dim() - 1)) * read)
+
+    def row_totals(self, terms: torch.Tensor) -> torch.Tensor:
+        """Sums of (nnz, ...) terms row by row, (m, ...)."""
+        m, length = self.shape[0], self._row_length
         if length is not None:
-            return terms.reshape(m, length, *terms.shape[1:]).sum(1)
+            return terms if length == 1 else terms.reshape(m, length, *terms.shape[1:]).sum(1)
         return terms.new_zeros((m, *terms.shape[1:])).index_add(0, self.rows, terms)
 
     @cached_property
@@ -148,8 +152,12 @@ class Pairs:
     def values(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """The values of the product from those of the factors."""
         terms = left.index_select(0, self.left) * right.index_select(0, self.right)
-        sums = terms.new_zeros(self.sums).index_add(0, self.into, terms)
+        sums = self.total(terms)
         return sums if self.spread is None else sums.index_select(0, self.spread)
+
+    def total(self, terms: torch.Tensor) -> torch.Tensor:
+        """The sums of (pairs, ...) terms, before they are spread: (sums, ...)."""
+        return terms.new_zeros((self.sums, *terms.shape[1:])).index_add(0, self.into, terms)
 
 
 def _meetings(rows: IntArray, indptr: IntArray) -> tuple[IntArray, IntArray]:

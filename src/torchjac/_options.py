@@ -8,6 +8,7 @@ from typing import Any, Self, TypedDict
 
 import torch
 
+from ._block_matrix import BLOCK_LAYOUTS
 from ._decompression import LAYOUTS
 from ._errors import OptionError
 from ._memory import parse_bytes
@@ -18,9 +19,11 @@ class JacobianOptions(TypedDict, total=False):
     """Keyword arguments of ``jacobian`` and ``plan_jacobian``; see ``Options`` for their meaning."""
 
     layout: torch.layout
+    blocksize: tuple[int, int] | tuple[tuple[int, int], ...] | None
     ravel: bool
     mode: Mode
     sparsity: Any
+    entries: Any
     has_aux: bool
     check: Check
     memory: int | str | None
@@ -39,9 +42,11 @@ class Options:
     """What the caller chose.
 
     layout: of the result; strided has the shapes of ``torch.func.jacrev``, sparse ones are 2-D over ravelled leaves.
+    blocksize: of a block layout, (p, q) for all matrices, or one (p, q) for each input leaf.
     ravel: one (m, n) matrix over all leaves, instead of one a pair of leaves.
     mode: forward products, reverse products, both, a program for the nonzeros themselves, or the cheapest (auto).
     sparsity: "detect", a pattern, or None for a dense Jacobian.
+    entries: compute and store only these, "diagonal" or a pattern; None for all.
     has_aux: f returns (output, aux), and the result becomes (J, aux).
     check: compare with an independent product on the first call, on every call, or never.
     memory: bytes of tensors that a call may add to its result at its peak, its check included, as a number or as
@@ -55,9 +60,11 @@ class Options:
     """
 
     layout: torch.layout = torch.strided
+    blocksize: tuple[int, int] | tuple[tuple[int, int], ...] | None = None
     ravel: bool = False
     mode: Mode = "auto"
     sparsity: Any = "detect"
+    entries: Any = None
     has_aux: bool = False
     check: Check = "first"
     memory: int | str | None = None
@@ -82,6 +89,8 @@ class Options:
                     if near
                     else f"functools.partial(f, {name}=...) instead of f, if {name} is an argument of f",
                 )
+        if "blocksize" in given:
+            given = given | {"blocksize": _tuples(given["blocksize"])}  # from a file come lists
         options = cls(**given)
         choose("mode", options.mode, Mode)
         choose("check", options.check, Check)
@@ -93,9 +102,12 @@ class Options:
         _ = options.budget  # reads the text
         if options.layout not in LAYOUTS:
             raise OptionError(f"layout={options.layout!r}", expected=f"one of {', '.join(map(str, LAYOUTS))}")
+        _check_blocksize(options)
         sparsity = options.sparsity
         if sparsity is not None and isinstance(sparsity, str) and sparsity != "detect":
             raise OptionError(f"sparsity={sparsity!r}", expected="'detect', a SparsityPattern, or None for dense")
+        if isinstance(options.entries, str) and options.entries != "diagonal":
+            raise OptionError(f"entries={options.entries!r}", expected="'diagonal', a pattern, or None for all entries")
         return options
 
 
@@ -125,3 +137,30 @@ class OptionsOfHessian(Options):
                 instead="mode='auto'",
             )
         return options
+
+
+def _tuples(nested: Any) -> Any:
+    return tuple(map(_tuples, nested)) if isinstance(nested, (list, tuple)) else nested
+
+
+def _check_blocksize(options: Options) -> None:
+    blocked, size = options.layout in BLOCK_LAYOUTS, options.blocksize
+    if blocked != (size is not None):
+        raise OptionError(
+            f"layout={options.layout} with blocksize={size!r}",
+            expected="a blocksize for sparse_bsr and sparse_bsc, and for no other layout",
+            instead=f"layout={options.layout}, blocksize=(2, 3)" if blocked else "layout=torch.sparse_bsr",
+        )
+    if size is None:
+        return
+    sizes = (size,) if isinstance(size, tuple) and size and isinstance(size[0], int) else size
+    if not isinstance(sizes, tuple) or not sizes or not all(_is_size(s) for s in sizes):
+        raise OptionError(
+            f"blocksize={size!r}",
+            expected="(rows, columns) of a block, or one such pair for each input",
+            instead="blocksize=(2, 9), or ((2, 9), (2, 3)) for two inputs",
+        )
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, tuple) and len(size) == 2 and all(isinstance(k, int) and k > 0 for k in size)

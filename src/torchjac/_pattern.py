@@ -292,6 +292,32 @@ class SparsityPattern:
         product.notes = tuple(dict.fromkeys(note for p in of for note in p.notes))
         return product
 
+    def __and__(self, other: SparsityPattern) -> SparsityPattern:
+        """The entries of this one that ``other`` has too; scope and notes stay."""
+        if self.shape != other.shape:
+            raise PatternError(f"patterns of shape {self.shape} and {other.shape}", expected="two of the same shape")
+        if self.nnz == self.shape[0] * self.shape[1]:
+            inside = other.rows, other.indices
+        else:
+            kept = self.has(other)
+            inside = other.rows[kept], other.indices[kept]
+        both = SparsityPattern.from_coo(*inside, self.shape)
+        both.scope, both.notes, both.provenance = self.scope, self.notes, self.provenance
+        return both
+
+    def has(self, other: SparsityPattern) -> npt.NDArray[np.bool_]:
+        """For each entry of ``other``, row by row, whether it is an entry of this one: (other.nnz,)."""
+        mine, theirs = self._keys, other._keys
+        at = np.minimum(np.searchsorted(mine, theirs), max(mine.size - 1, 0))
+        found: npt.NDArray[np.bool_] = mine[at] == theirs if mine.size else np.zeros(theirs.size, bool)
+        return found
+
+    @property
+    def _keys(self) -> npt.NDArray[np.int64]:
+        """The place of each entry in the ravelled matrix, rising."""
+        keys: npt.NDArray[np.int64] = self.rows.astype(np.int64) * self.shape[1] + self.indices
+        return keys
+
     # ---- asking where it comes from
 
     def why(self, i: int, j: int) -> list[Step]:
@@ -428,6 +454,21 @@ def _risen(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     keys = np.sort(keys)
     distinct: npt.NDArray[np.int64] = keys[np.append(True, keys[1:] > keys[:-1])]
     return distinct
+
+
+def wanted_entries(entries: Any, shape: tuple[int, int]) -> SparsityPattern:
+    """The pattern that ``entries`` stands for in a matrix of ``shape``: "diagonal", or a pattern of any kind."""
+    if isinstance(entries, str):
+        places = np.arange(min(shape))
+        return SparsityPattern.from_coo(places, places, shape)
+    pattern = as_pattern(entries)
+    if pattern.shape != shape:
+        raise PatternError(
+            f"entries of shape {pattern.shape}",
+            expected=f"shape {shape}: {shape[0]} ravelled outputs by {shape[1]} ravelled inputs",
+            instead="SparsityPattern.from_coo(rows, columns, shape), or entries='diagonal'",
+        )
+    return pattern
 
 
 def _index_dtype(size: int) -> type[np.integer[Any]]:

@@ -19,25 +19,25 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ._accumulated import Accumulated
 from ._accumulation import CannotAccumulateError
+from ._assembly import Assembly
 from ._budget import TooSmallError, fit_chunks, least_of
-from ._candidates import Choice, choose, worth_accumulating
+from ._candidates import Choice, choose, choose_some, worth_accumulating
 from ._colored import Colored
-from ._colors import Coloring
+from ._colors import Coloring, ColumnColors, RowColors
 from ._compiled import Compiled, Values
-from ._decompression import LAYOUTS, Block
 from ._dense import Dense
 from ._detection import detect, glance, is_cheap
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, OptionError, PatternError, SignatureError, TorchjacWarning
+from ._errors import DerivativeMismatchError, FileError, OptionError, PatternError, SignatureError, TorchjacWarning
 from ._explain import Facts, explain
-from ._function import Argnums, Choices, FlatFunction, Leaf, ordinary, refuse_complex
+from ._function import Argnums, Choices, FlatFunction, ordinary, refuse_complex
 from ._gradient import Changeable, with_right_gradient
-from ._matrix import SparseMatrix
 from ._memory import peak_bytes
 from ._operator import JacobianOperator
 from ._options import Options
-from ._pattern import SparsityPattern, as_pattern
-from ._probe import probe, probe_bytes
+from ._pattern import SparsityPattern, as_pattern, wanted_entries
+from ._probe import Combination, all_entries, probe, probe_bytes
+from ._probe_entries import Some, probe_some, some_entries
 from ._products import Direction
 from ._saving import Saved, write
 from ._side import Strategy, engines, seconds_of
@@ -86,7 +86,10 @@ class JacobianPlan:
             self._function.expect(saved.output)
             self._strategy = self._restored(saved)
             self.seconds = dict(saved.seconds)
-        self._blocks: dict[tuple[str, str], Block] = {}
+        start = time.perf_counter()
+        self._assembly = Assembly(self._function, self.pattern, options)
+        if options.blocksize is not None:
+            self.seconds["blocks"] = time.perf_counter() - start
         self._checked_for: Choices | None = None
         self._program: Values | None = None
         self._gradient_checked = self._parametric = False
@@ -144,9 +147,12 @@ class JacobianPlan:
         with ordinary(args) as own:
             return self._evaluate(own)
 
-    def matrix(self, *args: Any) -> SparseMatrix:
-        """The (m, n) Jacobian at ``args`` as pattern and values: products, ``.T``, ``.gram()``, differentiable."""
-        return SparseMatrix(self.pattern, self.values(*args))
+    def matrix(self, *args: Any) -> Any:
+        """The (m, n) SparseMatrix at ``args``, pattern and values: products, ``.T``, ``.gram()``, differentiable.
+
+        With a block layout: the BlockMatrix of each output and input, nested as the result of the plan is.
+        """
+        return self._assembly.matrix(self.values(*args))
 
     def operator(self, *args: Any) -> JacobianOperator:
         """The (m, n) Jacobian at ``args``, known by its products: ``@``, ``.T``, ``A[i, j]``; it knows the pattern."""
@@ -180,10 +186,17 @@ class JacobianPlan:
         draws = Draws(self._function.device)
         with torch.no_grad(), ordinary(args) as own:
             values = self._strategy.values(own)
-            self._probe(own, values, draws)
+            self._verify(own, values, draws)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all but the function to a file (.npz, no pickle), for ``torchjac.load_plan(path, f)``."""
+        if self.options.entries is not None:
+            raise FileError(
+                "a plan of some of the entries",
+                expected="a plan of all",
+                why="a file holds the entries of a plan, and not the pattern around them",
+                instead="plan_jacobian(f, *args, entries=...) again, with sparsity= to skip detection",
+            )
         args, output = self._function.examples()
         saved = Saved(
             args,
@@ -210,6 +223,8 @@ class JacobianPlan:
             choice=self._choice,
             memory=self.options.budget,
             itemsize=self._function.dtype.itemsize,
+            whole=self._whole_pattern.nnz,
+            blocks=self._assembly.blocks,
         )
 
     def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
@@ -238,23 +253,36 @@ class JacobianPlan:
         return (glance if dense_once else detect)(self._function, args)
 
     def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
-        """The entries that values are given for: here all of them."""
-        return pattern
+        """The entries that values are given for: all of them, or those that were asked for.
+
+        A pattern that may miss some of the latter is not asked: those are computed too.
+        """
+        self._whole_pattern = pattern
+        if self.options.entries is None:
+            return pattern
+        wanted = wanted_entries(self.options.entries, pattern.shape)
+        if pattern.scope == "local" or not isinstance(self.options.sparsity, str):
+            self._whole_pattern = pattern | wanted
+        return self._whole_pattern & wanted
+
+    def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
+        """Raise unless ``values``, on the random numbers ``draws``, are f's Jacobian at ``args``."""
+        if self.options.entries is None:
+            probe(self._function, args, self.pattern, values, draws, self._strategy.values)
+        else:
+            probe_some(self._some, args, values, draws, self._strategy.values)
+
+    def _combination(self, values: torch.Tensor) -> Combination:
+        """A number made of J, whose gradient is compared with that of plain autograd twice."""
+        if self.options.entries is None:
+            return all_entries(self._function, self.pattern, values)
+        return some_entries(self._some)
 
     @property
-    def _whole_pattern(self) -> SparsityPattern:
-        """Of all entries."""
-        return self.pattern
-
-    def _whole(self, values: torch.Tensor) -> torch.Tensor:
-        """The values of all entries, from those that are stored."""
-        return values
-
-    def _probe(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
-        def evaluate(args: tuple[Any, ...]) -> torch.Tensor:
-            return self._whole(self._strategy.values(args))
-
-        probe(self._function, args, self._whole_pattern, self._whole(values), draws, evaluate)
+    def _some(self) -> Some:
+        coloring = self.coloring
+        assert isinstance(coloring, (ColumnColors, RowColors))  # of one side, see choose_some
+        return Some(self._function, self.pattern, coloring, self._strategy.sides)
 
     def _wanted_mode(self) -> Mode:
         if self.options.mode != "auto":
@@ -345,7 +373,9 @@ class JacobianPlan:
         fit_chunks(strategy, self._function, args, budget, check, once=self._once)
 
     def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]]) -> Choice:
-        return choose(self.pattern, mode, self._engines, measuring, once=self._once)
+        if self.options.entries is None:
+            return choose(self.pattern, mode, self._engines, measuring, once=self._once)
+        return choose_some(self._whole_pattern, self.pattern, mode, self._engines, measuring)
 
     def _strategy_for(self, choice: Choice) -> Strategy:
         if choice.coloring is None:
@@ -440,7 +470,7 @@ class JacobianPlan:
         while True:
             values = self._products(args, draws)
             try:
-                self._probe(args, values, draws)
+                self._verify(args, values, draws)
             except DerivativeMismatchError as error:
                 if not self._reject():
                     if self.options.mode != "auto" or self.mode == "reverse":
@@ -460,30 +490,16 @@ class JacobianPlan:
             mode=lambda: self.mode,
             reject=self._reject,
             to_reverse=to_reverse if self.options.mode == "auto" else None,
-            whole=self._whole,
+            combination=self._combination,
         )
-        return with_right_gradient(self._function, args, self._whole_pattern, values, draws, products)
+        return with_right_gradient(self._function, args, values, draws, products)
 
     def _reject(self) -> bool:
         """Never again run products as they ran last; False where there is no other way."""
         return any(p.reject() for p in self._strategy.products)
 
     def _assemble(self, values: torch.Tensor) -> Any:
-        function, layout = self._function, LAYOUTS[self.options.layout]
-        if self.options.ravel:
-            return layout(self._block("", (0, function.m), "", (0, function.n)), values)
-
-        def block(out: Leaf, leaf: Leaf) -> torch.Tensor:
-            cut = self._block(out.path, (out.start, out.stop), leaf.path, (leaf.start, leaf.stop))
-            matrix = layout(cut, cut.values(values))
-            return matrix.reshape(out.shape + leaf.shape) if self.options.layout is torch.strided else matrix
-
-        return function.nest(block)
-
-    def _block(self, out: str, rows: tuple[int, int], leaf: str, columns: tuple[int, int]) -> Block:
-        if (out, leaf) not in self._blocks:
-            self._blocks[out, leaf] = Block(self.pattern, rows, columns, self._function.device)
-        return self._blocks[out, leaf]
+        return self._assembly.result(values)
 
 
 def _refuse_keywords(keywords: dict[str, Any]) -> None:

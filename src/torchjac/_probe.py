@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils._pytree import tree_map
 
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, StalePatternError, first_line
+from ._errors import DerivativeMismatchError, StalePatternError, first_line, not_differentiable
 from ._function import FlatFunction, place
 from ._memory import peak_bytes
 from ._pattern import SparsityPattern
@@ -26,6 +26,16 @@ _OTHERS = 3  # so many vectors measure rounding: all of them cancel by accident 
 _ROWS = 8  # so many wrong rows are computed alone: a missing entry spoils others of its color too
 
 
+class Sums(Protocol):
+    """Sums over the entries of a Jacobian, each with the sum of absolute values beside it."""
+
+    def by_column(self, values: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """J^T u: (m,) -> (n,)."""
+
+    def columns_of(self, u: torch.Tensor) -> torch.Tensor:
+        """For each column, the sum of |u| over the rows that have an entry in it."""
+
+
 def probe(
     function: FlatFunction,
     args: tuple[Any, ...],
@@ -33,19 +43,21 @@ def probe(
     values: torch.Tensor,
     draws: Draws,
     evaluate: Callable[[tuple[Any, ...]], torch.Tensor],
+    sums: Sums | None = None,
 ) -> None:
     """Raise StalePatternError or DerivativeMismatchError unless ``values`` on ``pattern`` are f's Jacobian at ``args``.
 
     One VJP, and some more products when something is wrong. A wrong entry is missed with probability zero, unless it
     is as small as the rounding errors of f, or hides behind an infinity or NaN. ``evaluate(args)`` made the values,
-    on the random numbers ``draws``.
+    on the random numbers ``draws``; ``sums`` adds them up where that takes less memory than by the pattern.
     """
     values, args = values.detach(), tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
     u, sums = random_numbers(function.m, values), EntrySums(pattern, values.device)
     with draws.again(), torch.no_grad():
         reverse = Reverse(function, args, plain=True)
         expected = reverse.one(u)
-        got, scale = sums.by_column(values, u)
+        added = sums or EntrySums(pattern, values.device)
+        got, scale = added.by_column(values, u)
         scale += expected.abs()
         if _agree(got, expected, scale):
             return
@@ -54,15 +66,15 @@ def probe(
             draws.replay()
             theirs = Reverse(function, args, plain=True).one(u)
             draws.replay()
-            return torch.stack([sums.by_column(evaluate(args), u)[0], theirs])
+            return torch.stack([added.by_column(evaluate(args), u)[0], theirs])
 
         here, again = torch.stack([got, expected]), both(args, u)
         moved = torch.stack([both(_jiggled(function, args, seed), _jiggle(u, seed)) for seed in range(3)])
-        floor = _rounding(here, moved, sums.columns_of(u * reverse.value), function.leaves(args))
+        floor = _rounding(here, moved, added.columns_of(u * reverse.value), function.leaves(args))
         floor += _uneven(lambda w: [reverse.one(w)], u, [expected])[0]
         if _agree(again, here, scale) and _agree(got, expected, scale, floor):
             return
-        _explain(function, args, pattern, values, draws, sums)
+        _explain(function, args, pattern, values, draws)
     worst = _worst(got, expected, scale)
     raise DerivativeMismatchError(
         f"J^T u is {got[worst].item():.6g} at input {place(function.inputs, worst)}, from the values of the plan",
@@ -82,7 +94,10 @@ def probe_bytes(function: FlatFunction, args: tuple[Any, ...], pattern: Sparsity
         return _agree(*EntrySums(pattern, values.device).by_column(values, u), expected)
 
     with torch.no_grad():
-        return peak_bytes(compare)
+        try:
+            return peak_bytes(compare)
+        except RuntimeError as error:
+            raise not_differentiable(error) from error
 
 
 @dataclass(frozen=True)
@@ -93,10 +108,38 @@ class Gradient:
     missing: str = ""
 
 
+@dataclass(frozen=True)
+class Combination:
+    """A number made of J and of ``size`` weights, linear in both, in two ways.
+
+    mine(values, weights): entries, from the values of a plan, and what each is multiplied by.
+    theirs(product, weights): from VJPs of plain autograd.
+    """
+
+    size: int
+    mine: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    theirs: Callable[[Reverse, torch.Tensor], torch.Tensor]
+
+
+def all_entries(
+    function: FlatFunction,
+    pattern: SparsityPattern,
+    values: torch.Tensor,
+    whole: Callable[[torch.Tensor], torch.Tensor] = lambda values: values,
+) -> Combination:
+    """u.(J v) for a random v: one VJP. ``whole(values)`` are those of all entries of ``pattern``."""
+    v, sums = random_numbers(function.n, values.detach(), seed=1), EntrySums(pattern, values.device)
+    return Combination(
+        function.m,
+        lambda values, u: (whole(values), sums.outer(u, v)),
+        lambda product, u: (product.one(u) * v).sum(),
+    )
+
+
 def probe_gradient(
     function: FlatFunction,
     args: tuple[Any, ...],
-    pattern: SparsityPattern,
+    combination: Combination,
     values: torch.Tensor,
     draws: Draws,
     finite: bool,
@@ -106,22 +149,22 @@ def probe_gradient(
     Several forward formulas of PyTorch are right and have a wrong derivative (pytorch#198017); some backward formulas
     have none. ``finite``: neither may there be an infinity or NaN where reverse-over-reverse has none.
     """
-    u, v = random_numbers(function.m, values.detach()), random_numbers(function.n, values.detach(), seed=1)
+    u = random_numbers(combination.size, values.detach())
     copies: list[torch.Tensor] = []  # of the inputs, that no other graph can reach
 
     def reversed_twice(args: tuple[Any, ...], u: torch.Tensor = u) -> torch.Tensor:
         draws.replay()
         product = Reverse(function, args, plain=True)
         copies.extend(product.leaves)
-        return (product.one(u) * v).sum()
+        return combination.theirs(product, u)
 
     with draws.again(), torch.enable_grad():
         if not any(leaf.requires_grad for leaf in function.leaves(args)):
             reached = Reverse(function, args, plain=True)
             if not closed_over([reached.value], reached.leaves):
                 return Gradient(right=True)  # nobody to differentiate by
-        weights = EntrySums(pattern, values.device).outer(u, v)
-        mine = torch.dot(values, weights)
+        own, weights = combination.mine(values, u)
+        mine = torch.dot(own, weights)
         other = reversed_twice(args)
         leaves = [leaf for leaf in function.leaves(args) if leaf.requires_grad]
         leaves += closed_over([other], [*leaves, *copies])
@@ -139,7 +182,7 @@ def probe_gradient(
         if all(map(_agree, got, expected, scales)):
             return Gradient(right=True)
         moved = _gradient(reversed_twice(_jiggled(function, args, 0)), leaves)
-        size = (values.detach() * weights).abs().sum()
+        size = (own.detach() * weights).abs().sum()
         floors = [_rounding(e, m, size, [leaf]) for e, m, leaf in zip(expected, moved, leaves, strict=True)]
         uneven = _uneven(lambda w: _gradient(reversed_twice(args, w), leaves), u, expected)
         floors = [floor + more for floor, more in zip(floors, uneven, strict=True)]
@@ -152,9 +195,9 @@ def _explain(
     pattern: SparsityPattern,
     values: torch.Tensor,
     draws: Draws,
-    sums: EntrySums,
 ) -> None:
     """Find the wrong rows by J v, compute the worst alone, and raise the error that they call for."""
+    sums = EntrySums(pattern, values.device)
     v = random_numbers(function.n, values, seed=1)
     draws.replay()
     try:  # J v by the double-backward identity: the derivative of u -> J^T u along v
@@ -180,13 +223,15 @@ def _explain(
         j = int((outside if stale else wrong_by).argmax())
         output, entry = place(function.outputs, i), place(function.inputs, j)
         if stale:
-            raise StalePatternError(
+            error = StalePatternError(
                 f"output {output} depends on input {entry} (derivative {row[j].item():.6g}), "
                 f"which the pattern does not have; {int(wrong.sum())} of {function.m} rows are wrong",
                 expected="a pattern with every entry that can be nonzero",
                 why="the pattern was given by hand, or traced where f took another branch (scope 'local')",
                 instead="plan_jacobian(f, *args) again at these inputs, or a larger pattern in sparsity=",
             )
+            error.entry = i, j
+            raise error
         mismatches.append((f"d output {output} / d input {entry} is {mine[j].item():.6g}", f"{row[j].item():.6g}"))
     if mismatches:
         raise DerivativeMismatchError(

@@ -79,6 +79,10 @@ class Side:
         """(count, width)."""
         return self.products.compressed(args, self._seeds, self.count)
 
+    def weighted(self, args: tuple[Any, ...], weights: torch.Tensor) -> torch.Tensor:
+        """As ``run``, with each element of the seeds times its weight: (count, width)."""
+        return self.products.compressed(args, _Weighted(self._seeds, weights), self.count)
+
     def first(self, args: tuple[Any, ...], size: int) -> torch.Tensor:
         """The first ``size`` products, at once."""
         self.products.chunk = size
@@ -112,6 +116,17 @@ class _Kept(Seeds):
         if self._all._version != self._version:  # a backward that writes into what it is given
             return super().chunk(start, stop)
         return self._all if stop - start == len(self._all) else self._all[start:stop]
+
+
+class _Weighted(Seeds):
+    """Seeds with numbers in place of the ones."""
+
+    def __init__(self, seeds: Seeds, weights: torch.Tensor) -> None:
+        super().__init__(seeds.colors, seeds.dtype, seeds.device)
+        self._plain, self._weights = seeds, weights
+
+    def chunk(self, start: int, stop: int) -> torch.Tensor:
+        return self._plain.chunk(start, stop) * self._weights
 
 
 @dataclass(frozen=True)

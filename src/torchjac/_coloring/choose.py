@@ -14,6 +14,7 @@ from .._types import Order, Partition, Recovery, choose
 from .bidirectional import color_bidirectional
 from .graph import BipartiteGraph, column_graph, row_graph
 from .one_sided import search_distance2
+from .partial import search_partial
 from .search import Search
 from .symmetric import color_symmetric
 
@@ -29,6 +30,7 @@ def color(
     recovery: Recovery = "direct",
     seconds: float | None = None,
     reverse_cost: float = 1.0,
+    entries: Any = None,
 ) -> ColumnColors: ...
 @overload
 def color(
@@ -39,6 +41,7 @@ def color(
     recovery: Recovery = "direct",
     seconds: float | None = None,
     reverse_cost: float = 1.0,
+    entries: Any = None,
 ) -> RowColors: ...
 @overload
 def color(
@@ -49,6 +52,7 @@ def color(
     recovery: Recovery = "direct",
     seconds: float | None = None,
     reverse_cost: float = 1.0,
+    entries: Any = None,
 ) -> SymmetricColors: ...
 @overload
 def color(
@@ -59,6 +63,7 @@ def color(
     recovery: Recovery = "direct",
     seconds: float | None = None,
     reverse_cost: float = 1.0,
+    entries: Any = None,
 ) -> BidirectionalColors: ...
 @overload
 def color(
@@ -69,6 +74,7 @@ def color(
     recovery: Recovery = "direct",
     seconds: float | None = None,
     reverse_cost: float = 1.0,
+    entries: Any = None,
 ) -> Coloring: ...
 def color(
     pattern: Any,
@@ -78,6 +84,7 @@ def color(
     recovery: Recovery = "direct",
     seconds: float | None = None,
     reverse_cost: float = 1.0,
+    entries: Any = None,
 ) -> Coloring:
     """Group the columns (or rows, or both) of ``pattern`` so that each group costs one product.
 
@@ -96,15 +103,32 @@ def color(
     seconds: how long ``order="auto"`` may go on; None for a few times the natural order, or about 60 ms if that is more
         (in counted steps, so that the same pattern always gets the same colors).
     reverse_cost: of a row's product in a bidirectional coloring, where a column's costs 1.
+    entries: the only ones that are wanted, a pattern like ``pattern``: columns (or rows) share a color if each of
+        these can still be read off. What ``pattern`` does not have is left out.
     """
     pattern = as_pattern(pattern)
     _check_options(partition, order, recovery, seconds, reverse_cost)
+    if entries is not None:
+        return _partial(pattern, as_pattern(entries), partition, order, seconds)
     if partition == "symmetric":
         return color_symmetric(pattern, order, recovery, seconds)
     if partition == "bidirectional":
         return color_bidirectional(pattern, order, recovery, reverse_cost, seconds)
     graph = column_graph(pattern) if partition == "column" else row_graph(pattern)
     return _one_sided(search_distance2(graph, order, np.inf, seconds), pattern, partition)
+
+
+def _partial(
+    pattern: SparsityPattern, entries: SparsityPattern, partition: str, order: str, seconds: float | None
+) -> ColumnColors | RowColors:
+    if partition not in _KIND:
+        raise OptionError(
+            f"partition={partition!r} for some of the entries",
+            expected="'column' or 'row'",
+            why="products of two kinds that leave entries out are not looked for",
+        )
+    sides = (pattern, entries) if partition == "column" else (pattern.T, entries.T)
+    return _one_sided(search_partial(*sides, order, seconds), pattern, partition)
 
 
 def color_best(

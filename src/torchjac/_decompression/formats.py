@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
-from .._indices import TORCH_LAYOUTS, Indices, indices_of, strided
+from .._block_matrix import BLOCK_LAYOUTS, BlockMatrix, Blocks, BlockSize, bsc_by_column, bsr
+from .._indices import TORCH_LAYOUTS, indices_of
 from .._pattern import SparsityPattern
 
 
@@ -20,6 +21,8 @@ class Block:
     def __init__(
         self, pattern: SparsityPattern, rows: tuple[int, int], columns: tuple[int, int], device: torch.device
     ) -> None:
+        self.device = device
+        self._inside: np.ndarray[Any, np.dtype[np.int64]] | None = None
         self.shape = (rows[1] - rows[0], columns[1] - columns[0])
         self._cut: tuple[tuple[int, int], slice, slice] | None = None
         whole = rows == (0, pattern.shape[0]) and columns == (0, pattern.shape[1])
@@ -38,12 +41,21 @@ class Block:
             np.concatenate([[0], np.cumsum(counts)]), places[inside] - columns[0], self.shape
         )
         self.indices = indices_of(part, device)
-        self._select = torch.from_numpy(inside + first).to(device)
+        self._inside = inside + first
+        self._select = torch.from_numpy(self._inside).to(device)
 
     @property
     def pattern(self) -> SparsityPattern:
         """The pattern of this block alone."""
         return self.indices.pattern
+
+    @property
+    def inside(self) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """Where the values of this block are among all; None for all of them."""
+        if self._cut is None:
+            return self._inside
+        shape, rows, columns = self._cut
+        return np.arange(shape[0] * shape[1]).reshape(shape)[rows, columns].reshape(-1)
 
     def values(self, values: torch.Tensor) -> torch.Tensor:
         """The values of this block's entries, row-major: 1-D, or the part of a dense matrix, which is not copied."""
@@ -52,13 +64,35 @@ class Block:
             return values.reshape(shape)[rows, columns]
         return values if self._select is None else values.index_select(0, self._select)
 
-
-def _of_blocks(
-    lay_out: Callable[[Indices, torch.Tensor], torch.Tensor],
-) -> Callable[[Block, torch.Tensor], torch.Tensor]:
-    if lay_out is strided:
-        return lambda block, values: lay_out(block.indices, values)
-    return lambda block, values: lay_out(block.indices, values.reshape(-1))
+    def matrix(self, layout: torch.layout, values: torch.Tensor) -> torch.Tensor:
+        """The matrix of this block in ``layout``, from the values of all entries of the pattern."""
+        mine = self.values(values)
+        return TORCH_LAYOUTS[layout](self.indices, mine if layout is torch.strided else mine.reshape(-1))
 
 
-LAYOUTS = {layout: _of_blocks(lay_out) for layout, lay_out in TORCH_LAYOUTS.items()}
+class DenseBlocks:
+    """As ``Block``, for the layouts of dense blocks of one size: values go straight to their places in these."""
+
+    def __init__(self, cut: Block, layout: torch.layout, size: BlockSize) -> None:
+        self.shape = cut.shape
+        self._by_column = layout is torch.sparse_bsc
+        self.blocks = Blocks(cut.pattern, size, self._by_column)
+        self._at = indices_of(self.blocks.pattern, cut.device)
+        self._fill = self.blocks.fill(cut.device, cut.inside)
+
+    def matrix(self, layout: torch.layout, values: torch.Tensor) -> torch.Tensor:
+        """The matrix in ``layout``, from the values of all entries of the pattern."""
+        return (bsc_by_column if self._by_column else bsr)(self._at, self._fill(values))
+
+    def block_matrix(self, values: torch.Tensor) -> BlockMatrix:
+        """The same as a BlockMatrix, from the values of all entries of the pattern."""
+        blocks = self._fill(values)
+        if self._by_column:
+            back = torch.empty_like(self._at.by_column[2])
+            back[self._at.by_column[2]] = torch.arange(back.numel(), device=back.device)
+            blocks = blocks.index_select(0, back)
+        return BlockMatrix(self.blocks.pattern, blocks)
+
+
+LAYOUTS = (*TORCH_LAYOUTS, *BLOCK_LAYOUTS)
+"""What a result can be laid out in."""

@@ -2,5 +2,6 @@
 
 from .detect import detect, detect_hessian, mirrored
 from .glance import glance, is_cheap
+from .samples import Meeting, Seen, see
 
-__all__ = ["detect", "detect_hessian", "glance", "is_cheap", "mirrored"]
+__all__ = ["Meeting", "Seen", "detect", "detect_hessian", "glance", "is_cheap", "mirrored", "see"]

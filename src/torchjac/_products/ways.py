@@ -61,6 +61,10 @@ class Products:
         self.way: Way | None = None
         self._ways = list(WAYS[direction])
 
+    def one_at_a_time(self) -> None:
+        """Prefer plain products one after another: where each is large, to batch them only takes memory."""
+        self._ways.sort(key=lambda way: (way.batched, not way.plain))
+
     def reject(self) -> bool:
         """Never again run as it was run last, because the results were wrong; False if there is no other way."""
         others = [way for way in self._ways if way != self.way]
