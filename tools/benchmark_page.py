@@ -1,7 +1,7 @@
-"""Write docs/benchmarks.md from what benchmarks/run.py measured: ``python tools/benchmark_page.py``.
+"""Write docs/benchmarks.md, and the numbers in README.md, from what was measured: ``python tools/benchmark_page.py``.
 
 The numbers are those of benchmarks/results.json, which is ``make bench ARGS="... --json benchmarks/results.json"``.
-Nothing on the page is typed by hand.
+Nothing on the page is typed by hand, nor what README.md has between its two marks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results.json", ROOT / "docs" / "benchmarks.md"
+README, MARKS = ROOT / "README.md", ("<!-- from benchmarks/results.json -->\n", "<!-- end -->\n")
 
 TITLES = {
     "brusselator": "Brusselator, N x N grid, two species",
@@ -37,18 +38,54 @@ WORDS = {
 
 def main() -> None:
     """Read and write."""
-    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+    report = json.loads(RESULTS.read_text(encoding="utf-8"))
+    PAGE.write_text(page(report), encoding="utf-8")
+    README.write_text(with_numbers(README.read_text(encoding="utf-8"), report), encoding="utf-8")
+
+
+def with_numbers(text: str, report: dict[str, Any]) -> str:
+    """README.md, with the numbers of ``report`` between its marks."""
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    return before + MARKS[0] + summary(report) + MARKS[1] + after
+
+
+def summary(report: dict[str, Any]) -> str:
+    """The largest size of each problem beside products by hand, and in a sentence the smallest beside dense ways."""
+    rows, faster = [], []
+    for name in ("brusselator", "burgers", "bundle", "mesh"):
+        sizes = report["results"][name]
+        label, largest = list(sizes.items())[-1]
+        hand, ours = (largest["times"][who] for who in ("hand-written", "plan.values"))
+        shape = f"{largest['m']:,} x {largest['n']:,}"
+        times = [seconds(hand["median_s"]), seconds(ours["median_s"]), f"{1 / ours['ratio']:.3g} x"]
+        rows.append([f"{TITLES[name]}, {label}", shape, f"{largest['nnz']:,}", *times])
+        small = next(iter(sizes.values()))["times"]
+        dense = [time["median_s"] for way, time in small.items() if way.startswith("torch.func")]
+        faster.append(min(dense) / small["plan"]["median_s"])
+    head = ["", "Jacobian", "entries", "colors by hand", "`plan.values(x)`", "faster by"]
+    ends = f"{min(faster):.2g} to {max(faster):.2g}"
+    return (
+        f'{table(head, rows)}\n\n{setting(report)}. "Colors by hand" is what somebody would write for this f alone, with '
+        f"the same colors and prebuilt seeds. At the smallest size of each, where a dense Jacobian fits, `plan(x)` is {ends} times "
+        "faster than the best way of `torch.func`. [All numbers](docs/benchmarks.md).\n"
+    )
+
+
+def setting(report: dict[str, Any]) -> str:
+    """Versions and machine."""
+    known = {name: version for name, version in report["versions"].items() if "unknown" not in version}
+    threads = report["machine"]["threads"]
+    versions = ", ".join(f"{name} {version}" for name, version in known.items())
+    return f"{versions}; {threads} thread{'s' * (threads != 1)} of {report['machine']['processor']}, float64"
 
 
 def page(report: dict[str, Any]) -> str:
     """The whole page."""
-    known = {name: version for name, version in report["versions"].items() if "unknown" not in version}
-    versions = ", ".join(f"{name} {version}" for name, version in known.items())
-    machine = report["machine"]
     parts = [
         "# Benchmarks",
         "<!-- written by tools/benchmark_page.py from benchmarks/results.json; do not edit -->",
-        f"{versions}; {machine['threads']} thread{'s' * (machine['threads'] != 1)} of {machine['processor']}, float64. "
+        f"{setting(report)}. "
         "Medians of interleaved runs in one process. A ratio is the median of the ratios within a round.\n\n"
         '`make bench ARGS="burgers --threads 1"` measures on your machine, `make bench` everything.',
     ]

@@ -22,6 +22,9 @@ def test_the_page_is_that_of_the_results(tool):
     report = json.loads(tool.RESULTS.read_text(encoding="utf-8"))
     assert not report["quick"], "these are no measurements"
     assert tool.PAGE.read_text(encoding="utf-8") == tool.page(report), "run `make bench-page`"
+    readme = tool.README.read_text(encoding="utf-8")
+    assert readme == tool.with_numbers(readme, report), "run `make bench-page`"
+    assert readme.count(" x |\n") == 4
 
 
 def test_every_time_is_on_the_page(tool):
