@@ -63,12 +63,12 @@ def summary(report: dict[str, Any]) -> str:
         small = next(iter(sizes.values()))["times"]
         dense = [time["median_s"] for way, time in small.items() if way.startswith("torch.func")]
         faster.append(min(dense) / small["plan"]["median_s"])
-    head = ["", "Jacobian", "entries", "colors by hand", "`plan.values(x)`", "faster by"]
-    ends = f"{min(faster):.2g} to {max(faster):.2g}"
+    head = ["", "Jacobian", "entries", "by hand", "`plan.values(x)`", "faster by"]
     return (
-        f'{table(head, rows)}\n\n{setting(report)}. "Colors by hand" is what somebody would write for this f alone, with '
-        f"the same colors and prebuilt seeds. At the smallest size of each, where a dense Jacobian fits, `plan(x)` is {ends} times "
-        "faster than the best way of `torch.func`. [All numbers](docs/benchmarks.md).\n"
+        f"{table(head, rows)}\n\n{setting(report)}. By hand: what somebody would write for this f alone, with the same "
+        "colors and prebuilt seeds. At the smallest size of each, where a dense Jacobian fits, `plan(x)` is "
+        f"{min(faster):.0f} to {max(faster):.0f} times faster than the best way of `torch.func`. "
+        "[All numbers](docs/benchmarks.md).\n"
     )
 
 
