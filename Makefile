@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "torchjac needs Python 3.11 or newer, and none was found; write: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON) (once; PyTorch is large, this takes a few minutes)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	@sed $(if $(TORCH),'s/^torch==.*/torch==$(TORCH)/',-n p) constraints.txt >$(VENV)/constraints.txt
+	@sed $(if $(TORCH),'s/^torch==.*/torch==$(TORCH)/; /^setuptools==/d',-n p) constraints.txt >$(VENV)/constraints.txt
 	@PIP_CONSTRAINT=$(VENV)/constraints.txt $(BIN)/python -m pip install -qq -c $(VENV)/constraints.txt -e ".[dev,docs,plot]"
 	@touch $@
 
