@@ -14,7 +14,7 @@ VERBS = (
 OBJECTS = "BlockMatrix Coloring HessianPlan JacobianOperator JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (
     "DerivativeMismatchError FileError InputError InteractionError OptionError OutputError PatternError SignatureError "
-    "StalePatternError TorchjacError TorchjacWarning".split()
+    "RankError StalePatternError TorchjacError TorchjacWarning".split()
 )
 
 

@@ -1,5 +1,6 @@
 """torchjac: Jacobians of PyTorch functions with the least work and memory that their structure allows."""
 
+from . import distributed as distributed
 from ._api import batch_jacobian as batch_jacobian
 from ._api import hessian as hessian
 from ._api import hessian_sparsity as hessian_sparsity
@@ -18,6 +19,7 @@ from ._errors import InteractionError as InteractionError
 from ._errors import OptionError as OptionError
 from ._errors import OutputError as OutputError
 from ._errors import PatternError as PatternError
+from ._errors import RankError as RankError
 from ._errors import SignatureError as SignatureError
 from ._errors import StalePatternError as StalePatternError
 from ._errors import TorchjacError as TorchjacError

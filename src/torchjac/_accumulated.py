@@ -23,7 +23,7 @@ class Accumulated:
     """Values of the entries of ``pattern``, row-major, by the program that is left of f's tangent program.
 
     Index tensors and flags among the arguments are part of the program: with others it is built anew. ``part``: the
-    pattern leaves out entries on purpose.
+    pattern leaves out entries on purpose. ``detected``: it was found for the very arguments of the first ``prepare``.
 
     Raises
     ------
@@ -33,10 +33,13 @@ class Accumulated:
     mode: Mode = "accumulate"
     num_products = joined = 0
 
-    def __init__(self, function: FlatFunction, pattern: SparsityPattern, products: int, part: bool = False) -> None:
+    def __init__(
+        self, function: FlatFunction, pattern: SparsityPattern, products: int, part: bool, detected: bool
+    ) -> None:
         self.sides: list[Side] = []
         self.products: list[Products] = []
-        self._function, self._pattern, self._part = function, pattern, part
+        self._function, self._pattern = function, pattern
+        self._part, self._detected = part, detected
         numbers = products * (function.m + function.n)
         self._limit = max(_FEW, _PER_ENTRY * pattern.nnz, _PER_PRODUCT * numbers)
         self._program: Program | None = None
@@ -61,7 +64,11 @@ class Accumulated:
                 refusals.append(refusal)
                 continue
             except MissingEntriesError as error:
-                raise self._stale(error) from error
+                if not self._detected or self._built_for is not None:
+                    raise self._stale(error) from error
+                why = "this direction has entries that the other, which the pattern is from, does not have"
+                refusals.append(CannotAccumulateError("f", why))
+                continue
             found[direction], taken[direction] = program, seconds_of(lambda: program(args))  # noqa: B023  # called at once
         if not found:
             raise refusals[0]

@@ -26,7 +26,7 @@ class Colored:
         self.mode: Mode = _MODES[coloring.partition]
         self.num_products = coloring.num_colors
         self._dtype, self._device = function.dtype, function.device
-        self.sides = [Side(made[way], colors, count) for way, colors, count in _sides(coloring) if count > 0]
+        self.sides = [Side(made[way], colors, count) for way, colors, count in sides_of(coloring) if count > 0]
         both = len(self.sides) > 1
         self.joined = 2 * sum(side.nbytes for side in self.sides) if both else 0  # they are laid end to end
         self._recover = _recovery(pattern, coloring, function.device)
@@ -48,7 +48,8 @@ class Colored:
         return self._recover(compressed[0] if len(compressed) == 1 else torch.cat(compressed))
 
 
-def _sides(coloring: Coloring) -> list[tuple[Direction, Colors, int]]:
+def sides_of(coloring: Coloring) -> list[tuple[Direction, Colors, int]]:
+    """The products of a coloring: direction, colors and their number."""
     match coloring:
         case ColumnColors():
             return [("forward", coloring.colors, coloring.num_colors)]

@@ -138,11 +138,34 @@ def _compile(
 
 
 def _compile_stages(graph: torch.fx.GraphModule, options: dict[str, Any]) -> tuple[Callable[..., torch.Tensor], int]:
-    """Each stage that the program's nodes name, compiled by itself."""
+    """Each stage that the program's nodes name, compiled by itself.
+
+    Where computed tensors are shifted against each other, Inductor would compute them again for every shift: it is told
+    to write them to memory once, which costs a little where nothing is shifted.
+    """
+    if not options and _shifts(graph):
+        options = {"options": {"realize_opcount_threshold": 1, "realize_reads_threshold": 1}}
     stages = {node.meta.get("stage", 0) for node in graph.graph.nodes if node.op == "call_function"}
     if len(stages) < 2:
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
     return _compile_parts(graph, lambda node: int(node.meta.get("stage", 0)), options), len(stages)
+
+
+_SHIFTS = frozenset("slice_backward select_backward constant_pad_nd roll slice_scatter select_scatter flip".split())
+
+
+def _shifts(graph: torch.fx.GraphModule) -> bool:
+    """Whether the program moves what it computed."""
+    return any(
+        _name(node) in _SHIFTS and any(before.op == "call_function" for before in node.all_input_nodes)
+        for node in graph.graph.nodes
+        if node.op == "call_function"
+    )
+
+
+def _name(node: torch.fx.Node) -> str:
+    schema = getattr(node.target, "_schema", None)
+    return "" if schema is None else str(schema.name).split("::")[1]
 
 
 def _compile_parts(
@@ -208,7 +231,6 @@ def _is_one_of(graph: torch.fx.GraphModule, node: torch.fx.Node, constants: Sequ
 
 
 def _is_expensive(node: torch.fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    name = "" if schema is None else str(schema.name).split("::")[1]
+    name = _name(node)
     small_power = name == "pow" and node.args[1] in (1, 2, 3)  # a product or two
     return name in _EXPENSIVE and not small_power

@@ -53,6 +53,10 @@ class DerivativeMismatchError(TorchjacError, RuntimeError):
     """Two ways of computing the same derivative disagree, so at least one formula is wrong."""
 
 
+class RankError(TorchjacError, RuntimeError):
+    """Another process of a torch.distributed group raised, ended, or computes something else."""
+
+
 def not_differentiable(error: RuntimeError) -> InputError:
     """What to raise where f runs, and PyTorch raised ``error`` when it was to be differentiated backward."""
     return InputError(

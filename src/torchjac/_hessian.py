@@ -16,6 +16,7 @@ from ._candidates import Choice
 from ._colors import SymmetricColors
 from ._detection import detect_hessian, mirrored
 from ._draws import Draws
+from ._equations import Places
 from ._errors import InputError, OptionError, TorchjacError, TorchjacWarning
 from ._explain import Facts
 from ._function import Argnums, FlatFunction
@@ -96,6 +97,13 @@ class HessianPlan(JacobianPlan):
         self._part = Part.of(mirrored(pattern), self.options.uplo)
         self._whole_pattern = self._part.whole
         return self._part.stored
+
+    @property
+    def _entries(self) -> Places | None:
+        return self._part.entries
+
+    def _guarded(self, run: Callable[[], torch.Tensor]) -> torch.Tensor:
+        return self._differentiable(lambda: self._differentiable_twice(run))
 
     def _whole(self, values: torch.Tensor) -> torch.Tensor:
         """The values of all entries, from those that are stored."""

@@ -228,8 +228,12 @@ class Partial:
     def append(self, lines: Array) -> None:
         """Write the next lines, first to the matrix and then to the journal."""
         self.store.write(self.done, lines)
-        self.done += lines.shape[0]
-        self._note(str(self.done))
+        self.advance(self.done + lines.shape[0])
+
+    def advance(self, done: int) -> None:
+        """Note that all lines up to ``done`` are on the disk."""
+        self.done = done
+        self._note(str(done))
 
     def _note(self, line: str) -> None:
         self._file.write(line.encode() + b"\n")  # at the end, wherever the file was read

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from ._compiled import Compiled, Values
 from ._dense import Dense
 from ._detection import detect, glance, is_cheap
 from ._draws import Draws
+from ._equations import Places
 from ._errors import DerivativeMismatchError, FileError, OptionError, PatternError, SignatureError, TorchjacWarning
 from ._explain import Facts, explain
 from ._function import Argnums, Choices, FlatFunction, ordinary, refuse_complex
@@ -39,6 +40,7 @@ from ._pattern import SparsityPattern, as_pattern, wanted_entries
 from ._probe import Combination, all_entries, probe, probe_bytes
 from ._probe_entries import Some, probe_some, some_entries
 from ._products import Direction
+from ._ranks import Work, measure, table
 from ._saving import Saved, write
 from ._side import Strategy, engines, seconds_of
 from ._types import Mode
@@ -93,6 +95,7 @@ class JacobianPlan:
         self._checked_for: Choices | None = None
         self._program: Values | None = None
         self._gradient_checked = self._parametric = False
+        self.shared: dict[Any, Any] = {}  # what ``distributed`` prepared for groups of ranks
 
     # ---- what it is
 
@@ -121,9 +124,34 @@ class JacobianPlan:
         """(m, n): ravelled outputs and inputs."""
         return self.pattern.shape
 
-    def explain(self) -> str:
-        """What was found, what was chosen and why, as text."""
-        return explain(self._facts())
+    def explain(self, *args: Any, ranks: int | Sequence[int] = ()) -> str:
+        """What was found, what was chosen and why, as text.
+
+        With ``ranks``, such as ``plan.explain(x, ranks=(2, 8, 64, 1024))``, also what a call of
+        ``torchjac.distributed.jacobian`` would take on so many: time, bytes moved and memory, predicted from what a
+        product costs at ``args``, measured now.
+        """
+        text = explain(self._facts())
+        sizes = (ranks,) if isinstance(ranks, int) else tuple(ranks)
+        if not sizes:
+            return text
+        if min(sizes) < 1:
+            raise OptionError(f"ranks={ranks!r}", expected="numbers of processes, such as ranks=(2, 8, 64, 1024)")
+        return "\n".join([text, *table(self._work(args), sizes)])
+
+    def _work(self, args: tuple[Any, ...]) -> Work:
+        """What there is to share among ranks, measured at ``args``."""
+        self._function.check(args)
+        work: list[Work] = []
+
+        def run() -> torch.Tensor:
+            given = self._function, own, self._strategy, self.pattern, self.coloring, self._choice.direction
+            work[:] = [measure(*given)]
+            return torch.empty(0)
+
+        with torch.no_grad(), ordinary(args) as own, Draws(self._function.device).again():
+            self._guarded(run)
+        return work[0]
 
     def __repr__(self) -> str:
         m, n = self.shape
@@ -279,6 +307,15 @@ class JacobianPlan:
         return some_entries(self._some)
 
     @property
+    def _entries(self) -> Places | None:
+        """Which of all entries are stored; None for every one."""
+        return None
+
+    def _guarded(self, run: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """``run()``, which runs products of this plan's function."""
+        return run()
+
+    @property
     def _some(self) -> Some:
         coloring = self.coloring
         assert isinstance(coloring, (ColumnColors, RowColors))  # of one side, see choose_some
@@ -328,7 +365,8 @@ class JacobianPlan:
 
     def _accumulated(self, products: int) -> Accumulated:
         part = self.pattern is not self._whole_pattern
-        return Accumulated(self._function, self.pattern, products, part)
+        detected = isinstance(self.options.sparsity, str) and products > 0
+        return Accumulated(self._function, self.pattern, products, part, detected)
 
     def _fits(self, program: Accumulated, args: tuple[Any, ...]) -> bool:
         budget = self.options.budget

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ._colors import Seeds
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, FileError, InputError, OptionError
 from ._function import Argnums, FlatFunction, ordinary
+from ._group import Ranks
 from ._memory import parse_bytes, peak_bytes, text_bytes
 from ._partial import Partial, check_path
 from ._products import Direction, Products, Reverse
@@ -38,6 +41,7 @@ def write_jacobian(
     memory: int | str = "256MiB",
     resume: bool = True,
     argnums: Argnums = 0,
+    group: torch.distributed.ProcessGroup | None = None,
 ) -> Path:
     """Write the dense (m, n) Jacobian of ``f`` at ``args`` to a file, a block at a time.
 
@@ -58,9 +62,12 @@ def write_jacobian(
     memory: how much a block may take at its peak, such as ``"2GiB"``, beside what f itself is given.
     resume: go on with an unfinished file of the same f and inputs; False: start anew.
     argnums: which arguments are differentiated; a number, or a tuple of them.
+    group: of ``torch.distributed``, whose ranks all call this with the same arguments and write one ``.npy`` file
+        together, which all of them must see. Any number of ranks, or one process, goes on with what others began.
 
     Raises
     ------
+    RankError: another rank of ``group`` raised or ended; what was written stays, for the next call.
     FileError: an unfinished file is of another f or other inputs, or is damaged.
     OptionError: ``memory`` is too small for one product, or ``path`` has another suffix.
     InputError, OutputError: f or its arguments cannot be differentiated.
@@ -71,35 +78,74 @@ def write_jacobian(
     budget = parse_bytes(memory)
     with ordinary(args) as own, torch.no_grad():
         own = pytree.tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, own)
-        blocks = _Blocks(f, own, argnums)
-        _write(target, blocks, budget, resume)
+        if group is None:
+            _write(target, _Blocks(f, own, argnums), budget, resume)
+        else:
+            _write_together(target, lambda: _Blocks(f, own, argnums), budget, resume, Ranks(group))
     return target
 
 
 def _write(target: Path, blocks: _Blocks, budget: int, resume: bool) -> None:
     length = blocks.fit(budget)
-    partial = Partial(target, blocks.shape, blocks.dtype, blocks.direction == "forward")
+    partial = blocks.partial(target)
     with partial.alone():
-        header = partial.resume() if resume else None
-        if header is None:
-            partial.begin(blocks.header(), length)
-        else:
-            blocks.take_up(header, partial)
+        _open(partial, blocks, length, resume)
         _fill(partial, blocks, length, _Progress(target.name, blocks.count, partial.done), trusted=partial.done > 0)
         partial.finish()
 
 
+def _write_together(target: Path, make: Callable[[], _Blocks], budget: int, resume: bool, ranks: Ranks) -> None:
+    """In rounds of one block a rank: when all are on the disk, rank 0, which holds the journal, says so in it."""
+    if ranks.size > 1 and target.suffix != ".npy":
+        raise OptionError(
+            f"path={os.fspath(target)!r} with a group of {ranks.size} ranks",
+            expected="a path that ends with .npy",
+            why="two ranks could write to one chunk of a Zarr array at once",
+            instead=f"path='{target.stem}.npy'",
+        )
+    (blocks, length), notes = ranks.together(
+        lambda: (made := make(), made.fit(budget)), lambda made: {"of": made[0].fingerprint(), "length": made[1]}
+    )
+    ranks.same(notes, "of", "function or arguments", "torch.manual_seed(0), or torch.distributed.broadcast of them")
+    length, partial, first = min(note["length"] for note in notes), blocks.partial(target), ranks.rank == 0
+    with ExitStack() as stack:
+
+        def begin() -> bytes | None:
+            if not first:
+                return None
+            stack.enter_context(partial.alone())
+            _open(partial, blocks, length, resume)
+            return json.dumps({**blocks.header(), "done": partial.done}).encode()
+
+        header = json.loads(ranks.broadcast(ranks.together(begin)[0]))
+        if not first:
+            ranks.together(lambda: blocks.join(header, partial))
+        else:
+            ranks.together(lambda: None)
+        progress, trusted = _Progress(target.name, blocks.count, partial.done), partial.done > 0
+        for start in range(partial.done, blocks.count, length * ranks.size):
+            mine = [min(start + length * k, blocks.count) for k in (ranks.rank, ranks.rank + 1, ranks.size)]
+            ranks.together(lambda: blocks.write(partial, mine[0], mine[1], trusted))  # noqa: B023  # called at once
+            trusted = True
+            if first:
+                partial.advance(mine[2])
+                progress.show(mine[2])
+        progress.end()
+        ranks.together(partial.finish if first else lambda: None)
+
+
+def _open(partial: Partial, blocks: _Blocks, length: int, resume: bool) -> None:
+    header = partial.resume() if resume else None
+    if header is None:
+        partial.begin(blocks.header(), length)
+    else:
+        blocks.take_up(header, partial)
+
+
 def _fill(partial: Partial, blocks: _Blocks, length: int, progress: _Progress, trusted: bool) -> None:
     for start, stop in _cuts(partial.done, blocks.count, length):
-        lines = blocks.compute(start, stop)
-        if not trusted and not blocks.agree(start, lines):
-            raise DerivativeMismatchError(
-                f"rows of the Jacobian by {blocks.products.way} differ from a product of torch.autograd.grad",
-                why="f is not the same from call to call (state?), or a formula of PyTorch is wrong",
-                instead="torchjac.check_jacobian on a small case, to see which entries",
-            )
+        partial.append(blocks.checked(start, stop, trusted))
         trusted = True
-        partial.append(lines)
         progress.show(stop)
     progress.end()
 
@@ -135,6 +181,26 @@ class _Blocks:
         self.products.chunk = stop - start
         lines: np.ndarray[Any, Any] = self.products.compressed(self.args, seeds, stop - start).cpu().numpy()
         return lines
+
+    def checked(self, start: int, stop: int, trusted: bool) -> np.ndarray[Any, Any]:
+        """Lines from ``start`` up to ``stop``, compared with another product unless ``trusted``."""
+        lines = self.compute(start, stop)
+        if not trusted and not self.agree(start, lines):
+            raise DerivativeMismatchError(
+                f"rows of the Jacobian by {self.products.way} differ from a product of torch.autograd.grad",
+                why="f is not the same from call to call (state?), or a formula of PyTorch is wrong",
+                instead="torchjac.check_jacobian on a small case, to see which entries",
+            )
+        return lines
+
+    def write(self, partial: Partial, start: int, stop: int, trusted: bool) -> None:
+        """Write lines from ``start`` up to ``stop``, if there are any, without a note of it."""
+        if start < stop:
+            partial.store.write(start, self.checked(start, stop, trusted))
+
+    def partial(self, target: Path) -> Partial:
+        """The file while it is written."""
+        return Partial(target, self.shape, self.dtype, self.direction == "forward")
 
     def fit(self, budget: int) -> int:
         """How many lines at once keep within ``budget`` bytes, from what one takes and what a few take."""
@@ -177,11 +243,11 @@ class _Blocks:
     def header(self) -> dict[str, Any]:
         """What the first line of a journal says."""
         numbers = [base64.b64encode(state.numpy().tobytes()).decode() for state in self._draws.states]
-        return {"torchjac": __version__, "format": FORMAT, "fingerprint": self._fingerprint(), "random": numbers}
+        return {"torchjac": __version__, "format": FORMAT, "fingerprint": self.fingerprint(), "random": numbers}
 
     def take_up(self, header: dict[str, Any], partial: Partial) -> None:
         """Go on with what ``header`` describes, on its random numbers; FileError if it is not of this function."""
-        if (header.get("format"), header.get("fingerprint")) != (FORMAT, self._fingerprint()):
+        if (header.get("format"), header.get("fingerprint")) != (FORMAT, self.fingerprint()):
             raise FileError(
                 f"the unfinished file of an earlier call (by torchjac {header.get('torchjac')}) is of another Jacobian",
                 expected="the same function, argnums and inputs, to every bit, as when it was begun",
@@ -194,8 +260,7 @@ class _Blocks:
                 expected=f"a {self.shape[0]} x {self.shape[1]} matrix of {self.dtype}",
                 instead="resume=False, to start anew",
             )
-        states = [torch.from_numpy(np.frombuffer(base64.b64decode(s), np.uint8).copy()) for s in header["random"]]
-        self._draws.states = states
+        self._take_random(header)
         if partial.done:
             start = max(0, partial.done - _FEW)
             if not self.agree(start, partial.store.read(start, partial.done)):
@@ -206,7 +271,23 @@ class _Blocks:
                     instead="resume=False, to start anew",
                 )
 
-    def _fingerprint(self) -> str:
+    def join(self, header: dict[str, Any], partial: Partial) -> None:
+        """Write beside rank 0, which has opened the file and checked it; FileError where it is not to be seen."""
+        if partial.store.damaged():
+            raise FileError(
+                "the file that rank 0 began is not here",
+                expected="one path, which all ranks see",
+                why="every rank writes its lines itself",
+                instead="a path on a file system that the machines of the group share",
+            )
+        self._take_random(header)
+        partial.done = header["done"]
+
+    def _take_random(self, header: dict[str, Any]) -> None:
+        states = [torch.from_numpy(np.frombuffer(base64.b64decode(s), np.uint8).copy()) for s in header["random"]]
+        self._draws.states = states
+
+    def fingerprint(self) -> str:
         """Of f's name, the signature, and every bit of the inputs."""
         f, leaves = self.function.f, pytree.tree_flatten(self.args)
         digest = hashlib.sha256()

@@ -89,6 +89,19 @@ def test_values_of_a_stencil_come_in_order_without_a_gather():
     assert_close(dense(made((x,)), pattern), dense(program(brusselator, (x,), "reverse")[0]((x,)), pattern))
 
 
+@pytest.mark.parametrize("ends", [(1, 1), (0, 2), (2, 0)])
+def test_a_stencil_that_ends_is_cut_out_without_a_gather(ends):
+    def f(u):
+        padded = torch.nn.functional.pad(u, ends)
+        return padded[:-2] * padded[1:-1] + padded[2:] ** 2
+
+    x = torch.rand(40, dtype=torch.float64)
+    made, pattern = program(f, (x,))
+    assert made.regular == 1
+    assert not any("index" in str(node.target) for node in made.graph.graph.nodes)
+    assert_close(dense(made((x,)), pattern), dense_jacobian(f, (x,)))
+
+
 def test_an_elements_block_comes_in_order_without_a_gather():
     x = torch.rand(100, 3, dtype=torch.float64)
     made, pattern = program(lambda x: x.prod(1, keepdim=True) * x.exp(), (x,))
@@ -175,6 +188,7 @@ def test_a_refusal_names_the_op_and_the_line():
         (lambda x: x * x.sort().values, "gather"),
         (lambda x: x * torch.rand(4), "random numbers"),
         (lambda x: x * 2 if x.sum() > 0 else x, "values"),
+        (lambda x: x.clone().index_put((torch.tensor([0, 0]),), x[1:3]), "more than once"),
         (lambda x: torch.fft.fft(x).real, "complex"),
         (lambda x: (x[:, None] * x).sum(), "coefficients"),
     ],

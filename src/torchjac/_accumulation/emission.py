@@ -18,6 +18,7 @@ from .recorder import Recorder
 from .slots import Coefficient, Entries, Ints, Slot, State
 
 _MOSTLY = 0.9  # of the values must be in order for the rest to be put right
+_STRIPES, _HOLES = 16, 1.1  # pieces to cut values into; places of all slots for each value
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,13 @@ def emit(
     if kept.size == 0:
         return torch.zeros(nnz, dtype=dtype, device=device), 1.0
     apart = int(np.bincount(target[kept]).max()) == 1
-    tiled = _tiled(sources, places, nnz, dtype) if apart else None
-    if tiled is not None:
-        return tiled
+    if apart:
+        tiled = _tiled(sources, places, nnz, dtype)
+        striped = _striped(sources, places, nnz, dtype) if tiled is None else None
+        if tiled is not None:
+            return tiled
+        if striped is not None:
+            return striped, 1.0
     recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
     flat = [source.full(dtype).reshape(-1) for source in sources]
     everything = flat[0] if len(flat) == 1 else torch.cat(flat)
@@ -173,6 +178,28 @@ def _tiled(
         target = np.concatenate([place[w] for place, w in zip(places, wrong, strict=True)])
         values = values.index_copy(0, torch.from_numpy(target).to(device), torch.cat(moved))
     return values, 1 - count / nnz
+
+
+def _striped(sources: Sequence[Source], places: Sequence[Ints], nnz: int, dtype: torch.dtype) -> torch.Tensor | None:
+    """The values as slots side by side, cut where rows at an end lack some; None where they lie otherwise.
+
+    Before/after: slots [0, b, d] and [a, c, 0], side by side 0 a b c d 0, of a matrix with values a b c d.
+    """
+    if len({source.shape for source in sources}) > 1 or sum(place.size for place in places) > _HOLES * nnz:
+        return None
+    middle = np.array([place[place.size // 2] for place in places])
+    order = np.argsort(middle)
+    beside = np.stack([places[k] for k in order], 1).reshape(-1)
+    kept = np.flatnonzero(beside >= 0)
+    if kept.size != nnz or not np.array_equal(beside[kept], np.arange(nnz)):
+        return None
+    starts = kept[np.flatnonzero(np.diff(kept, prepend=-2) > 1)]
+    stops = kept[np.flatnonzero(np.diff(kept, append=beside.size + 2) > 1)] + 1
+    if starts.size > _STRIPES:
+        return None
+    flat = torch.stack([sources[k].full(dtype).reshape(-1) for k in order], 1).reshape(-1)
+    parts = [flat[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _block(source: Source, place: Ints) -> _Block | None:

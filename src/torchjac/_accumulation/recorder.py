@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._tangent.call import base_name
+from .._tangent.values import tensors
 from .refusal import CannotAccumulateError
 
 
@@ -58,7 +58,9 @@ class Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        given = tensors(args) + tensors(kwargs.values())
+        if given and not any(t.is_floating_point() or t.is_complex() or t in self._nodes for t in given):
+            return self._of_maps(func(*args, **kwargs))  # the many small ops on index maps
         if func._schema.is_mutable and not all(map(self.is_constant, given)):
             raise CannotAccumulateError(base_name(func), "it writes to a tensor in place")
         out = func(*args, **kwargs)
@@ -74,6 +76,12 @@ class Recorder(TorchDispatchMode):
                 self._made[t] = True
         else:
             self._record(func, args, kwargs, out)
+        return out
+
+    def _of_maps(self, out: Any) -> Any:
+        for t in _tensors(out):
+            if t.is_floating_point():
+                self._made[t] = True
         return out
 
     def _follow(self, out: torch.Tensor, same: torch.Tensor) -> None:

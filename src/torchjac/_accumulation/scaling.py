@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from .._tangent.call import Call
 from .slots import Coefficient, Entries, State
-
-
-class States(Protocol):
-    """What a scaling asks the reader for."""
-
-    def state(self, t: torch.Tensor) -> State:
-        """What t depends on."""
-
-    def depends(self, t: Any) -> bool:
-        """Whether t depends on v."""
-
-    def refusal(self, call: Call, why: str) -> Exception:
-        """The error that ends the reading."""
-
-    def summed(self, operand: torch.Tensor, out: torch.Tensor, dims: Sequence[int], keepdim: bool) -> State:
-        """The sum over ``dims``."""
-
+from .states import States, state_of
+from .sums import summed
 
 Scaling = Callable[[States, Call, torch.Tensor], State]
 SCALINGS: dict[str, Scaling] = {}
@@ -51,10 +36,6 @@ def _scaling(*names: str) -> Callable[[Scaling], Scaling]:
     return register
 
 
-def _new(out: torch.Tensor) -> State:
-    return State(out.shape, torch.zeros((), dtype=out.dtype, device=out.device))
-
-
 @_scaling("add", "prims::add")
 def add(reader: States, call: Call, out: torch.Tensor) -> State:
     """Self + alpha * other."""
@@ -70,7 +51,7 @@ def sub(reader: States, call: Call, out: torch.Tensor) -> State:
 @_scaling("rsub")
 def rsub(reader: States, call: Call, out: torch.Tensor) -> State:
     """Other - alpha * self."""
-    state = _new(out)
+    state = state_of(out)
     state.add_all(reader.state(call["self"]), scaled(-call["alpha"]))
     if reader.depends(call["other"]):
         state.add_all(reader.state(call["other"]))
@@ -78,7 +59,7 @@ def rsub(reader: States, call: Call, out: torch.Tensor) -> State:
 
 
 def _sum(reader: States, call: Call, out: torch.Tensor, alpha: Any) -> State:
-    state = _new(out)
+    state = state_of(out)
     for value, factor in zip(call.args[:2], (1, alpha), strict=True):
         if reader.depends(value):
             state.add_all(reader.state(value), _cast(value, out, scaled(factor)))
@@ -88,7 +69,7 @@ def _sum(reader: States, call: Call, out: torch.Tensor, alpha: Any) -> State:
 @_scaling("neg", "prims::neg")
 def neg(reader: States, call: Call, out: torch.Tensor) -> State:
     """-self."""
-    state = _new(out)
+    state = state_of(out)
     state.add_all(reader.state(call.args[0]), scaled(-1))
     return state
 
@@ -97,7 +78,7 @@ def neg(reader: States, call: Call, out: torch.Tensor) -> State:
 def same(reader: States, call: Call, out: torch.Tensor) -> State:
     """The same numbers, perhaps of another dtype; copy(self, src) forgets self."""
     source = call["src"] if call.has("src") else call.args[0]
-    state = _new(out)
+    state = state_of(out)
     if reader.depends(source):
         state.add_all(reader.state(source), _cast(source, out, lambda c: c))
     return state
@@ -126,7 +107,7 @@ def div(reader: States, call: Call, out: torch.Tensor) -> State:
 
 
 def _scaled(reader: States, operand: torch.Tensor, factor: Any, out: torch.Tensor, apply: Any) -> State:
-    given, state = reader.state(operand), _new(out)
+    given, state = reader.state(operand), state_of(out)
     if not isinstance(factor, torch.Tensor):
         state.add_all(given, lambda c: apply(c, factor))
         return state
@@ -162,4 +143,4 @@ def total(reader: States, call: Call, out: torch.Tensor) -> State:
     dims = next((call[name] for name in ("dim", "dims") if call.has(name)), None)
     keepdim = bool(call["keepdim"]) if call.has("keepdim") else False
     listed = [dims] if isinstance(dims, int) else list(dims) if dims else list(range(x.dim()))
-    return reader.summed(x, out, listed, keepdim)
+    return summed(reader, x, out, listed, keepdim)

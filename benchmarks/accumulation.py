@@ -1,0 +1,157 @@
+"""Direct accumulation beside colored products, eager and compiled, f itself, and Jacobians written by hand.
+
+python benchmarks/run.py accumulation --threads 1
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hessian import minimal_surface, rosenbrock
+from timing import interleaved
+
+import torchjac as tj
+from torchjac._demo.problems import brusselator, burgers, generated_bundle, mesh_assembly
+
+
+def main(quick: bool) -> dict[str, Any]:
+    bundle = generated_bundle(*((4, 20, 60) if quick else (60, 20_000, 83_718)))
+    poses, graph = pose_graph(*((4, 6) if quick else (50, 99)))
+    heights = torch.rand(6**2 if quick else 160**2, dtype=torch.float64)
+    wave = torch.rand(64 if quick else 262_144, dtype=torch.float64)
+    surface, chain = torch.rand(2, 8, 8, dtype=torch.float64)[0], torch.rand(16, dtype=torch.float64)
+    if not quick:
+        surface, chain = torch.rand(256, 256, dtype=torch.float64), torch.rand(100_000, dtype=torch.float64)
+    jacobian: dict[str, Any] = {}
+    for side in (6,) if quick else (256, 512):
+        jacobian[f"brusselator {side}"] = (brusselator, (torch.rand(2, side, side, dtype=torch.float64),), "forward")
+    jacobian |= {
+        "bundle": (bundle.residuals, (bundle.cameras, bundle.points), "forward"),
+        "mesh": (mesh_assembly(6 if quick else 160), (heights,), "reverse"),
+        "pose graph": (graph, (poses,), "forward"),
+        "burgers, conv1d": (burgers, (wave,), "forward"),
+        "burgers, slices": (burgers_by_slices, (wave,), "forward"),
+    }
+    hessian: dict[str, Any] = {
+        "minimal surface, Hessian": (minimal_surface, (surface,), "auto"),
+        "rosenbrock, Hessian": (rosenbrock, (chain,), "auto"),
+    }
+    out = {name: _compare(tj.plan_jacobian, *problem, quick=quick) for name, problem in jacobian.items()}
+    return out | {name: _compare(tj.plan_hessian, *problem, quick=quick) for name, problem in hessian.items()}
+
+
+def burgers_by_slices(u: torch.Tensor) -> torch.Tensor:
+    """As ``burgers``, by slices of a padded vector."""
+    h = 1 / (u.numel() + 1)
+    padded = torch.nn.functional.pad(u, (1, 1))
+    left, right = padded[:-2], padded[2:]
+    return 0.01 * (left - 2 * u + right) / h**2 - u * (right - left) / (2 * h)
+
+
+def pose_graph(length: int, width: int) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """(poses (length * width / 2, 6), residual (E, 6)): neighbours on a grid measure where the other is, in SE(3)."""
+    count = length * (width + 1) // 2
+    number = torch.arange(count).reshape(length, -1)
+    pairs = [(number[:, :-1], number[:, 1:]), (number[:-1], number[1:])]
+    i, j = (torch.cat([pair[k].reshape(-1) for pair in pairs]) for k in (0, 1))
+    generator = torch.Generator().manual_seed(0)
+    poses = torch.rand(count, 6, generator=generator, dtype=torch.float64) + 0.1
+    turned, moved = (
+        _rotation(torch.rand(i.numel(), 3, generator=generator, dtype=torch.float64)),
+        torch.rand(3).double(),
+    )
+
+    def residual(poses: torch.Tensor) -> torch.Tensor:
+        first, second = poses[i], poses[j]
+        back = _rotation(first[:, :3]).mT
+        error = turned.mT @ back @ _rotation(second[:, :3])
+        twist = torch.stack(
+            [error[:, 2, 1] - error[:, 1, 2], error[:, 0, 2] - error[:, 2, 0], error[:, 1, 0] - error[:, 0, 1]], 1
+        )
+        return torch.cat([twist / 2, (back @ (second[:, 3:] - first[:, 3:])[..., None])[..., 0] - moved], 1)
+
+    return poses, residual
+
+
+def _rotation(axis_angle: torch.Tensor) -> torch.Tensor:
+    """(E, 3) -> (E, 3, 3), by Rodrigues' formula, away from zero."""
+    squared = (axis_angle * axis_angle).sum(1)[:, None, None]
+    angle = squared.sqrt()
+    x, y, z = axis_angle.unbind(1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)
+    return torch.eye(3, dtype=x.dtype) + angle.sin() / angle * cross + (1 - angle.cos()) / squared * (cross @ cross)
+
+
+def _compare(
+    make: Callable[..., Any], f: Any, args: tuple[torch.Tensor, ...], mode: Any, *, quick: bool
+) -> dict[str, Any]:
+    argnums = tuple(range(len(args))) if len(args) > 1 else 0
+    pattern = make(f, *args, argnums=argnums, mode="forward", check=False).pattern
+
+    def plan(mode: Any, compiled: bool) -> Any:
+        return make(f, *args, argnums=argnums, mode=mode, compile=compiled, sparsity=pattern, check=False)
+
+    if mode == "auto":  # of a Hessian: the products that are predicted to cost least
+        mode = "forward"
+    plans = {
+        "accumulated, compiled": plan("accumulate", True),
+        "colored, compiled": plan(mode, True),
+        "accumulated, eager": plan("accumulate", False),
+        "colored, eager": plan(mode, False),
+    }
+    compiling: dict[str, float] = {}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", tj.TorchjacWarning)  # a plan that does not compile is no result
+        for name, made in plans.items():
+            start = time.perf_counter()
+            made.values(*args)
+            compiling[name] = time.perf_counter() - start
+        runs: dict[str, Callable[[], Any]] = {
+            name: lambda made=made: made.values(*args) for name, made in plans.items()
+        }
+        compiled_f = torch.compile(f, dynamic=False)
+        runs["f, compiled"] = lambda: compiled_f(*args)
+        if f is brusselator:
+            by_hand = torch.compile(brusselator_by_hand, dynamic=False)
+            runs["by hand, compiled"] = lambda: by_hand(*args)
+        times = interleaved(runs, rounds=3 if quick else 15)
+        values = {name: made.values(*args) for name, made in plans.items()}
+    error = (values["accumulated, compiled"] - values["colored, eager"]).abs().max() / values[
+        "colored, eager"
+    ].abs().max()
+    accumulated = plans["accumulated, eager"]
+    return {
+        "entries": accumulated.pattern.nnz,
+        "program": str(accumulated._strategy),
+        "products": plans["colored, eager"].num_products,
+        "error": float(error),
+        "prepare_s": {
+            "detection": _detection(make, f, args, argnums),
+            "accumulation": accumulated.seconds["accumulation"],
+        },
+        "first_call_s": compiling,
+        "times": times,
+    }
+
+
+def _detection(make: Callable[..., Any], f: Any, args: tuple[torch.Tensor, ...], argnums: Any) -> float:
+    find = tj.hessian_sparsity if make is tj.plan_hessian else tj.jacobian_sparsity
+    start = time.perf_counter()
+    find(f, *args, argnums=argnums)
+    return time.perf_counter() - start
+
+
+def brusselator_by_hand(u: torch.Tensor) -> torch.Tensor:
+    """The entries of the Jacobian of ``brusselator``, row by row as they are inside the grid."""
+    x, y = u
+    scale = float(x.shape[0] - 1) ** 2
+    near = torch.full_like(x, scale)
+    own = 2 * x * y
+    first = torch.stack([near, near, own - 4.4 - 4 * scale, near, near, x * x], -1)
+    second = torch.stack([3.4 - own, near, near, -x * x - 4 * scale, near, near], -1)
+    return torch.stack([first, second]).reshape(-1)

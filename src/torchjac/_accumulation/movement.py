@@ -1,0 +1,120 @@
+"""Views, and ops that move elements: they move maps and coefficients alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from .._tangent.call import Call, base_name
+from .._tangent.relations import Ids, Move
+from .._tangent.rules import RULES
+from .._tangent.trace import is_view
+from .._tangent.values import tensors
+from .index_map import IndexMap
+from .slots import Slot, State, aligned, spread
+from .states import States, state_of
+
+_STRIDED = frozenset({"as_strided", "as_strided_scatter"})
+
+
+def move(reader: States, call: Call, out: torch.Tensor, which: int | None = None) -> State:
+    """A view, or an op that moves elements: it moves maps and coefficients alike."""
+    operands = call.operands
+    state = state_of(out)
+    states = [reader.state(t) for t in operands]
+    for group in aligned(states):
+        state.add(_moved_slot(reader, call, operands, states, group, out, which))
+    for operand, given in zip(operands, states, strict=True):
+        if given.entries:
+            source = _moved_map(reader, call, [operand], [IndexMap(_places(operand.shape))], which).ids
+            flat = source.expand(out.shape).reshape(-1).numpy() - 1
+            state.entries += [spread(e, flat, operand.numel()) for e in given.entries]
+    return state
+
+
+def _moved_slot(
+    reader: States,
+    call: Call,
+    operands: Sequence[torch.Tensor],
+    states: Sequence[State],
+    group: Sequence[Slot | None],
+    out: torch.Tensor,
+    which: int | None,
+) -> Slot:
+    there = [(t, s, g) for t, s, g in zip(operands, states, group, strict=True) if g is not None]
+    maps = [
+        IndexMap(torch.zeros((), dtype=torch.int64).expand(t.shape)) if g is None else g.map
+        for t, g in zip(operands, group, strict=True)
+    ]
+    moved = _moved_map(reader, call, operands, maps, which).broadcast(out.shape)
+    numbers = {g.coefficient for _, _, g in there if not isinstance(g.coefficient, torch.Tensor)}
+    if len(numbers) == 1 and all(not isinstance(g.coefficient, torch.Tensor) for _, _, g in there):
+        return Slot(moved, numbers.pop(), moved.full)
+    scalar = there[0][2].coefficient
+    if len(there) == 1 and isinstance(scalar, torch.Tensor) and scalar.dim() == 0:
+        return Slot(moved, scalar, moved.full)
+    given = {id(t): s.full(g) for t, s, g in there}
+
+    def replace(t: Any) -> Any:
+        if not isinstance(t, torch.Tensor) or not any(t is o for o in operands):
+            return t
+        return given[id(t)] if id(t) in given else torch.zeros_like(t)
+
+    c = _run_move(reader, call, replace)
+    clean = all(g.clean or g.map.full for _, _, g in there)
+    return Slot(moved, c if which is None else c[which], clean)
+
+
+def _run_move(reader: States, call: Call, replace: Any) -> Any:
+    if base_name(call.op) in _STRIDED:
+        for t in call.operands:
+            if not t.is_contiguous():
+                raise reader.refusal(call, "it reads the memory of a tensor that is not contiguous")
+        inner, replace = replace, lambda t: inner(t).contiguous() if isinstance(t, torch.Tensor) else t
+    args, kwargs = tree_map(replace, (call.args, call.kwargs))
+    if base_name(call.op) in ("view", "_unsafe_view") and call.has("size"):
+        return torch.reshape(*args)
+    return call.op(*args, **kwargs)
+
+
+def _moved_map(
+    reader: States, call: Call, operands: Sequence[torch.Tensor], maps: Sequence[IndexMap], which: int | None
+) -> IndexMap:
+    plain = [a for a in (*call.args, *call.kwargs.values()) if not _has_tensor(a)]
+    fixed = tuple(id(t) for t in tensors(call.args) if not reader.depends(t))
+    key = (call.op, repr(plain), which, fixed, tuple(m for m in maps), tuple(t.shape for t in operands))
+    if fixed or key not in reader.moved:
+        ids = {id(t): m.ids for t, m in zip(operands, maps, strict=True)}
+        moved = _ids_through(reader, call, operands, ids, which)
+        if fixed:  # what another tensor says may differ between two calls with the same key
+            return IndexMap(moved)
+        reader.moved[key] = IndexMap(moved)
+    return reader.moved[key]
+
+
+def _ids_through(
+    reader: States, call: Call, operands: Sequence[torch.Tensor], ids: dict[int, Ids], which: int | None
+) -> Ids:
+    def of(t: torch.Tensor) -> Ids:
+        return ids[id(t)] if id(t) in ids else torch.zeros((), dtype=torch.int64).expand(t.shape)
+
+    rule = RULES.get(base_name(call.op))
+    if rule is not None and not is_view(call.op):
+        with reader.following():
+            (relation,) = rule(call)
+        assert isinstance(relation, Move)
+        return relation.run(of)
+    moved = _run_move(reader, call, lambda t: ids.get(id(t), t) if isinstance(t, torch.Tensor) else t)
+    out: Ids = moved if which is None else moved[which]
+    return out
+
+
+def _places(shape: torch.Size) -> Ids:
+    return torch.arange(1, shape.numel() + 1).reshape(shape)
+
+
+def _has_tensor(value: Any) -> bool:
+    return bool(tensors((value,)))

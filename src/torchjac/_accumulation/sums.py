@@ -1,0 +1,67 @@
+"""Sums: a slot for each summand where they are few, entries where they are many."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .._tangent.relations import Ids
+from .index_map import IndexMap
+from .slots import Coefficient, Entries, Slot, State
+from .states import States, state_of
+
+_SPLIT = 64  # a sum makes at most so many slots; beyond, entries
+
+
+def summed(reader: States, operand: torch.Tensor, out: torch.Tensor, dims: Sequence[int], keepdim: bool) -> State:
+    """The sum over ``dims``: a slot for each summand where they are few, entries where they are many."""
+    given = reader.state(operand)
+    state = state_of(out)
+    gone = sorted({d % operand.dim() for d in dims}) if operand.dim() else []
+    count = math.prod(operand.shape[d] for d in gone)
+    for slot in given.slots:
+        if _same_along(slot.map.ids, gone):
+            c = given.full(slot).sum(gone, keepdim=keepdim) if gone else given.tensor(slot.coefficient)
+            index = _select(slot.map.ids, gone, [0] * len(gone), keepdim)
+            state.add(Slot(IndexMap(index), c, slot.clean))
+        elif count * len(given.slots) <= _SPLIT:
+            for place in itertools.product(*(range(operand.shape[d]) for d in gone)):
+                part = _select_coefficient(slot.coefficient, given.shape, gone, place, keepdim)
+                state.add(Slot(IndexMap(_select(slot.map.ids, gone, place, keepdim)), part, slot.clean))
+        else:
+            state.entries.append(_summed(given._as_entries(slot), operand.shape, gone))
+    state.entries += [_summed(entries, operand.shape, gone) for entries in given.entries]
+    return state
+
+
+def _same_along(ids: Ids, dims: Sequence[int]) -> bool:
+    """Whether all summands depend on the same input."""
+    for d in dims:
+        if ids.shape[d] != 1 and ids.stride(d) != 0 and not bool((ids == ids.narrow(d, 0, 1)).all()):
+            return False
+    return all(ids.shape[d] > 0 for d in dims)
+
+
+def _select(t: torch.Tensor, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> torch.Tensor:
+    """``t`` at one place along ``dims``."""
+    for d, at in sorted(zip(dims, place, strict=True), reverse=True):
+        t = t.narrow(d, at, 1) if keepdim else t.select(d, at)
+    return t
+
+
+def _select_coefficient(
+    c: Coefficient, shape: torch.Size, dims: Sequence[int], place: Sequence[int], keepdim: bool
+) -> Coefficient:
+    if not isinstance(c, torch.Tensor) or c.dim() == 0:
+        return c
+    return _select(c.expand(shape), dims, place, keepdim)
+
+
+def _summed(entries: Entries, shape: torch.Size, gone: Sequence[int]) -> Entries:
+    kept = [1 if d in gone else s for d, s in enumerate(shape)]
+    target = torch.arange(int(np.prod(kept))).reshape(kept).expand(shape).reshape(-1).numpy()
+    return Entries(target[entries.rows], entries.columns, entries.values).coalesced()

@@ -1,0 +1,157 @@
+"""mode="accumulate" in plans: the same values, gradients and errors as products give, and colors where it stops."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from opinfo import cases, entries, full_name
+from oracles import assert_close, dense_jacobian
+from test_opinfo_values import ORACLE_IS_WRONG, difference, in_reals
+
+import torchjac as tj
+from torchjac import _plan
+from torchjac._demo.problems import brusselator, generated_bundle
+
+
+def stencil(x):
+    return x * x.roll(1) - x.roll(-1).sin()
+
+
+def accumulated(f, *args, **options) -> tj.JacobianPlan:
+    plan = tj.plan_jacobian(f, *args, mode="accumulate", **options)
+    assert (plan.mode, plan.num_products, plan.coloring) == ("accumulate", 0, None)
+    return plan
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_layouts(layout):
+    x = torch.rand(9, dtype=torch.float64)
+    J = accumulated(stencil, x, layout=layout)(x)
+    assert_close(J if layout is torch.strided else J.to_dense(), dense_jacobian(stencil, (x,)))
+
+
+def test_several_inputs_and_an_index_among_the_arguments():
+    bundle = generated_bundle(6, 20, 60)
+    args = (bundle.cameras, bundle.points)
+    plan = accumulated(bundle.residuals, *args, argnums=(0, 1), ravel=True)
+    assert_close(plan(*args), dense_jacobian(bundle.residuals, args, (0, 1)), 1e-11)
+
+    def pick(x, index):
+        return x[index] ** 2 * x[0]
+
+    x, index = torch.rand(5, dtype=torch.float64), torch.tensor([1, 3, 3])
+    plan = accumulated(pick, x, index, sparsity=torch.ones(3, 5, dtype=torch.bool))
+    for chosen in (index, torch.tensor([4, 0, 2]), index):
+        assert_close(plan(x, chosen), dense_jacobian(pick, (x, chosen)))
+
+
+def test_auto_takes_it_where_it_is_measured_to_be_faster_and_only_there(monkeypatch):
+    x = torch.rand(2, 64, 64, dtype=torch.float64)
+    monkeypatch.setattr(_plan, "seconds_of", lambda run: 1e9)
+    assert tj.plan_jacobian(brusselator, x).mode == "accumulate"
+    monkeypatch.setattr(_plan, "seconds_of", lambda run: 0.0)
+    assert tj.plan_jacobian(brusselator, x).mode in ("forward", "reverse")
+    monkeypatch.setattr(_plan, "Accumulated", lambda *_: pytest.fail("tried for one evaluation"))
+    tj.jacobian(brusselator, x, layout=torch.sparse_csr)
+
+
+def test_where_it_stops_the_plan_says_so_and_uses_colors():
+    x = torch.rand(12, dtype=torch.float64)
+
+    def f(x):
+        return x.reshape(-1, 3).cumsum(1).reshape(-1) ** 2
+
+    with pytest.warns(tj.TorchjacWarning, match=r"uses colors here, because of cumsum at .*test_accumulated.py:\d+"):
+        plan = tj.plan_jacobian(f, x, mode="accumulate")
+    assert plan.mode in ("forward", "reverse")
+    assert "stops at cumsum at" in plan.explain()
+    assert_close(plan(x), dense_jacobian(f, (x,)))
+
+
+def test_a_pattern_that_is_too_small_is_refused_with_the_entry():
+    x = torch.rand(5, dtype=torch.float64)
+    with pytest.raises(tj.StalePatternError, match=r"output f\(\.\.\.\)\[0\] depends on input args\[0\]\[[14]\]"):
+        tj.plan_jacobian(stencil, x, mode="accumulate", sparsity=torch.eye(5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gradients_eager_and_compiled(compiled):
+    net = torch.nn.Linear(3, 3).double()
+
+    def f(x):
+        return net(x).sin() * x
+
+    x = torch.rand(80, 3, dtype=torch.float64, requires_grad=True)
+    plan = accumulated(f, x, compile=compiled)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", tj.TorchjacWarning)
+        plan.values(x)
+        got = torch.autograd.grad(plan.values(x).pow(3).sum(), [x, *net.parameters()])
+    expected = torch.autograd.grad(dense_jacobian(f, (x,), create_graph=True).pow(3).sum(), [x, *net.parameters()])
+    for a, b in zip(got, expected, strict=True):
+        assert_close(a, b, 1e-10)
+
+
+def test_compiled_values_follow_x_without_compiling_again():
+    x = torch.rand(2, 2, 12, 12, dtype=torch.float64)
+    plan = accumulated(brusselator, x[0], compile=True)
+    plan.values(x[0])
+    torch._dynamo.utils.counters.clear()
+    for one in x:
+        assert_close(plan.values(one), tj.plan_jacobian(brusselator, one, mode="reverse").values(one))
+    assert not torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+def test_a_batch_of_x():
+    x = torch.rand(3, 7, dtype=torch.float64)
+    plan = accumulated(stencil, x[0], check=False)
+    for got, one in zip(torch.vmap(plan)(x), x, strict=True):
+        assert_close(got, dense_jacobian(stencil, (one,)))
+
+
+@pytest.mark.parametrize("uplo", ["full", "lower", "upper"])
+def test_hessians(uplo):
+    def energy(x):
+        return ((x[1:] - x[:-1] ** 2) ** 2).sum() + x.exp().sum()
+
+    x = torch.rand(30, dtype=torch.float64)
+    plan = tj.plan_hessian(energy, x, mode="accumulate", uplo=uplo)
+    expected = torch.func.hessian(energy)(x)
+    assert plan.mode == "accumulate"
+    assert_close(plan(x), {"full": expected, "lower": expected.tril(), "upper": expected.triu()}[uplo])
+
+
+def test_a_saved_plan_builds_its_program_again(tmp_path):
+    x = torch.rand(9, dtype=torch.float64)
+    accumulated(stencil, x).save(tmp_path / "plan.npz")
+    plan = tj.load_plan(tmp_path / "plan.npz", stencil)
+    assert plan.mode == "accumulate"
+    assert_close(plan(x), dense_jacobian(stencil, (x,)))
+
+
+def test_a_budget_that_the_program_does_not_fit_keeps_products(monkeypatch):
+    x = torch.rand(2, 64, 64, dtype=torch.float64)
+    monkeypatch.setattr(_plan, "seconds_of", lambda run: 1e9)
+    for peak, fits in ((10 * 2**20, False), (9 * 2**20, True)):
+        monkeypatch.setattr(_plan, "peak_bytes", lambda run, peak=peak: peak)
+        assert (tj.plan_jacobian(brusselator, x, memory="9.5MiB").mode == "accumulate") == fits
+
+
+@pytest.mark.parametrize("op", entries(), ids=full_name)
+def test_every_op_is_right_or_uses_colors(op):
+    for case in cases(op, samples=1):
+        if case.name in ORACLE_IS_WRONG:
+            continue
+        f, argnums = in_reals(case.f), tuple(range(len(case.leaves)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                plan = tj.plan_jacobian(f, *case.leaves, argnums=argnums, ravel=True, mode="accumulate")
+                J = plan(*case.leaves)
+            except tj.DerivativeMismatchError:
+                continue  # a formula of PyTorch is wrong, and the mode was asked for
+            expected = dense_jacobian(f, case.leaves, argnums)
+        nowhere = expected.isnan() & ~plan.pattern.to_dense()
+        assert difference(J, expected.masked_fill(nowhere, 0)) == "right", case.name
