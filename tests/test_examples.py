@@ -48,3 +48,23 @@ def test_the_minimal_surface(example):
     assert max(areas) - min(areas) < 1e-7
     slopes = torch.func.grad(module.area)(torch.from_numpy(found["root of the gradient, sparse Newton"].x))
     assert slopes.abs().max() < 1e-9
+
+
+def test_the_deformation_field_keeps_areas_where_the_loss_asks_for_it(example):
+    module = example("deformation_field")
+    plain, kept = module.fit(80, 150, 0.0), module.fit(80, 150, 0.3)
+    assert kept.distance < 0.1
+    assert kept.stretch < plain.stretch / 3
+    x = module.bar(7)
+    blocks = torch.func.vmap(torch.func.jacrev(kept.field))(x)
+    plan = module.tj.plan_jacobian(kept.field, x)
+    torch.testing.assert_close(plan.values(x).reshape(7, 2, 2), blocks)
+
+
+def test_the_springs_are_found(example):
+    module = example("spring_fit")
+    found = module.main(120)
+    assert found.stiffness == pytest.approx(module.STIFFNESS, rel=0.01)
+    assert found.damping == pytest.approx(module.DAMPING, abs=0.05)
+    freedom = 120 * module.WEIGHTS - 2 * module.WEIGHTS - 2  # of the film, once the law and the constants hold
+    assert 2 * found.costs[-1] == pytest.approx(freedom, rel=0.15)

@@ -90,8 +90,8 @@ def plan_jacobian(
     blocksize: of the last two, (p, q), or one such pair for each input leaf: ``((2, 9), (2, 3))``. A block is stored if
         any of its entries can be nonzero.
     ravel: True for one (m, n) matrix over all leaves.
-    mode: ``"forward"``, ``"reverse"``, ``"bidirectional"``, or ``"auto"`` for the one that is predicted to cost least;
-        auto also leaves a mode whose results turn out to be wrong.
+    mode: ``"forward"``, ``"reverse"``, ``"bidirectional"``, ``"accumulate"`` (no products, a program for entries), or
+        ``"auto"`` for the one that is predicted to cost least; auto also leaves a mode whose results turn out wrong.
     sparsity: ``"detect"``, a pattern (ours, SciPy, torch) or None for a dense Jacobian.
     entries: ``"diagonal"`` or a pattern, to compute and store only these; None for all.
     has_aux: f returns (output, aux).

@@ -219,7 +219,11 @@ class SparsityPattern:
     @cached_property
     def col_indices(self) -> torch.Tensor:
         """Column indices as ``torch.sparse_csr`` wants them: (nnz,), int64."""
-        return torch.from_numpy(self.indices.astype(np.int64))
+        indices = torch.empty(
+            self.nnz, dtype=torch.int64
+        )  # from_numpy could have stride 0, if empty: torch 2.11 objects
+        indices.numpy()[:] = self.indices
+        return indices
 
     @cached_property
     def T(self) -> SparsityPattern:

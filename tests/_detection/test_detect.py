@@ -371,3 +371,10 @@ class Grouped(torch.autograd.Function):
 def test_ops_that_only_write_to_lists_are_followed():
     dense = tj.jacobian_sparsity(Grouped.apply, rand(3)).to_dense()
     assert (dense | ~(torch.eye(3, dtype=torch.bool) | torch.eye(3, dtype=torch.bool).roll(-1, 0))).all()
+
+
+@pytest.mark.parametrize("rows", [2, 3, 8, 70])
+def test_sums_over_elements_that_depend_on_the_same_inputs(rows):
+    x = torch.rand(rows, 3)
+    pattern = tj.jacobian_sparsity(lambda x: (x + x.roll(1, 1) + x.roll(2, 1)).sum(1), x)
+    assert torch.equal(pattern.to_dense(), torch.eye(rows, dtype=torch.bool).repeat_interleave(3, 1))

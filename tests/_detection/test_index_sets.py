@@ -107,3 +107,12 @@ def test_equal_sets_of_one_union_become_one():
     left = sets.mix(torch.arange(1, 101), 0, "prefix")
     whole = sets.union(left[:-1], sets.mix(torch.arange(1, 101), 0, "suffix")[1:])
     assert whole.unique().numel() == 1
+
+
+def test_a_union_of_neighbours_in_the_table_leaves_them_as_they_are():
+    table = SetTable(6)
+    low, high = np.array([1, 2, 3]), np.array([4, 5, 6])
+    four = table.union_groups(np.concatenate([low, low, high, high]), np.arange(0, 13, 3))
+    assert (np.diff(four) == 1).all()  # side by side
+    table.union_groups(four, np.array([0, 2, 4]))
+    assert [of(table, i) for i in four] == [frozenset({0, 1, 2})] * 2 + [frozenset({3, 4, 5})] * 2

@@ -140,6 +140,8 @@ class SetTable:
         from scipy.sparse import csr_array
 
         counts, flat = self.take(ids)
+        if np.may_share_memory(flat, self._indices):  # a part of the table, and SciPy sorts and shortens in place
+            flat = flat.copy()
         bounds = counts[indptr]
         if indptr.size == 2:  # one group: sorting its members would cost more than a mask
             present = np.zeros(self.n, bool)
