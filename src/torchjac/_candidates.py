@@ -35,12 +35,16 @@ _KINDS: dict[Direction, str] = {"forward": "JVPs", "reverse": "VJPs"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to build the Jacobian: its products in words, and the seconds predicted for them, if any are."""
+    """One way to build the Jacobian: its products in words, and the seconds predicted for them, if any are.
+
+    ``counts``: how many JVPs and VJPs, or at the least; none where that was not looked for.
+    """
 
     name: str
     products: str
     seconds: float | None = None
     chosen: bool = False
+    counts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -202,19 +206,25 @@ def _candidates(
             rows.append(_row(f"colored {way}", way, coloring.num_colors, prices, True))
         elif coloring is not None:
             lost = "not asked for" if asked else "not colored in full: cannot win"
-            rows.append(Candidate(f"colored {way}", f"{bound:,} {_KINDS[way]} or more, {lost}"))
+            text = f"{bound:,} {_KINDS[way]} or more, {lost}"
+            rows.append(Candidate(f"colored {way}", text, counts=_by_direction(way, bound)))
     return (*rows, _bidirectional(coloring, prices, asked))
 
 
 def _row(name: str, way: Direction, count: int, prices: Prices, chosen: bool) -> Candidate:
-    seconds = prices.seconds(*((count, 0) if way == "forward" else (0, count)))
-    return Candidate(name, f"{count:,} {_KINDS[way]}", seconds, chosen)
+    counts = _by_direction(way, count)
+    return Candidate(name, f"{count:,} {_KINDS[way]}", prices.seconds(*counts), chosen, counts)
+
+
+def _by_direction(way: Direction, count: int) -> tuple[int, int]:
+    return (count, 0) if way == "forward" else (0, count)
 
 
 def _bidirectional(coloring: Coloring | None, prices: Prices, asked: bool) -> Candidate:
     if isinstance(coloring, BidirectionalColors):
         forward, reverse = _counts(coloring)
-        return Candidate("bidirectional", f"{forward:,} JVPs, {reverse:,} VJPs", prices.seconds(forward, reverse), True)
+        text, seconds = f"{forward:,} JVPs, {reverse:,} VJPs", prices.seconds(forward, reverse)
+        return Candidate("bidirectional", text, seconds, True, (forward, reverse))
     if coloring is None:
         return Candidate("bidirectional", "cannot win: every entry can be nonzero")
     if asked:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from . import _drawing
 from ._citations import BIBTEX
 from ._equations import Colors, Equations, bidirectional, direct_places, one_sided, substitution_levels, symmetric
 from ._errors import PatternError
@@ -50,6 +53,67 @@ class Coloring:
         direct_places(self.equations(pattern), pattern, "a product that reads it alone")
         return True
 
+    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+        """The color of the product that each entry of ``pattern`` is read from, or solved for with: (nnz,).
+
+        With products of both directions, those of rows are numbered after those of columns.
+        """
+        raise NotImplementedError  # every partition has its own
+
+    def plot(self, pattern: Any = None, ax: Any = None, **blocks: Any) -> Any:
+        """Draw ``pattern`` with its entries in the colors of their products; without it, how many share a product.
+
+        >>> import torch, torchjac as tj
+        >>> pattern = tj.jacobian_sparsity(lambda x: x[1:] * x[:-1], torch.rand(50))
+        >>> ax = tj.color(pattern).plot(pattern)
+        >>> ax.get_title()
+        '2 column colors (natural order), which is optimal (lower bound 2)'
+
+        Parameters
+        ----------
+        ax: the axes to draw on; those of a new figure without it. They are returned.
+        blocks: ``row_blocks`` and ``column_blocks``, as for ``SparsityPattern.plot``.
+
+        Raises
+        ------
+        OptionError: matplotlib is not installed.
+        PatternError: the pattern is of another shape.
+        """
+        if pattern is None:
+            return self._plot_sizes(_drawing.axes(ax, (5.5, 2.5)))
+        pattern, ax = _same_shape(as_pattern(pattern), self.shape), _drawing.axes(ax)
+        entries = pattern.rows, pattern.indices, self.of_entries(pattern)
+        image = _drawing.colored_image(self.shape, *entries, self.num_colors)
+        return _drawing.spy(ax, self.shape, image, str(self), **{"row_blocks": (), "column_blocks": (), **blocks})
+
+    def _plot_sizes(self, ax: Any) -> Any:
+        from matplotlib import colormaps
+
+        sizes = self.sizes()
+        ax.bar(range(len(sizes)), sizes, color=colormaps["turbo"]((np.arange(len(sizes)) + 0.5) / max(len(sizes), 1)))
+        ax.set_title(str(self), fontsize=10)
+        ax.set_xlabel("color")
+        ax.set_ylabel("members")
+        return ax
+
+    def sizes(self) -> list[int]:
+        """How many columns or rows share each color."""
+        members = [np.bincount(c[c >= 0]) for c in self._sides() if c.max(initial=-1) >= 0]
+        return [int(size) for side in members for size in side]
+
+    def _sides(self) -> tuple[Colors, ...]:
+        raise NotImplementedError  # every partition has its own
+
+    def _repr_html_(self) -> str:
+        sizes = self.sizes()
+        bars = "".join(
+            f'<span style="flex:{size};background:hsl({300 * k // len(sizes)},65%,55%)" title="color {k}: {size:,}">'
+            "</span>"
+            for k, size in enumerate(sizes[:200])
+        )
+        bar = f'<div style="display:flex;width:240px;height:14px">{bars}</div>'
+        return f"<div><code>{escape(str(self))}</code>{bar}</div>"
+
     def citation(self) -> str:
         """BibTeX of the papers whose algorithms gave this coloring."""
         return "\n\n".join(BIBTEX[name] for name in self.sources)
@@ -78,6 +142,13 @@ class ColumnColors(Coloring):
         """One for each entry, in the forward products (num_colors, m)."""
         return one_sided(pattern, self.colors, "column")
 
+    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+        """The color of each entry's column."""
+        return self.colors[as_pattern(pattern).indices]
+
+    def _sides(self) -> tuple[Colors, ...]:
+        return (self.colors,)
+
     def verify(self, pattern: Any) -> bool:
         """True when no two columns of one color share a row of ``pattern``; PatternError names the first that do."""
         return _verify_distance2(as_pattern(pattern), self.colors, self.shape, "column")
@@ -100,6 +171,13 @@ class RowColors(Coloring):
         """One for each entry, in the reverse products (num_colors, n)."""
         return one_sided(pattern, self.colors, "row")
 
+    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+        """The color of each entry's row."""
+        return self.colors[as_pattern(pattern).rows]
+
+    def _sides(self) -> tuple[Colors, ...]:
+        return (self.colors,)
+
     def verify(self, pattern: Any) -> bool:
         """True when no two rows of one color share a column of ``pattern``; PatternError names the first that do."""
         return _verify_distance2(as_pattern(pattern).T, self.colors, self.shape[::-1], "row")
@@ -116,6 +194,15 @@ class SymmetricColors(Coloring):
     def equations(self, pattern: SparsityPattern) -> Equations:
         """One or two for each entry and its mirror image, in the products (num_colors, n)."""
         return symmetric(pattern, self.colors)
+
+    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+        """The color of each entry's column, or of its row where the column has none."""
+        pattern = as_pattern(pattern)
+        by_column = self.colors[pattern.indices]
+        return np.where(by_column >= 0, by_column, self.colors[pattern.rows])
+
+    def _sides(self) -> tuple[Colors, ...]:
+        return (self.colors,)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -160,6 +247,15 @@ class BidirectionalColors(Coloring):
     def equations(self, pattern: SparsityPattern) -> Equations:
         """One or two for each entry, in the forward products (num_forward, m) and then the reverse (num_reverse, n)."""
         return bidirectional(pattern, self.column_colors, self.row_colors)
+
+    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+        """The color of each entry's column, or of its row where the column has none."""
+        pattern = as_pattern(pattern)
+        by_column = self.column_colors[pattern.indices]
+        return np.where(by_column >= 0, by_column, self.num_forward + self.row_colors[pattern.rows])
+
+    def _sides(self) -> tuple[Colors, ...]:
+        return self.column_colors, self.row_colors
 
     def verify(self, pattern: Any) -> bool:
         """True when every entry of ``pattern`` can be recovered; PatternError names one that cannot."""

@@ -39,6 +39,7 @@ from ._options import Options
 from ._pattern import SparsityPattern, as_pattern
 from ._probe import probe, probe_bytes
 from ._products import Direction
+from ._progress import progress
 from ._saving import Saved, write
 from ._side import Strategy, engines, seconds_of
 from ._types import Mode
@@ -141,7 +142,7 @@ class JacobianPlan:
     def values(self, *args: Any) -> torch.Tensor:
         """The values of the pattern's entries at ``args``: (nnz,), row-major, differentiable."""
         self._function.check(args)
-        with ordinary(args) as own:
+        with ordinary(args) as own, progress("evaluation", self.options.progress, counted=True):
             return self._evaluate(own)
 
     def matrix(self, *args: Any) -> SparseMatrix:
@@ -216,7 +217,7 @@ class JacobianPlan:
         start = time.perf_counter()
         sparsity = self.options.sparsity
         if isinstance(sparsity, str):
-            with Draws(self._function.device).again():
+            with Draws(self._function.device).again(), progress("detection", self.options.progress):
                 pattern = self._detect(args)
         else:
             with torch.no_grad(), Draws(self._function.device).again():  # f runs once, to see what it returns
@@ -329,7 +330,7 @@ class JacobianPlan:
 
     def _prepare_one(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
         start = time.perf_counter()
-        with torch.no_grad(), Draws(self._function.device).again():
+        with torch.no_grad(), Draws(self._function.device).again(), progress("coloring", self.options.progress):
             self._choice = self._choose(mode, lambda: args)
             strategy = self._strategy_for(self._choice)
             self.seconds["coloring"] = time.perf_counter() - start

@@ -6,8 +6,6 @@ import base64
 import hashlib
 import math
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from . import _progress
 from ._colors import Seeds
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, FileError, InputError, OptionError
@@ -38,6 +37,7 @@ def write_jacobian(
     memory: int | str = "256MiB",
     resume: bool = True,
     argnums: Argnums = 0,
+    progress: bool = True,
 ) -> Path:
     """Write the dense (m, n) Jacobian of ``f`` at ``args`` to a file, a block at a time.
 
@@ -50,7 +50,6 @@ def write_jacobian(
     Rows are written by reverse mode, or columns by forward mode (a file in Fortran order) where n < m. While it is
     written the file is called ``path.part``; it gets its name, and replaces what had it, when it is complete. A call
     that was interrupted, killed even, is taken up by the same call again: blocks on the disk are not computed again.
-    A line on a terminal shows how far it is.
 
     Parameters
     ----------
@@ -58,6 +57,7 @@ def write_jacobian(
     memory: how much a block may take at its peak, such as ``"2GiB"``, beside what f itself is given.
     resume: go on with an unfinished file of the same f and inputs; False: start anew.
     argnums: which arguments are differentiated; a number, or a tuple of them.
+    progress: a bar, after a second, on a terminal or in a notebook.
 
     Raises
     ------
@@ -72,7 +72,8 @@ def write_jacobian(
     with ordinary(args) as own, torch.no_grad():
         own = pytree.tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, own)
         blocks = _Blocks(f, own, argnums)
-        _write(target, blocks, budget, resume)
+        with _progress.progress(target.name, progress, counted=True):
+            _write(target, blocks, budget, resume)
     return target
 
 
@@ -85,12 +86,13 @@ def _write(target: Path, blocks: _Blocks, budget: int, resume: bool) -> None:
             partial.begin(blocks.header(), length)
         else:
             blocks.take_up(header, partial)
-        _fill(partial, blocks, length, _Progress(target.name, blocks.count, partial.done), trusted=partial.done > 0)
+        _fill(partial, blocks, length, trusted=partial.done > 0)
         partial.finish()
 
 
-def _fill(partial: Partial, blocks: _Blocks, length: int, progress: _Progress, trusted: bool) -> None:
+def _fill(partial: Partial, blocks: _Blocks, length: int, trusted: bool) -> None:
     for start, stop in _cuts(partial.done, blocks.count, length):
+        _progress.advance(start, blocks.count)
         lines = blocks.compute(start, stop)
         if not trusted and not blocks.agree(start, lines):
             raise DerivativeMismatchError(
@@ -100,8 +102,6 @@ def _fill(partial: Partial, blocks: _Blocks, length: int, progress: _Progress, t
             )
         trusted = True
         partial.append(lines)
-        progress.show(stop)
-    progress.end()
 
 
 class _Blocks:
@@ -244,27 +244,3 @@ def _close(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> bo
 def _cuts(start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
     for at in range(start, stop, length):
         yield at, min(at + length, stop)
-
-
-class _Progress:
-    """A line on a terminal, from the second second on; nothing where standard error is a file or a pipe."""
-
-    def __init__(self, name: str, count: int, done: int) -> None:
-        self._name, self._count, self._first = name, count, done
-        self._start, self._shown = time.monotonic(), False
-
-    def show(self, done: int) -> None:
-        """So many lines are written."""
-        seconds = time.monotonic() - self._start
-        if seconds < 1 or not sys.stderr.isatty():
-            return
-        left = int(seconds * (self._count - done) / max(1, done - self._first))
-        share = f"{100 * done // self._count}% of {self._count:,} products, {left // 60}:{left % 60:02} left"
-        sys.stderr.write(f"\r{self._name}: {share}\x1b[K")
-        sys.stderr.flush()
-        self._shown = True
-
-    def end(self) -> None:
-        """Leave the terminal as it was."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
