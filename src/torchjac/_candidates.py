@@ -21,7 +21,7 @@ from ._types import Mode, Partition
 
 # With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
 # results are always right.
-_REVERSE_COST = 0.99
+REVERSE_COST = 0.99
 _TINY, _TINY_REVERSE_COST = 50_000, 0.6  # so few numbers in all products: PyTorch's overhead is the cost
 _WORTH_TIMING = 4_000  # for one Jacobian alone, fewer products are cheaper than a batch of each to compare
 _OBVIOUS = 3  # with so many times the products, a direction loses
@@ -119,7 +119,7 @@ def choose(
         direction = mode if mode == "forward" or mode == "reverse" else cheaper
         coloring: Coloring | None = None
     else:
-        coloring = color(pattern, _PARTITIONS[mode], reverse_cost=_REVERSE_COST) if asked else _best(pattern, prices)
+        coloring = color(pattern, _PARTITIONS[mode], reverse_cost=REVERSE_COST) if asked else _best(pattern, prices)
         direction = "forward" if isinstance(coloring, ColumnColors) else "reverse"
     candidates = _candidates(pattern, coloring, direction, prices, bounds, asked)
     return Choice(coloring, direction, candidates, "asked for" if asked else _why(coloring, direction, bounds, prices))
@@ -153,7 +153,7 @@ def _prices(
         why = "small, and JVPs cost more"
         return Prices(UnitCost(0, 1), UnitCost(0, _TINY_REVERSE_COST), False, why)
     if measuring is None or many > _OBVIOUS * few:
-        return Prices(UnitCost(0, 1), UnitCost(0, _REVERSE_COST), False, "the fewest products")
+        return Prices(UnitCost(0, 1), UnitCost(0, REVERSE_COST), False, "the fewest products")
     args = measuring()
     costs = {way: _timed(made, way, count, args) for way, count in zip(_KINDS, bounds, strict=True)}
     return Prices(costs["forward"], costs["reverse"], True, "the least predicted time")

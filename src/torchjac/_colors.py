@@ -12,7 +12,6 @@ from html import escape
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from . import _drawing
@@ -53,7 +52,7 @@ class Coloring:
         direct_places(self.equations(pattern), pattern, "a product that reads it alone")
         return True
 
-    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+    def of_entries(self, pattern: Any) -> Colors:
         """The color of the product that each entry of ``pattern`` is read from, or solved for with: (nnz,).
 
         With products of both directions, those of rows are numbered after those of columns.
@@ -142,7 +141,7 @@ class ColumnColors(Coloring):
         """One for each entry, in the forward products (num_colors, m)."""
         return one_sided(pattern, self.colors, "column")
 
-    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+    def of_entries(self, pattern: Any) -> Colors:
         """The color of each entry's column."""
         return self.colors[as_pattern(pattern).indices]
 
@@ -171,7 +170,7 @@ class RowColors(Coloring):
         """One for each entry, in the reverse products (num_colors, n)."""
         return one_sided(pattern, self.colors, "row")
 
-    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+    def of_entries(self, pattern: Any) -> Colors:
         """The color of each entry's row."""
         return self.colors[as_pattern(pattern).rows]
 
@@ -195,11 +194,12 @@ class SymmetricColors(Coloring):
         """One or two for each entry and its mirror image, in the products (num_colors, n)."""
         return symmetric(pattern, self.colors)
 
-    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+    def of_entries(self, pattern: Any) -> Colors:
         """The color of each entry's column, or of its row where the column has none."""
         pattern = as_pattern(pattern)
         by_column = self.colors[pattern.indices]
-        return np.where(by_column >= 0, by_column, self.colors[pattern.rows])
+        colors: Colors = np.where(by_column >= 0, by_column, self.colors[pattern.rows])
+        return colors
 
     def _sides(self) -> tuple[Colors, ...]:
         return (self.colors,)
@@ -248,11 +248,12 @@ class BidirectionalColors(Coloring):
         """One or two for each entry, in the forward products (num_forward, m) and then the reverse (num_reverse, n)."""
         return bidirectional(pattern, self.column_colors, self.row_colors)
 
-    def of_entries(self, pattern: Any) -> npt.NDArray[np.integer[Any]]:
+    def of_entries(self, pattern: Any) -> Colors:
         """The color of each entry's column, or of its row where the column has none."""
         pattern = as_pattern(pattern)
         by_column = self.column_colors[pattern.indices]
-        return np.where(by_column >= 0, by_column, self.num_forward + self.row_colors[pattern.rows])
+        colors: Colors = np.where(by_column >= 0, by_column, self.num_forward + self.row_colors[pattern.rows])
+        return colors
 
     def _sides(self) -> tuple[Colors, ...]:
         return self.column_colors, self.row_colors

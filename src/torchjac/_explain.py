@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ._candidates import Candidate, Choice
+from ._function import Leaf
 from ._memory import text_bytes
 from ._pattern import SparsityPattern
 from ._types import Mode
@@ -24,6 +25,8 @@ class Facts:
     memory: int | None
     itemsize: int
     hessian: bool = False
+    inputs: tuple[Leaf, ...] = ()
+    outputs: tuple[Leaf, ...] = ()
 
 
 def explain(plan: Facts) -> str:

@@ -53,8 +53,8 @@ class Options:
     compile: products and decompression as one compiled program from the second call on; a dict of options for
         ``torch.compile``. Where gradients are wanted, or it cannot be compiled, it runs eagerly and says so. f must
         not read Python state that changes between calls: the program is captured once.
-    progress: on a terminal or in a notebook, say how far detection, coloring and evaluation are once one takes more than
-        a second. Nothing is written to a pipe or a file.
+    progress: on a terminal or in a notebook, say how far detection, coloring and evaluation are once one takes more
+        than a second. Nothing is written to a pipe or a file.
     """
 
     layout: torch.layout = torch.strided

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ from ._progress import progress
 from ._saving import Saved, write
 from ._side import Strategy, engines, seconds_of
 from ._types import Mode
+from .report import write_report
 
 
 class JacobianPlan:
@@ -198,6 +200,35 @@ class JacobianPlan:
         )
         write(path, saved)
 
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write one HTML page, without need of a network: the pattern to zoom into, colors, strategies, source lines.
+
+        >>> import torch, torchjac as tj
+        >>> tj.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(50)).report("report.html")
+
+        f runs once more, to tell which of its lines cost most entries.
+        """
+        write_report(path, self._facts())
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the pattern, by matplotlib, in the colors of the products and with lines between inputs and outputs.
+
+        >>> import torch, torchjac as tj
+        >>> ax = tj.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(50)).plot()
+
+        Returns the axes: ``ax``, or those of a new figure.
+        """
+        blocks = {
+            "row_blocks": [leaf.start for leaf in self._function.outputs[1:]],
+            "column_blocks": [leaf.start for leaf in self._function.inputs[1:]],
+        }
+        coloring = self.coloring
+        return self.pattern.plot(ax, **blocks) if coloring is None else coloring.plot(self.pattern, ax, **blocks)
+
+    def _repr_html_(self) -> str:
+        text = escape(self.explain())
+        return f'<div style="display:flex;gap:1em;align-items:start">{self.pattern._thumbnail()}<pre>{text}</pre></div>'
+
     # ---- how
 
     def _facts(self) -> Facts:
@@ -211,6 +242,8 @@ class JacobianPlan:
             choice=self._choice,
             memory=self.options.budget,
             itemsize=self._function.dtype.itemsize,
+            inputs=tuple(self._function.inputs),
+            outputs=tuple(self._function.outputs),
         )
 
     def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
