@@ -15,7 +15,7 @@ def main() -> int:
             raise
         print(f"torchjac: the command line needs {missing}; pip install 'torchjac[cli]'", file=sys.stderr)
         return 1
-    app(prog_name="torchjac")
+    app(prog_name="torchjac")  # raises SystemExit
     return 0
 
 

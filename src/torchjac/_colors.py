@@ -16,7 +16,16 @@ import torch
 
 from . import _drawing
 from ._citations import BIBTEX
-from ._equations import Colors, Equations, bidirectional, direct_places, one_sided, substitution_levels, symmetric
+from ._equations import (
+    Colors,
+    Equations,
+    Places,
+    bidirectional,
+    direct_places,
+    one_sided,
+    substitution_levels,
+    symmetric,
+)
 from ._errors import PatternError
 from ._pattern import SparsityPattern, as_pattern
 from ._types import Partition, Recovery
@@ -195,11 +204,14 @@ class SymmetricColors(Coloring):
         return symmetric(pattern, self.colors)
 
     def of_entries(self, pattern: Any) -> Colors:
-        """The color of each entry's column, or of its row where the column has none."""
-        pattern = as_pattern(pattern)
-        by_column = self.colors[pattern.indices]
-        colors: Colors = np.where(by_column >= 0, by_column, self.colors[pattern.rows])
-        return colors
+        """The product that each entry is read from, or its mirror image; of a triangle too. O(nnz)."""
+        pattern, n = as_pattern(pattern), self.shape[1]
+        whole = pattern if pattern == pattern.T else pattern | pattern.T
+        colors = (_read_from(self, whole) // n).astype(np.int32)
+        if whole is pattern:
+            return colors
+        keys = [p.rows.astype(np.int64) * n + p.indices for p in (whole, pattern)]
+        return colors[np.searchsorted(*keys)]
 
     def _sides(self) -> tuple[Colors, ...]:
         return (self.colors,)
@@ -249,11 +261,11 @@ class BidirectionalColors(Coloring):
         return bidirectional(pattern, self.column_colors, self.row_colors)
 
     def of_entries(self, pattern: Any) -> Colors:
-        """The color of each entry's column, or of its row where the column has none."""
-        pattern = as_pattern(pattern)
-        by_column = self.column_colors[pattern.indices]
-        colors: Colors = np.where(by_column >= 0, by_column, self.num_forward + self.row_colors[pattern.rows])
-        return colors
+        """The product that each entry is read from: JVPs first, then VJPs. O(nnz)."""
+        (m, n), forward = self.shape, self.num_forward
+        place = _read_from(self, as_pattern(pattern))
+        colors = np.where(place < forward * m, place // m, forward + (place - forward * m) // n)
+        return colors.astype(np.int32)
 
     def _sides(self) -> tuple[Colors, ...]:
         return self.column_colors, self.row_colors
@@ -291,6 +303,18 @@ def _same_shape(pattern: SparsityPattern, shape: tuple[int, int]) -> SparsityPat
             f"a coloring of shape {shape} for a pattern of shape {pattern.shape}", expected="the same shape"
         )
     return pattern
+
+
+def _read_from(coloring: Coloring, pattern: SparsityPattern) -> Places:
+    """The place in the products, laid end to end, that gives each entry: alone there, or once others are known."""
+    equations = coloring.equations(_same_shape(pattern, coloring.shape))
+    if equations.alone.any(axis=0).all():
+        return direct_places(equations, pattern, "")[equations.unknown]
+    place = np.empty(equations.entry.size, np.int64)
+    for level in substitution_levels(equations, pattern, "a product that reads it alone, or with entries known"):
+        place[level.unknowns] = level.place
+    found: Places = place[equations.unknown]
+    return found
 
 
 def _verify_substitution(coloring: Coloring, pattern: SparsityPattern) -> bool:

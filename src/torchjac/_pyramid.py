@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._colors import BidirectionalColors, Coloring, ColumnColors, RowColors, SymmetricColors
+from ._colors import Coloring, ColumnColors, RowColors
 from ._pattern import SparsityPattern
 
 _FINEST, _COARSEST = 1024, 128
@@ -21,14 +21,12 @@ _MOST_ENTRIES, _MOST_BYTES = 8_000_000, 6 * 2**20  # entries are embedded up to 
 
 def pyramid(pattern: SparsityPattern) -> list[dict[str, Any]]:
     """Densities, finest first: of blocks, 0 where there is no entry and 1 ... 255 for up to all."""
-    levels, side = [], _FINEST
-    while side >= _COARSEST:
-        height, width = (min(size, side) for size in pattern.shape)
-        levels.append({"height": height, "width": width, "data": encode(_shades(pattern, height, width))})
-        if max(height, width) <= side // 2:
-            levels.pop()  # the next one is the same
-        side //= 2
-    return levels
+    sides = [_FINEST >> k for k in range((_FINEST // _COARSEST).bit_length())]
+    sizes = [tuple(min(size, side) for size in pattern.shape) for side in sides]
+    return [
+        {"height": height, "width": width, "data": encode(_shades(pattern, height, width))}
+        for height, width in dict.fromkeys(sizes)  # small patterns are the same at several sides
+    ]
 
 
 def _shades(pattern: SparsityPattern, height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -54,24 +52,21 @@ def entries(pattern: SparsityPattern) -> dict[str, str] | None:
     return {"counts": encode(np.diff(pattern.indptr).astype(np.int32)), "steps": data}
 
 
-def colors(coloring: Coloring | None) -> dict[str, Any] | None:
-    """The colors of columns and rows: an entry has its column's, or ``offset`` and its row's where that is -1."""
+def colors(coloring: Coloring | None, pattern: SparsityPattern) -> dict[str, Any] | None:
+    """The product of each entry: by its column, by its row, or one by one where columns and rows have colors."""
+    if coloring is None:
+        return None
+    sides: dict[str, Any] = {"columns": None, "rows": None, "entries": None}
     match coloring:
         case ColumnColors():
-            return _colors(coloring, coloring.colors, None, 0)
+            sides["columns"] = encode(coloring.colors)
         case RowColors():
-            return _colors(coloring, None, coloring.colors, 0)
-        case BidirectionalColors():
-            return _colors(coloring, coloring.column_colors, coloring.row_colors, coloring.num_forward)
-        case SymmetricColors():
-            return _colors(coloring, coloring.colors, coloring.colors, 0)
-    return None
-
-
-def _colors(coloring: Coloring, columns: Any, rows: Any, offset: int) -> dict[str, Any]:
-    sides = {"columns": columns, "rows": rows}
-    encoded = {side: None if c is None else encode(c.astype(np.int32)) for side, c in sides.items()}
-    return {**encoded, "offset": offset, "count": coloring.num_colors}
+            sides["rows"] = encode(coloring.colors)
+        case _ if pattern.nnz <= _MOST_ENTRIES:
+            sides["entries"] = encode(coloring.of_entries(pattern))
+        case _:
+            return None
+    return {**sides, "count": coloring.num_colors}
 
 
 def encode(array: npt.NDArray[Any]) -> str:

@@ -256,8 +256,12 @@ def _bind(signature: inspect.Signature, values: dict[str, Any], name: str) -> in
         raise CommandError(
             f"{name}{signature}: {error}",
             expected="an --input for every parameter without a default",
-            instead=" ".join(f'--input "{key}:float64[10]"' for key in signature.parameters if key not in values),
+            instead=" ".join(f'--input "{key}:float64[10]"' for key in _missing(signature, values)),
         ) from error
+
+
+def _missing(signature: inspect.Signature, values: dict[str, Any]) -> list[str]:
+    return [key for key, p in signature.parameters.items() if key not in values and p.default is p.empty]
 
 
 def _argnums(args: tuple[Any, ...], names: Sequence[str], wrt: str | None) -> tuple[int, ...]:

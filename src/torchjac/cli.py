@@ -226,7 +226,7 @@ def _failing_well(debug: bool) -> Iterator[None]:
     warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
     try:
         yield
-    except (typer.Exit, typer.Abort):
+    except (typer.Exit, typer.Abort, BrokenPipeError):  # the last: who reads has seen enough
         raise
     except KeyboardInterrupt:
         _say("torchjac: interrupted; no file was left half written")

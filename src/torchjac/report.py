@@ -30,7 +30,7 @@ def html(facts: Facts, units: UnitCosts | None = None) -> str:
         "explain": explain(facts),
         "pyramid": pyramid(facts.pattern),
         "entries": entries(facts.pattern),
-        "colors": colors(facts.choice.coloring),
+        "colors": colors(facts.choice.coloring, facts.pattern),
     }
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # </script> in somebody's source line
     return files("torchjac").joinpath("report.html").read_text(encoding="utf-8").replace("__DATA__", text)
