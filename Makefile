@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "torchjac needs Python 3.11 or newer, and none was found; write: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON) (once; PyTorch is large, this takes a few minutes)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev,plot]"
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev,plot,cli]"
 	@touch $@
 
 demo: $(VENV)/.installed  ## show what torchjac does

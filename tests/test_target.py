@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,13 @@ number = 3
 
 
 @pytest.fixture
-def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "modules", {**sys.modules})
     (tmp_path / "beside.py").write_text("factor = 3.0")
     (tmp_path / "functions.py").write_text(CODE)
-    return str(tmp_path / "functions.py")
+    yield str(tmp_path / "functions.py")
+    for name in ("functions", "beside"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(

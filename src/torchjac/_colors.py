@@ -207,11 +207,12 @@ class SymmetricColors(Coloring):
         """The product that each entry is read from, or its mirror image; of a triangle too. O(nnz)."""
         pattern, n = as_pattern(pattern), self.shape[1]
         whole = pattern if pattern == pattern.T else pattern | pattern.T
-        colors = (_read_from(self, whole) // n).astype(np.int32)
+        colors: Colors = (_read_from(self, whole) // n).astype(np.int32)
         if whole is pattern:
             return colors
         keys = [p.rows.astype(np.int64) * n + p.indices for p in (whole, pattern)]
-        return colors[np.searchsorted(*keys)]
+        chosen: Colors = colors[np.searchsorted(*keys)]
+        return chosen
 
     def _sides(self) -> tuple[Colors, ...]:
         return (self.colors,)

@@ -28,7 +28,7 @@ def inspection(name: str, summary: dict[str, Any], pattern: SparsityPattern, lin
     if summary["notes"]:
         rows = [[note["op"], note["reason"], _count(note["entries"]), note["line"]] for note in summary["notes"]]
         parts += ["", _table("What made the pattern larger, or local", ["op", "reason", ">added", "line"], rows)]
-    if summary["costs"]:
+    if summary["costs"][:lines]:
         rows = [[_count(cost["entries"]), cost["op"], cost["line"]] for cost in summary["costs"][:lines]]
         parts += ["", _table("Lines that cost most entries", [">added", "op", "line"], rows)]
     return Group(*parts)
