@@ -18,6 +18,7 @@ import torch
 
 import torchjac as tj
 from torchjac import _race
+from torchjac.__main__ import main
 from torchjac._target import target
 
 CliRunner = pytest.importorskip("typer.testing", reason="the extra cli is not installed").CliRunner
@@ -185,18 +186,21 @@ def test_an_interrupted_command_leaves_nothing(code, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("os.fsync", interrupt)  # when the file is written, but not yet there
-    for arguments in (["--save", "p.npz"], ["--plot", "p.html"], ["--plot", "p.png"]):
+    for arguments in (["--save", "p.npz"], ["--plot", "p.html"]):
         done = run("inspect", f"{code}:stencil", "-i", "u:float64[9]", *arguments)
         assert done.exit_code == 130
         assert "interrupted" in done.stderr
     assert [p.name for p in Path.cwd().iterdir() if p.is_file()] == ["functions.py"]
 
 
-def test_without_the_extra_the_install_line_is_given():
-    code = "import sys; sys.modules['typer'] = None; from torchjac.__main__ import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "torchjac: the command line needs typer; pip install 'torchjac[cli]'\n"
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra_the_install_line_is_given(monkeypatch, capsys, missing):
+    monkeypatch.delitem(sys.modules, "torchjac.cli")
+    monkeypatch.delitem(sys.modules, "torchjac._tables")
+    for name in [name for name in sys.modules if name.split(".")[0] == missing]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main() == 1
+    assert capsys.readouterr().err == f"torchjac: the command line needs {missing}; pip install 'torchjac[cli]'\n"
 
 
 def test_the_version():

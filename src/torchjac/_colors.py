@@ -88,21 +88,11 @@ class Coloring:
         PatternError: the pattern is of another shape.
         """
         if pattern is None:
-            return self._plot_sizes(_drawing.axes(ax, (5.5, 2.5)))
+            return _drawing.bars(_drawing.axes(ax, (5.5, 2.5)), self.sizes(), str(self))
         pattern, ax = _same_shape(as_pattern(pattern), self.shape), _drawing.axes(ax)
         entries = pattern.rows, pattern.indices, self.of_entries(pattern)
         image = _drawing.colored_image(self.shape, *entries, self.num_colors)
         return _drawing.spy(ax, self.shape, image, str(self), **{"row_blocks": (), "column_blocks": (), **blocks})
-
-    def _plot_sizes(self, ax: Any) -> Any:
-        from matplotlib import colormaps
-
-        sizes = self.sizes()
-        ax.bar(range(len(sizes)), sizes, color=colormaps["turbo"]((np.arange(len(sizes)) + 0.5) / max(len(sizes), 1)))
-        ax.set_title(str(self), fontsize=10)
-        ax.set_xlabel("color")
-        ax.set_ylabel("members")
-        return ax
 
     def sizes(self) -> list[int]:
         """How many columns or rows share each color."""
@@ -113,14 +103,7 @@ class Coloring:
         raise NotImplementedError  # every partition has its own
 
     def _repr_html_(self) -> str:
-        sizes = self.sizes()
-        bars = "".join(
-            f'<span style="flex:{size};background:hsl({300 * k // len(sizes)},65%,55%)" title="color {k}: {size:,}">'
-            "</span>"
-            for k, size in enumerate(sizes[:200])
-        )
-        bar = f'<div style="display:flex;width:240px;height:14px">{bars}</div>'
-        return f"<div><code>{escape(str(self))}</code>{bar}</div>"
+        return f"<div><code>{escape(str(self))}</code>{_drawing.swatches(self.sizes()[:200])}</div>"
 
     def citation(self) -> str:
         """BibTeX of the papers whose algorithms gave this coloring."""

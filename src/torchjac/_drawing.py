@@ -100,6 +100,28 @@ def spy(
     return ax
 
 
+def bars(ax: Any, sizes: Sequence[int], title: str) -> Any:
+    """Draw how many share each color, in that color."""
+    from matplotlib import colormaps
+
+    colors = colormaps["turbo"]((np.arange(len(sizes)) + 0.5) / max(len(sizes), 1))
+    ax.bar(range(len(sizes)), sizes, color=colors)
+    ax.set_title(title, fontsize=10)
+    ax.set_xlabel("color")
+    ax.set_ylabel("members")
+    return ax
+
+
+def swatches(sizes: Sequence[int]) -> str:
+    """The same for a notebook: a line of HTML."""
+    style = "flex:{};background:hsl({},65%,55%)"
+    parts = (
+        f'<span style="{style.format(size, 300 * k // len(sizes))}" title="color {k}: {size:,}"></span>'
+        for k, size in enumerate(sizes)
+    )
+    return f'<div style="display:flex;width:240px;height:14px">{"".join(parts)}</div>'
+
+
 def png_uri(image: Image) -> str:
     """A gray image, 0 white and 1 dark blue, as a ``data:`` address."""
     level = np.where(image > 0, 0.25 + 0.75 * image**0.3, 0)[..., None]

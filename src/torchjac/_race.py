@@ -82,10 +82,10 @@ def work(job: Job, out: Path) -> None:
     torch.set_num_threads(job.threads)
     what = target(job.name, job.inputs, job.init, job.device, job.wrt)
     _limit(job)
-    before = _peak()
+    before = _peak(job.device)
     try:
         about, product = _timed(_WAYS[job.way], what, job.seconds)
-        about["peak"] = max(_peak() - before, 0)
+        about["peak"] = max(_peak(job.device) - before, 0)
     except (RuntimeError, MemoryError) as error:
         too_much = isinstance(error, MemoryError) or out_of_memory(error)
         reason = f"more than {text_bytes(job.memory)}" if too_much else f"fails: {first_line(error)}"
@@ -99,13 +99,19 @@ def work(job: Job, out: Path) -> None:
 def _limit(job: Job) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, inside a kernel too
     signal.setitimer(signal.ITIMER_REAL, job.seconds)
+    if job.device.startswith("cuda"):
+        total = torch.cuda.get_device_properties(job.device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, job.memory / total), job.device)
     pages = Path("/proc/self/statm")
     if job.device == "cpu" and pages.exists():
         now = int(pages.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + job.memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def _peak() -> int:
+def _peak(device: str) -> int:
+    """The most bytes so far: of the process, or of tensors on a GPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 
