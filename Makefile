@@ -29,7 +29,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) with $(PYTHON) (once; PyTorch is large, this takes a few minutes)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@sed $(if $(TORCH),'s/^torch==.*/torch==$(TORCH)/; /^setuptools==/d',-n p) constraints.txt >$(VENV)/constraints.txt
-	@PIP_CONSTRAINT=$(VENV)/constraints.txt $(BIN)/python -m pip install -qq -c $(VENV)/constraints.txt -e ".[dev,docs,plot]"
+	@PIP_CONSTRAINT=$(VENV)/constraints.txt $(BIN)/python -m pip install -qq -c $(VENV)/constraints.txt -e ".[dev,docs,plot,cli]"
 	@touch $@
 
 demo: $(VENV)/.installed  ## show what torchjac does

@@ -107,13 +107,13 @@ def test_demo_without_matplotlib_says_how_to_install_it(tmp_path: Path) -> None:
         (["demo", "--threads", "0"], "--threads 0: at least 1"),
         (["demo", "--data", "nowhere.bin"], "--data: .*nowhere.bin"),
         (["demo", "--data", __file__], "is not a libmv problem in pixels"),
-        ([], "the following arguments are required: command"),
+        ([], "Usage: torchjac"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: list[str], complaint: str) -> None:
     done = command(*arguments)
     assert done.returncode == 2
-    assert re.search(complaint, done.stderr)
+    assert re.search(complaint, done.stderr + done.stdout)
     assert "Traceback" not in done.stderr
 
 

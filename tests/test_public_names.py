@@ -37,15 +37,14 @@ def test_every_public_name_has_a_docstring_and_every_method_too():
 
 
 def test_the_attributes_of_a_plan_and_a_pattern_that_others_build_on():
-    for (
-        name
-    ) in "pattern coloring mode num_products explain values value_and_jacobian check matrix operator save".split():
+    plan = "pattern coloring mode num_products explain values value_and_jacobian check matrix operator save report plot"
+    for name in plan.split():
         assert name in dir(tj.JacobianPlan) or name in (tj.JacobianPlan.__doc__ or ""), name
         assert name in dir(tj.HessianPlan) or name in (tj.HessianPlan.__doc__ or ""), name
-    for (
-        name
-    ) in "shape nnz crow_indices col_indices T scope notes to_scipy to_dense from_scipy from_dense from_coo".split():
+    pattern = "shape nnz crow_indices col_indices T scope notes to_scipy to_dense from_scipy from_dense from_coo plot"
+    for name in pattern.split():
         assert name in dir(tj.SparsityPattern) or name in (tj.SparsityPattern.__doc__ or ""), name
+    assert "plot" in dir(tj.Coloring)
 
 
 def test_the_version_is_the_one_installed():

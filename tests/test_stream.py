@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -364,32 +365,16 @@ def test_a_folder_in_the_way_is_not_deleted(tmp_path):
         tj.write_jacobian(mixed, rand(9), path=tmp_path / "J.npy")
 
 
-class Terminal:
-    def __init__(self, terminal):
-        self.text, self._terminal = "", terminal
-
-    def isatty(self):
-        return self._terminal
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        pass
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_is_for_terminals_and_after_a_second(terminal, monkeypatch):
-    now = iter([0.0, 0.5, 2.0, 3.0])
-    monkeypatch.setattr(stream.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(sys, "stderr", Terminal(terminal))
-    progress = stream._Progress("J.npy", 4000, 0)
-    progress.show(500)
-    assert sys.stderr.text == ""
-    progress.show(1000)
-    progress.end()
-    assert ("J.npy: 25% of 4,000 products, 0:06 left" in sys.stderr.text) is terminal
-    assert sys.stderr.text.endswith("\r\x1b[K") is terminal
+@pytest.mark.parametrize("wanted", [True, False])
+def test_progress_is_shown_if_wanted(tmp_path, monkeypatch, wanted):
+    seen = []
+    monkeypatch.setattr(stream._progress, "is_watched", lambda _: True)
+    monkeypatch.setattr(
+        stream._progress, "Bar", lambda name, *_: SimpleNamespace(at=lambda *a: seen.append(a), end=list)
+    )
+    tj.write_jacobian(mixed, rand(60), path=tmp_path / "J.npy", progress=wanted)
+    assert bool(seen) is wanted
+    assert all(done < count for done, count in seen)
 
 
 def test_zarr(tmp_path, monkeypatch):

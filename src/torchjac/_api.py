@@ -99,6 +99,7 @@ def plan_jacobian(
     memory: what a call may take beside its result, in bytes or as ``"500MiB"``; None for a share of what is free.
     compile: True, or options of ``torch.compile``: one compiled program from the second call on; eager where a
         gradient is wanted.
+    progress: True for a bar after a second, on a terminal or in a notebook.
 
     Notes
     -----
@@ -152,8 +153,8 @@ def plan_hessian(
         ``"auto"`` for what is predicted to be faster.
     mode: ``"forward"`` (over reverse), ``"reverse"`` (over reverse), or ``"auto"``: forward, unless it is clearly
         slower, or PyTorch has no forward formula of an op, or results or gradients through it turn out to be wrong.
-    layout, ravel, sparsity, has_aux, check, memory, compile: as for ``plan_jacobian``. A triangle in ``sparsity``
-        stands for both.
+    layout, ravel, sparsity, has_aux, check, memory, compile, progress: as for ``plan_jacobian``. A triangle in
+        ``sparsity`` stands for both.
 
     Notes
     -----

@@ -22,7 +22,7 @@ from ._types import Mode, Partition
 
 # With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
 # results are always right.
-_REVERSE_COST = 0.99
+REVERSE_COST = 0.99
 _TINY, _TINY_REVERSE_COST = 50_000, 0.6  # so few numbers in all products: PyTorch's overhead is the cost
 _WORTH_TIMING = 4_000  # for one Jacobian alone, fewer products are cheaper than a batch of each to compare
 _OBVIOUS = 3  # with so many times the products, a direction loses
@@ -36,12 +36,16 @@ _KINDS: dict[Direction, str] = {"forward": "JVPs", "reverse": "VJPs"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to build the Jacobian: its products in words, and the seconds predicted for them, if any are."""
+    """One way to build the Jacobian: its products in words, and the seconds predicted for them, if any are.
+
+    ``counts``: how many JVPs and VJPs, or at the least; none where that was not looked for.
+    """
 
     name: str
     products: str
     seconds: float | None = None
     chosen: bool = False
+    counts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def choose(
         direction = mode if mode == "forward" or mode == "reverse" else cheaper
         coloring: Coloring | None = None
     else:
-        coloring = color(pattern, _PARTITIONS[mode], reverse_cost=_REVERSE_COST) if asked else _best(pattern, prices)
+        coloring = color(pattern, _PARTITIONS[mode], reverse_cost=REVERSE_COST) if asked else _best(pattern, prices)
         direction = "forward" if isinstance(coloring, ColumnColors) else "reverse"
     candidates = _candidates(pattern, coloring, direction, prices, bounds, asked)
     return Choice(coloring, direction, candidates, "asked for" if asked else _why(coloring, direction, bounds, prices))
@@ -175,7 +179,7 @@ def _prices(
         why = "small, and JVPs cost more"
         return Prices(UnitCost(0, 1), UnitCost(0, _TINY_REVERSE_COST), False, why)
     if measuring is None or many > _OBVIOUS * few:
-        return Prices(UnitCost(0, 1), UnitCost(0, _REVERSE_COST), False, "the fewest products")
+        return Prices(UnitCost(0, 1), UnitCost(0, REVERSE_COST), False, "the fewest products")
     args = measuring()
     costs = {way: _timed(made, way, count, args) for way, count in zip(_KINDS, bounds, strict=True)}
     return Prices(costs["forward"], costs["reverse"], True, "the least predicted time")
@@ -228,19 +232,25 @@ def _candidates(
             rows.append(_row(f"colored {way}", way, coloring.num_colors, prices, True))
         elif coloring is not None:
             lost = "not asked for" if asked else "not colored in full: cannot win"
-            rows.append(Candidate(f"colored {way}", f"{bound:,} {_KINDS[way]} or more, {lost}"))
+            text = f"{bound:,} {_KINDS[way]} or more, {lost}"
+            rows.append(Candidate(f"colored {way}", text, counts=_by_direction(way, bound)))
     return (*rows, _bidirectional(coloring, prices, asked))
 
 
 def _row(name: str, way: Direction, count: int, prices: Prices, chosen: bool) -> Candidate:
-    seconds = prices.seconds(*((count, 0) if way == "forward" else (0, count)))
-    return Candidate(name, f"{count:,} {_KINDS[way]}", seconds, chosen)
+    counts = _by_direction(way, count)
+    return Candidate(name, f"{count:,} {_KINDS[way]}", prices.seconds(*counts), chosen, counts)
+
+
+def _by_direction(way: Direction, count: int) -> tuple[int, int]:
+    return (count, 0) if way == "forward" else (0, count)
 
 
 def _bidirectional(coloring: Coloring | None, prices: Prices, asked: bool) -> Candidate:
     if isinstance(coloring, BidirectionalColors):
         forward, reverse = _counts(coloring)
-        return Candidate("bidirectional", f"{forward:,} JVPs, {reverse:,} VJPs", prices.seconds(forward, reverse), True)
+        text, seconds = f"{forward:,} JVPs, {reverse:,} VJPs", prices.seconds(forward, reverse)
+        return Candidate("bidirectional", text, seconds, True, (forward, reverse))
     if coloring is None:
         return Candidate("bidirectional", "cannot win: every entry can be nonzero")
     if asked:

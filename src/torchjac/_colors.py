@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from . import _drawing
 from ._citations import BIBTEX
-from ._equations import Colors, Equations, bidirectional, direct_places, one_sided, substitution_levels, symmetric
+from ._equations import (
+    Colors,
+    Equations,
+    Places,
+    bidirectional,
+    direct_places,
+    one_sided,
+    substitution_levels,
+    symmetric,
+)
 from ._errors import PatternError
 from ._pattern import SparsityPattern, as_pattern
 from ._types import Partition, Recovery
@@ -50,6 +61,50 @@ class Coloring:
         direct_places(self.equations(pattern), pattern, "a product that reads it alone")
         return True
 
+    def of_entries(self, pattern: Any) -> Colors:
+        """The color of the product that each entry of ``pattern`` is read from, or solved for with: (nnz,).
+
+        With products of both directions, those of rows are numbered after those of columns.
+        """
+        raise NotImplementedError  # every partition has its own
+
+    def plot(self, pattern: Any = None, ax: Any = None, **blocks: Any) -> Any:
+        """Draw ``pattern`` with its entries in the colors of their products; without it, how many share a product.
+
+        >>> import torch, torchjac as tj
+        >>> pattern = tj.jacobian_sparsity(lambda x: x[1:] * x[:-1], torch.rand(50))
+        >>> ax = tj.color(pattern).plot(pattern)
+        >>> ax.get_title()
+        '2 column colors (natural order), which is optimal (lower bound 2)'
+
+        Parameters
+        ----------
+        ax: the axes to draw on; those of a new figure without it. They are returned.
+        blocks: ``row_blocks`` and ``column_blocks``, as for ``SparsityPattern.plot``.
+
+        Raises
+        ------
+        OptionError: matplotlib is not installed.
+        PatternError: the pattern is of another shape.
+        """
+        if pattern is None:
+            return _drawing.bars(_drawing.axes(ax, (5.5, 2.5)), self.sizes(), str(self))
+        pattern, ax = _same_shape(as_pattern(pattern), self.shape), _drawing.axes(ax)
+        entries = pattern.rows, pattern.indices, self.of_entries(pattern)
+        image = _drawing.colored_image(self.shape, *entries, self.num_colors)
+        return _drawing.spy(ax, self.shape, image, str(self), **{"row_blocks": (), "column_blocks": (), **blocks})
+
+    def sizes(self) -> list[int]:
+        """How many columns or rows share each color."""
+        members = [np.bincount(c[c >= 0]) for c in self._sides() if c.max(initial=-1) >= 0]
+        return [int(size) for side in members for size in side]
+
+    def _sides(self) -> tuple[Colors, ...]:
+        raise NotImplementedError  # every partition has its own
+
+    def _repr_html_(self) -> str:
+        return f"<div><code>{escape(str(self))}</code>{_drawing.swatches(self.sizes()[:200])}</div>"
+
     def citation(self) -> str:
         """BibTeX of the papers whose algorithms gave this coloring."""
         return "\n\n".join(BIBTEX[name] for name in self.sources)
@@ -78,6 +133,13 @@ class ColumnColors(Coloring):
         """One for each entry, in the forward products (num_colors, m)."""
         return one_sided(pattern, self.colors, "column")
 
+    def of_entries(self, pattern: Any) -> Colors:
+        """The color of each entry's column."""
+        return self.colors[as_pattern(pattern).indices]
+
+    def _sides(self) -> tuple[Colors, ...]:
+        return (self.colors,)
+
     def verify(self, pattern: Any, entries: Any = None) -> bool:
         """True when no two columns of one color share a row of ``pattern``; PatternError names the first that do.
 
@@ -105,6 +167,13 @@ class RowColors(Coloring):
         """One for each entry, in the reverse products (num_colors, n)."""
         return one_sided(pattern, self.colors, "row")
 
+    def of_entries(self, pattern: Any) -> Colors:
+        """The color of each entry's row."""
+        return self.colors[as_pattern(pattern).rows]
+
+    def _sides(self) -> tuple[Colors, ...]:
+        return (self.colors,)
+
     def verify(self, pattern: Any, entries: Any = None) -> bool:
         """True when no two rows of one color share a column of ``pattern``; PatternError names the first that do.
 
@@ -126,6 +195,20 @@ class SymmetricColors(Coloring):
     def equations(self, pattern: SparsityPattern) -> Equations:
         """One or two for each entry and its mirror image, in the products (num_colors, n)."""
         return symmetric(pattern, self.colors)
+
+    def of_entries(self, pattern: Any) -> Colors:
+        """The product that each entry is read from, or its mirror image; of a triangle too. O(nnz)."""
+        pattern, n = as_pattern(pattern), self.shape[1]
+        whole = pattern if pattern == pattern.T else pattern | pattern.T
+        colors: Colors = (_read_from(self, whole) // n).astype(np.int32)
+        if whole is pattern:
+            return colors
+        keys = [p.rows.astype(np.int64) * n + p.indices for p in (whole, pattern)]
+        chosen: Colors = colors[np.searchsorted(*keys)]
+        return chosen
+
+    def _sides(self) -> tuple[Colors, ...]:
+        return (self.colors,)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -171,6 +254,16 @@ class BidirectionalColors(Coloring):
         """One or two for each entry, in the forward products (num_forward, m) and then the reverse (num_reverse, n)."""
         return bidirectional(pattern, self.column_colors, self.row_colors)
 
+    def of_entries(self, pattern: Any) -> Colors:
+        """The product that each entry is read from: JVPs first, then VJPs. O(nnz)."""
+        (m, n), forward = self.shape, self.num_forward
+        place = _read_from(self, as_pattern(pattern))
+        colors = np.where(place < forward * m, place // m, forward + (place - forward * m) // n)
+        return colors.astype(np.int32)
+
+    def _sides(self) -> tuple[Colors, ...]:
+        return self.column_colors, self.row_colors
+
     def verify(self, pattern: Any) -> bool:
         """True when every entry of ``pattern`` can be recovered; PatternError names one that cannot."""
         return super().verify(pattern) if self.recovery == "direct" else _verify_substitution(self, as_pattern(pattern))
@@ -204,6 +297,18 @@ def _same_shape(pattern: SparsityPattern, shape: tuple[int, int]) -> SparsityPat
             f"a coloring of shape {shape} for a pattern of shape {pattern.shape}", expected="the same shape"
         )
     return pattern
+
+
+def _read_from(coloring: Coloring, pattern: SparsityPattern) -> Places:
+    """The place in the products, laid end to end, that gives each entry: alone there, or once others are known."""
+    equations = coloring.equations(_same_shape(pattern, coloring.shape))
+    if equations.alone.any(axis=0).all():
+        return direct_places(equations, pattern, "")[equations.unknown]
+    place = np.empty(equations.entry.size, np.int64)
+    for level in substitution_levels(equations, pattern, "a product that reads it alone, or with entries known"):
+        place[level.unknowns] = level.place
+    found: Places = place[equations.unknown]
+    return found
 
 
 def _verify_substitution(coloring: Coloring, pattern: SparsityPattern) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ._block_matrix import Blocks
 from ._candidates import Candidate, Choice
+from ._function import Leaf
 from ._memory import text_bytes
 from ._pattern import SparsityPattern
 from ._types import Mode
@@ -29,6 +30,8 @@ class Facts:
     blocks: tuple[Blocks, ...]
     """Of a block layout, one for each matrix."""
     hessian: bool = False
+    inputs: tuple[Leaf, ...] = ()
+    outputs: tuple[Leaf, ...] = ()
 
 
 def explain(plan: Facts) -> str:

@@ -28,6 +28,7 @@ class JacobianOptions(TypedDict, total=False):
     check: Check
     memory: int | str | None
     compile: bool | dict[str, Any]
+    progress: bool
 
 
 class HessianOptions(JacobianOptions, total=False):
@@ -57,6 +58,8 @@ class Options:
     compile: products and decompression as one compiled program from the second call on; a dict of options for
         ``torch.compile``. Where gradients are wanted, or it cannot be compiled, it runs eagerly and says so. f must
         not read Python state that changes between calls: the program is captured once.
+    progress: on a terminal or in a notebook, say how far detection, coloring and evaluation are once one takes more
+        than a second. Nothing is written to a pipe or a file.
     """
 
     layout: torch.layout = torch.strided
@@ -69,6 +72,7 @@ class Options:
     check: Check = "first"
     memory: int | str | None = None
     compile: bool | dict[str, Any] = False
+    progress: bool = False
 
     @property
     def budget(self) -> int | None:
@@ -96,7 +100,7 @@ class Options:
         choose("check", options.check, Check)
         if not isinstance(options.compile, (bool, dict)):
             raise OptionError(f"compile={options.compile!r} is not an option", expected="True, False or a dict")
-        for name in ("ravel", "has_aux"):
+        for name in ("ravel", "has_aux", "progress"):
             if not isinstance(getattr(options, name), bool):
                 raise OptionError(f"{name}={getattr(options, name)!r} is not an option", expected="True or False")
         _ = options.budget  # reads the text

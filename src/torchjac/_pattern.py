@@ -7,15 +7,17 @@ set of n indices and m equal numbers. The plain CSR arrays are made when somebod
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from . import _drawing
 from ._errors import PatternError
 from ._types import Scope
 
@@ -358,6 +360,50 @@ class SparsityPattern:
             )
         return self.provenance
 
+    # ---- looking at it
+
+    def counts(self, height: int, width: int) -> npt.NDArray[np.int64]:
+        """How many entries are in each of height x width equal blocks; O(distinct rows), also where J is dense.
+
+        >>> import torch, torchjac as tj
+        >>> tj.jacobian_sparsity(lambda x: x.cumsum(0), torch.rand(4)).counts(2, 2).tolist()
+        [[3, 0], [4, 3]]
+        """
+        return _block_counts(self._sets_matrix(), self._row_sets, height, width)
+
+    def plot(self, ax: Any = None, *, row_blocks: Sequence[int] = (), column_blocks: Sequence[int] = ()) -> Any:
+        """Draw it, by matplotlib: a pixel is dark where many of its places are entries, and white only without one.
+
+        >>> import torch, torchjac as tj
+        >>> ax = tj.jacobian_sparsity(lambda x: x.cumsum(0), torch.rand(4)).plot(row_blocks=[2])
+        >>> ax.get_title()
+        '4 x 4, 10 entries'
+
+        Parameters
+        ----------
+        ax: the axes to draw on; those of a new figure without it. They are returned.
+        row_blocks, column_blocks: where to draw a line: before these rows and columns.
+
+        Raises
+        ------
+        OptionError: matplotlib is not installed.
+        """
+        m, n = self.shape
+        image = _drawing.relative_density(self.shape, self.counts(*_drawing.image_size(self.shape)))
+        title = f"{m:,} x {n:,}, {self.nnz:,} entries"
+        return _drawing.spy(_drawing.axes(ax), self.shape, image, title, row_blocks, column_blocks)
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{escape(str(note))}</li>" for note in self.notes)
+        return f"<div><code>{escape(repr(self))}</code><br>{self._thumbnail()}<ul>{notes}</ul></div>"
+
+    def _thumbnail(self) -> str:
+        if 0 in self.shape:
+            return ""
+        image = _drawing.relative_density(self.shape, self.counts(*_drawing.image_size(self.shape, 240)))
+        style = "width:240px;height:240px;image-rendering:pixelated;border:1px solid #999"
+        return f'<img alt="the pattern" style="{style}" src="{_drawing.png_uri(image)}">'
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparsityPattern):
             return NotImplemented
@@ -384,7 +430,7 @@ def picture(pattern: SparsityPattern, height: int = 16, width: int = 48) -> list
     if m == 0 or n == 0:
         return []
     height, width = min(m, height), min(n, width)
-    counts = _block_counts(pattern._sets_matrix(), pattern._row_sets, height, width)
+    counts = pattern.counts(height, width)
     per_cell = (m / height) * (n / width)
     shades = np.array(list(" ·:+#"))
     level = np.ceil(4 * np.sqrt(np.minimum(counts / per_cell, 1))).astype(int)

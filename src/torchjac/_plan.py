@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import torch
@@ -40,10 +41,12 @@ from ._pattern import SparsityPattern, as_pattern, wanted_entries
 from ._probe import Combination, all_entries, probe, probe_bytes
 from ._probe_entries import Some, probe_some, some_entries
 from ._products import Direction
+from ._progress import progress
 from ._ranks import Work, measure, table
 from ._saving import Saved, write
 from ._side import Strategy, engines, seconds_of
 from ._types import Mode
+from .report import write_report
 
 
 class JacobianPlan:
@@ -175,7 +178,7 @@ class JacobianPlan:
     def values(self, *args: Any) -> torch.Tensor:
         """The values of the pattern's entries at ``args``: (nnz,), row-major, differentiable."""
         self._function.check(args)
-        with ordinary(args) as own:
+        with ordinary(args) as own, progress("evaluation", self.options.progress, counted=True):
             return self._evaluate(own)
 
     def matrix(self, *args: Any) -> Any:
@@ -241,6 +244,35 @@ class JacobianPlan:
         )
         write(path, saved)
 
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write one HTML page, without need of a network: the pattern to zoom into, colors, strategies, source lines.
+
+        >>> import torch, torchjac as tj
+        >>> tj.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(50)).report("report.html")
+
+        f runs once more, to tell which of its lines cost most entries.
+        """
+        write_report(path, self._facts())
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the pattern, by matplotlib, in the colors of the products and with lines between inputs and outputs.
+
+        >>> import torch, torchjac as tj
+        >>> ax = tj.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(50)).plot()
+
+        Returns the axes: ``ax``, or those of a new figure.
+        """
+        blocks = {
+            "row_blocks": [leaf.start for leaf in self._function.outputs[1:]],
+            "column_blocks": [leaf.start for leaf in self._function.inputs[1:]],
+        }
+        coloring = self.coloring
+        return self.pattern.plot(ax, **blocks) if coloring is None else coloring.plot(self.pattern, ax, **blocks)
+
+    def _repr_html_(self) -> str:
+        text = escape(self.explain())
+        return f'<div style="display:flex;gap:1em;align-items:start">{self.pattern._thumbnail()}<pre>{text}</pre></div>'
+
     # ---- how
 
     def _facts(self) -> Facts:
@@ -256,13 +288,15 @@ class JacobianPlan:
             itemsize=self._function.dtype.itemsize,
             whole=self._whole_pattern.nnz,
             blocks=self._assembly.blocks,
+            inputs=tuple(self._function.inputs),
+            outputs=tuple(self._function.outputs),
         )
 
     def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
         start = time.perf_counter()
         sparsity = self.options.sparsity
         if isinstance(sparsity, str):
-            with Draws(self._function.device).again():
+            with Draws(self._function.device).again(), progress("detection", self.options.progress):
                 pattern = self._detect(args)
         else:
             with torch.no_grad(), Draws(self._function.device).again():  # f runs once, to see what it returns
@@ -398,7 +432,7 @@ class JacobianPlan:
 
     def _prepare_one(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
         start = time.perf_counter()
-        with torch.no_grad(), Draws(self._function.device).again():
+        with torch.no_grad(), Draws(self._function.device).again(), progress("coloring", self.options.progress):
             self._choice = self._choose(mode, lambda: args)
             strategy = self._strategy_for(self._choice)
             self.seconds["coloring"] = time.perf_counter() - start

@@ -15,7 +15,6 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from types import NoneType
 from typing import Any
 
@@ -27,6 +26,7 @@ from ._errors import FileError, SignatureError
 from ._function import Argnums
 from ._options import Options, OptionsOfHessian
 from ._pattern import Note, SparsityPattern
+from ._replacing import replacing
 from ._types import Mode, choose
 from ._version import __version__
 
@@ -85,16 +85,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "seconds": saved.seconds,
     }
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    target = Path(path)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read(path: str | os.PathLike[str], f: Callable[..., Any]) -> Saved:

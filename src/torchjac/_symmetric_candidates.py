@@ -99,4 +99,5 @@ def _name(coloring: SymmetricColors) -> str:
 
 def _candidate(name: str, count: int, way: Direction, cost: UnitCost | None, chosen: bool) -> Candidate:
     seconds = None if cost is None else cost.of(count)
-    return Candidate(name, f"{count:,} HVPs, {way}-over-reverse", seconds, chosen)
+    counts = (count, 0) if way == "forward" else (0, count)
+    return Candidate(name, f"{count:,} HVPs, {way}-over-reverse", seconds, chosen, counts)

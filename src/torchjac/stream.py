@@ -7,8 +7,6 @@ import hashlib
 import json
 import math
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from . import _progress
 from ._colors import Seeds
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, FileError, InputError, OptionError
@@ -42,6 +41,7 @@ def write_jacobian(
     resume: bool = True,
     argnums: Argnums = 0,
     group: torch.distributed.ProcessGroup | None = None,
+    progress: bool = True,
 ) -> Path:
     """Write the dense (m, n) Jacobian of ``f`` at ``args`` to a file, a block at a time.
 
@@ -54,7 +54,6 @@ def write_jacobian(
     Rows are written by reverse mode, or columns by forward mode (a file in Fortran order) where n < m. While it is
     written the file is called ``path.part``; it gets its name, and replaces what had it, when it is complete. A call
     that was interrupted, killed even, is taken up by the same call again: blocks on the disk are not computed again.
-    A line on a terminal shows how far it is.
 
     Parameters
     ----------
@@ -64,6 +63,7 @@ def write_jacobian(
     argnums: which arguments are differentiated; a number, or a tuple of them.
     group: of ``torch.distributed``, whose ranks all call this with the same arguments and write one ``.npy`` file
         together, which all of them must see. Any number of ranks, or one process, goes on with what others began.
+    progress: a bar, after a second, on a terminal or in a notebook.
 
     Raises
     ------
@@ -78,10 +78,11 @@ def write_jacobian(
     budget = parse_bytes(memory)
     with ordinary(args) as own, torch.no_grad():
         own = pytree.tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, own)
-        if group is None:
-            _write(target, _Blocks(f, own, argnums), budget, resume)
-        else:
-            _write_together(target, lambda: _Blocks(f, own, argnums), budget, resume, Ranks(group))
+        with _progress.progress(target.name, progress, counted=True):
+            if group is None:
+                _write(target, _Blocks(f, own, argnums), budget, resume)
+            else:
+                _write_together(target, lambda: _Blocks(f, own, argnums), budget, resume, Ranks(group))
     return target
 
 
@@ -90,7 +91,7 @@ def _write(target: Path, blocks: _Blocks, budget: int, resume: bool) -> None:
     partial = blocks.partial(target)
     with partial.alone():
         _open(partial, blocks, length, resume)
-        _fill(partial, blocks, length, _Progress(target.name, blocks.count, partial.done), trusted=partial.done > 0)
+        _fill(partial, blocks, length, trusted=partial.done > 0)
         partial.finish()
 
 
@@ -122,15 +123,14 @@ def _write_together(target: Path, make: Callable[[], _Blocks], budget: int, resu
             ranks.together(lambda: blocks.join(header, partial))
         else:
             ranks.together(lambda: None)
-        progress, trusted = _Progress(target.name, blocks.count, partial.done), partial.done > 0
+        trusted = partial.done > 0
         for start in range(partial.done, blocks.count, length * ranks.size):
             mine = [min(start + length * k, blocks.count) for k in (ranks.rank, ranks.rank + 1, ranks.size)]
             ranks.together(lambda: blocks.write(partial, mine[0], mine[1], trusted))  # noqa: B023  # called at once
             trusted = True
             if first:
                 partial.advance(mine[2])
-                progress.show(mine[2])
-        progress.end()
+                _progress.advance(mine[2], blocks.count)
         ranks.together(partial.finish if first else lambda: None)
 
 
@@ -142,12 +142,11 @@ def _open(partial: Partial, blocks: _Blocks, length: int, resume: bool) -> None:
         blocks.take_up(header, partial)
 
 
-def _fill(partial: Partial, blocks: _Blocks, length: int, progress: _Progress, trusted: bool) -> None:
+def _fill(partial: Partial, blocks: _Blocks, length: int, trusted: bool) -> None:
     for start, stop in _cuts(partial.done, blocks.count, length):
+        _progress.advance(start, blocks.count)
         partial.append(blocks.checked(start, stop, trusted))
         trusted = True
-        progress.show(stop)
-    progress.end()
 
 
 class _Blocks:
@@ -325,27 +324,3 @@ def _close(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> bo
 def _cuts(start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
     for at in range(start, stop, length):
         yield at, min(at + length, stop)
-
-
-class _Progress:
-    """A line on a terminal, from the second second on; nothing where standard error is a file or a pipe."""
-
-    def __init__(self, name: str, count: int, done: int) -> None:
-        self._name, self._count, self._first = name, count, done
-        self._start, self._shown = time.monotonic(), False
-
-    def show(self, done: int) -> None:
-        """So many lines are written."""
-        seconds = time.monotonic() - self._start
-        if seconds < 1 or not sys.stderr.isatty():
-            return
-        left = int(seconds * (self._count - done) / max(1, done - self._first))
-        share = f"{100 * done // self._count}% of {self._count:,} products, {left // 60}:{left % 60:02} left"
-        sys.stderr.write(f"\r{self._name}: {share}\x1b[K")
-        sys.stderr.flush()
-        self._shown = True
-
-    def end(self) -> None:
-        """Leave the terminal as it was."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")

@@ -154,10 +154,10 @@ class _Rewriter:
             parts[n] = operand
         found = np.empty(shape[1:], object)
         for place in np.ndindex(*shape[1:]):
-            mine = {n: part[place] for n, part in parts.items()}
-            args, kwargs = _mapped(node, mine)
-            if node.target is _aten.where.self and isinstance(args[0], bool):
-                found[place] = args[1] if args[0] else args[2]
+            mine: dict[Node, Any] = {n: part[place] for n, part in parts.items()}
+            condition, chosen, other = _mapped(node, mine)[0] if node.target is _aten.where.self else (None, None, None)
+            if isinstance(condition, bool):
+                found[place] = chosen if condition else other
             else:
                 tensors = {n: self._scalar(column, self._values[n]) for n, column in mine.items()}
                 found[place] = self._call(node.target, *_mapped(node, tensors))

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .._colors import BidirectionalColors, Coloring, ColumnColors, RowColors
+from .._colors import Coloring
+from .._drawing import image_size, relative_density
 from .._pattern import SparsityPattern
 
 _PIXELS = 400  # of the larger side; an entry is never lost, however many share a pixel
@@ -44,29 +45,7 @@ def save_picture(path: Path, patterns: dict[str, tuple[SparsityPattern, Coloring
 
 def density(pattern: SparsityPattern) -> npt.NDArray[np.float64]:
     """The share of places that are entries, block by block: at most 400 x 400, 1 at the fullest block."""
-    m, n = pattern.shape
-    height, width = min(m, _PIXELS), min(n, _PIXELS)
-    cells = (pattern.rows.astype(np.int64) * height // m) * width + pattern.indices.astype(np.int64) * width // n
-    counts = np.bincount(cells, minlength=height * width).reshape(height, width)
-    places = np.outer(np.bincount(np.arange(m) * height // m), np.bincount(np.arange(n) * width // n))
-    share = counts / places
-    full: npt.NDArray[np.float64] = share / max(float(share.max()), 1e-300)
-    return full
-
-
-def _color_of_entries(
-    coloring: Coloring, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]
-) -> npt.NDArray[np.integer]:
-    colors: npt.NDArray[np.integer]
-    if isinstance(coloring, ColumnColors):
-        colors = coloring.colors[columns]
-    elif isinstance(coloring, BidirectionalColors):
-        by_column = coloring.column_colors[columns]
-        colors = np.where(by_column >= 0, by_column, coloring.num_forward + coloring.row_colors[rows])
-    else:
-        assert isinstance(coloring, RowColors)
-        colors = coloring.colors[rows]
-    return colors
+    return relative_density(pattern.shape, pattern.counts(*image_size(pattern.shape, _PIXELS)))
 
 
 def close_view(pattern: SparsityPattern, coloring: Coloring | None) -> npt.NDArray[np.float64]:
@@ -80,6 +59,6 @@ def close_view(pattern: SparsityPattern, coloring: Coloring | None) -> npt.NDArr
     if coloring is None:
         image[rows, place] = 0.3
     else:
-        color = _color_of_entries(coloring, rows, columns)
+        color = coloring.of_entries(pattern)[:last]
         image[rows, place] = colormaps["turbo"]((color + 0.5) / coloring.num_colors)[:, :3]
     return image

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from .._errors import TorchjacWarning
+from .._progress import advance
 
 # Wider chunks do not pay on a CPU: what a chunk works on should stay in its caches, but 32 products share what an
 # operation costs whatever its size.
@@ -57,6 +58,7 @@ def in_chunks(
     parts: list[torch.Tensor] = []
     whole, done = None, 0
     while done < count:
+        advance(done, count)
         stop = min(done + chunk, count)
         try:
             part = some(done, stop)
