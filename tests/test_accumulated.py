@@ -11,7 +11,7 @@ from oracles import assert_close, dense_jacobian
 from test_opinfo_values import ORACLE_IS_WRONG, difference, in_reals
 
 import torchjac as tj
-from torchjac import _plan
+from torchjac import _choosing
 from torchjac._demo.problems import brusselator, generated_bundle
 
 
@@ -49,11 +49,11 @@ def test_several_inputs_and_an_index_among_the_arguments():
 
 def test_auto_takes_it_where_it_is_measured_to_be_faster_and_only_there(monkeypatch):
     x = torch.rand(2, 64, 64, dtype=torch.float64)
-    monkeypatch.setattr(_plan, "seconds_of", lambda run: 1e9)
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run: 1e9)
     assert tj.plan_jacobian(brusselator, x).mode == "accumulate"
-    monkeypatch.setattr(_plan, "seconds_of", lambda run: 0.0)
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run: 0.0)
     assert tj.plan_jacobian(brusselator, x).mode in ("forward", "reverse")
-    monkeypatch.setattr(_plan, "Accumulated", lambda *_: pytest.fail("tried for one evaluation"))
+    monkeypatch.setattr(_choosing, "Accumulated", lambda *_: pytest.fail("tried for one evaluation"))
     tj.jacobian(brusselator, x, layout=torch.sparse_csr)
 
 
@@ -133,9 +133,9 @@ def test_a_saved_plan_builds_its_program_again(tmp_path):
 
 def test_a_budget_that_the_program_does_not_fit_keeps_products(monkeypatch):
     x = torch.rand(2, 64, 64, dtype=torch.float64)
-    monkeypatch.setattr(_plan, "seconds_of", lambda run: 1e9)
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run: 1e9)
     for peak, fits in ((10 * 2**20, False), (9 * 2**20, True)):
-        monkeypatch.setattr(_plan, "peak_bytes", lambda run, peak=peak: peak)
+        monkeypatch.setattr(_choosing, "peak_bytes", lambda run, peak=peak: peak)
         assert (tj.plan_jacobian(brusselator, x, memory="9.5MiB").mode == "accumulate") == fits
 
 

@@ -116,7 +116,7 @@ def test_auto_leaves_a_direction_that_does_not_fit_for_one_that_does():
 
 
 def test_auto_says_why_it_left_a_direction(monkeypatch):
-    import torchjac._plan as module
+    import torchjac._choosing as module
 
     def refuse(strategy, function, args, memory, check, once):
         if strategy.mode == "reverse":

@@ -83,7 +83,7 @@ def test_many_equal_rows_stay_small(path):
 def test_a_loaded_plan_detects_and_colors_nothing(path, monkeypatch):
     tj.plan_jacobian(stencil, rand(9)).save(path)
     monkeypatch.setattr("torchjac._plan.detect", None)
-    monkeypatch.setattr("torchjac._plan.choose", None)
+    monkeypatch.setattr("torchjac._choosing.choose", None)
     tj.load_plan(path, stencil)(rand(9))
 
 

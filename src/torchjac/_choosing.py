@@ -1,0 +1,176 @@
+"""Which strategy a plan runs: chosen by what it costs, fitted to the memory that is allowed.
+
+candidates (products of each direction) -> the cheapest that fits -> direct accumulation, if that is faster still
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ._accumulated import Accumulated
+from ._accumulation import CannotAccumulateError
+from ._budget import TooSmallError, fit_chunks, least_of
+from ._candidates import Choice, choose, choose_some, worth_accumulating
+from ._colored import Colored
+from ._colors import Coloring
+from ._compiled import Values
+from ._dense import Dense
+from ._detection import is_cheap
+from ._draws import Draws
+from ._errors import OptionError, TorchjacWarning
+from ._function import FlatFunction
+from ._memory import peak_bytes
+from ._options import Options
+from ._pattern import SparsityPattern
+from ._probe import probe_bytes
+from ._products import Direction
+from ._progress import progress
+from ._saving import Saved
+from ._side import Engines, Strategy, seconds_of
+from ._types import Mode
+
+
+class Choosing:
+    """The part of a plan that chooses. ``pattern`` has the entries that are wanted, ``_whole_pattern`` all of them."""
+
+    options: Options
+    pattern: SparsityPattern
+    seconds: dict[str, float]
+    _function: FlatFunction
+    _engines: Engines
+    _choice: Choice
+    _strategy: Strategy
+    _whole_pattern: SparsityPattern
+    _once: bool
+    _fitted: bool
+    _program: Values | None
+
+    @property
+    def coloring(self) -> Coloring | None:
+        """Which columns or rows share a product; None for a dense Jacobian."""
+        return self._choice.coloring
+
+    @property
+    def mode(self) -> Mode:
+        """What builds the Jacobian: products "forward", "reverse" or "bidirectional", or a program ("accumulate")."""
+        return self._strategy.mode
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): ravelled outputs and inputs."""
+        return self.pattern.shape
+
+    def _wanted_mode(self) -> Mode:
+        if self.options.mode != "auto":
+            return self.options.mode
+        unseen = self._once and self._is_full() and is_cheap(*self.shape)  # whether there are forward formulas
+        return "reverse" if unseen or any(note.op == "forward mode" for note in self.pattern.notes) else "auto"
+
+    def _is_full(self) -> bool:
+        m, n = self.shape
+        return 0 < m * n == self.pattern.nnz
+
+    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
+        """The strategy for ``mode``; for "auto" the one predicted to cost least of those that fit the memory."""
+        if mode == "accumulate":
+            return self._accumulating(self._prepare_products("auto", args), args, asked=True)
+        strategy = self._prepare_products(mode, args)
+        if (
+            mode == "auto"
+            and not self._once
+            and worth_accumulating(self.pattern, strategy.num_products, bool(self.options.compile))
+        ):
+            return self._accumulating(strategy, args, asked=False)
+        return strategy
+
+    def _accumulating(self, products: Strategy, args: tuple[Any, ...], asked: bool) -> Strategy:
+        """Direct accumulation where it is possible and, unless asked for, faster than ``products``."""
+        start, program = time.perf_counter(), self._accumulated(products.num_products)
+        with torch.no_grad():
+            try:
+                program.prepare(args)
+            except CannotAccumulateError as error:
+                self._choice = self._choice.without_accumulation(str(error))
+                if asked:
+                    warnings.warn(
+                        f"mode='accumulate' uses colors here, because of {error}", TorchjacWarning, stacklevel=6
+                    )
+                return products
+            others = seconds_of(lambda: products.values(args))
+        self.seconds["accumulation"] = time.perf_counter() - start
+        chosen = asked or (program.seconds < others and self._fits(program, args))
+        self._choice = self._choice.with_accumulation(str(program), program.seconds, others, chosen, asked)
+        return program if chosen else products
+
+    def _accumulated(self, products: int) -> Accumulated:
+        part = self.pattern is not self._whole_pattern
+        detected = isinstance(self.options.sparsity, str) and products > 0
+        return Accumulated(self._function, self.pattern, products, part, detected)
+
+    def _fits(self, program: Accumulated, args: tuple[Any, ...]) -> bool:
+        budget = self.options.budget
+        return budget is None or peak_bytes(lambda: program.values(args)) <= budget
+
+    def _prepare_products(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
+        try:
+            return self._prepare_one(mode, args)
+        except TooSmallError as error:
+            if mode != "auto":
+                raise
+            errors, lost = [error], self._choice.mode
+        others: tuple[Mode, ...] = ("forward", "reverse", "bidirectional")
+        for other in others[: 2 if self._choice.coloring is None else 3]:
+            if other != lost:
+                try:
+                    strategy = self._prepare_one(other, args)
+                except TooSmallError as error:
+                    errors.append(error)
+                except OptionError:  # PyTorch has no forward formula of an op
+                    continue
+                else:
+                    self._choice = replace(self._choice, why=f"{lost} mode does not fit the memory")
+                    return strategy
+        raise least_of(errors)
+
+    def _prepare_one(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
+        start = time.perf_counter()
+        with torch.no_grad(), Draws(self._function.device).again(), progress("coloring", self.options.progress):
+            self._choice = self._choose(mode, lambda: args)
+            strategy = self._strategy_for(self._choice)
+            self.seconds["coloring"] = time.perf_counter() - start
+            self._fit(strategy, args)
+        self._fitted, self._program = True, None
+        return strategy
+
+    def _fit(self, strategy: Strategy, args: tuple[Any, ...]) -> None:
+        budget = self.options.budget
+        check = (
+            0 if budget is None or not self.options.check else probe_bytes(self._function, args, self._whole_pattern)
+        )
+        fit_chunks(strategy, self._function, args, budget, check, once=self._once)
+
+    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]]) -> Choice:
+        if self.options.entries is None:
+            return choose(self.pattern, mode, self._engines, measuring, once=self._once)
+        return choose_some(self._whole_pattern, self.pattern, mode, self._engines, measuring)
+
+    def _strategy_for(self, choice: Choice) -> Strategy:
+        if choice.coloring is None:
+            return Dense(self._function, choice.direction, self._engines)
+        return Colored(self._function, self.pattern, choice.coloring, self._engines)
+
+    def _restored(self, saved: Saved) -> Strategy:
+        """The strategy that was saved; how many products run at once is found on the first call, with real inputs."""
+        direction: Direction = "forward" if saved.mode == "forward" else "reverse"
+        self._choice = Choice(saved.coloring, direction, (), "as saved")
+        self._fitted = False
+        if saved.mode == "accumulate":
+            self._fitted = True
+            return self._accumulated(0)
+        return self._strategy_for(self._choice)
