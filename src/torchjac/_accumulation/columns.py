@@ -126,6 +126,8 @@ class _Rewriter:
     def _by_columns(self, node: Node, out: Any) -> Columns | None:
         """The columns of a call's result; None where it is better left whole."""
         tall = [n for n in node.all_input_nodes if _is_tall(self._values[n])]
+        if any(isinstance(t, torch.Tensor) and t.is_complex() for t in (out, *map(self._values.get, tall))):
+            return None
         if node.target is operator.getitem or not _is_tall(out) or not any(self._changes(n) for n in tall):
             return None
         target: Any = node.target  # an overload, where it is not getitem

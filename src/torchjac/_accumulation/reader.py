@@ -75,12 +75,10 @@ class Reader(ValueTrace):
             if out is not NotImplemented:
                 return out
         call = self._call(func, args, kwargs)
-        if any(t.is_complex() or t.layout is not torch.strided for t in call.operands):
-            raise self.refusal(call, "complex and sparse tensors are not followed")
+        if any(t.layout is not torch.strided for t in call.operands):
+            raise self.refusal(call, "sparse tensors are not followed")
         call.out = self.run(func, args, kwargs, inputs)
-        if any(t.is_complex() for t in tensors((call.out,))):
-            raise self.refusal(call, "complex and sparse tensors are not followed")
-        outs = [t for t in tensors((call.out,)) if t.is_floating_point()]
+        outs = [t for t in tensors((call.out,)) if t.is_floating_point() or t.is_complex()]
         for t, state in zip(outs, self._through(call, outs), strict=True):
             state.compact()
             if state.size > self._limit:
@@ -101,6 +99,8 @@ class Reader(ValueTrace):
         """How an op is written in simpler ones, which is then read instead."""
         ours = SIMPLER.get(base_name(func))
         if ours is None:
+            if base_name(func) in SCALINGS:
+                return None
             return decomposition(func)  # type: ignore[no-any-return]  # torch's tables have no types
         return lambda *args, **kwargs: ours(self._call(func, args, kwargs))
 
@@ -110,12 +110,12 @@ class Reader(ValueTrace):
     def _through(self, call: Call, outs: Sequence[torch.Tensor]) -> list[State]:
         """For each output of the call, what it depends on."""
         name = base_name(call.op)
+        if name in SCALINGS:
+            return [SCALINGS[name](self, call, outs[0])]
         if is_view(call.op):
             return [
                 move(self, call, out, k if isinstance(call.out, (tuple, list)) else None) for k, out in enumerate(outs)
             ]
-        if name in SCALINGS:
-            return [SCALINGS[name](self, call, outs[0])]
         rule = RULES.get(name)
         if rule is None:
             if not is_pointwise(call.op):

@@ -135,7 +135,8 @@ def register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
 
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype and a.layout is b.layout
+    lazy = a.is_conj() != b.is_conj() or a.is_neg() != b.is_neg()
+    return not lazy and (a.shape, a.stride(), a.dtype, a.layout) == (b.shape, b.stride(), b.dtype, b.layout)
 
 
 _SAME = frozenset({"alias", "expand", "view", "clone", "_to_copy", "slice"})

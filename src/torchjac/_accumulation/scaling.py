@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from .._tangent.call import Call
-from .slots import Coefficient, Entries, State
+from .index_map import IndexMap
+from .slots import Coefficient, Entries, Slot, State
 from .states import States, state_of
 from .sums import summed
 
@@ -66,7 +67,7 @@ def _sum(reader: States, call: Call, out: torch.Tensor, alpha: Any) -> State:
     return state
 
 
-@_scaling("neg", "prims::neg")
+@_scaling("neg", "prims::neg", "_neg_view")
 def neg(reader: States, call: Call, out: torch.Tensor) -> State:
     """-self."""
     state = state_of(out)
@@ -113,7 +114,7 @@ def _scaled(reader: States, operand: torch.Tensor, factor: Any, out: torch.Tenso
         return state
 
     def scale(c: Coefficient) -> Coefficient:
-        if not isinstance(c, torch.Tensor) and abs(c) == 1:
+        if not isinstance(c, torch.Tensor) and c in (1, -1):
             p = factor if factor.dtype == out.dtype else factor.to(out.dtype)
             p = apply(1.0, p) if apply(1.0, 2.0) != 2.0 else p
             return p if c == 1 else -p
@@ -144,3 +145,55 @@ def total(reader: States, call: Call, out: torch.Tensor) -> State:
     keepdim = bool(call["keepdim"]) if call.has("keepdim") else False
     listed = [dims] if isinstance(dims, int) else list(dims) if dims else list(range(x.dim()))
     return summed(reader, x, out, listed, keepdim)
+
+
+# v is real, so that a complex tensor depends on it by complex coefficients, and what is linear over the reals only
+# (real parts, conjugates) acts on them as on the tensor.
+
+
+@_scaling("view_as_real")
+def pairs(reader: States, call: Call, out: torch.Tensor) -> State:
+    """(...) complex -> (..., 2) real."""
+    given, state = reader.state(call.args[0]), state_of(out)
+    _refuse_entries(reader, call, given)
+    for slot in given.slots:
+        ids = slot.map.ids.unsqueeze(-1).expand(out.shape)
+        state.add(Slot(IndexMap(ids), torch.view_as_real(given.full(slot).resolve_conj()), slot.clean))
+    return state
+
+
+@_scaling("view_as_complex")
+def numbers(reader: States, call: Call, out: torch.Tensor) -> State:
+    """(..., 2) real -> (...) complex."""
+    given, state = reader.state(call.args[0]), state_of(out)
+    _refuse_entries(reader, call, given)
+    for slot in given.slots:
+        for part, unit in enumerate((1, 1j)):
+            c = given.full(slot).select(-1, part) * torch.full_like(state.like, unit)
+            state.add(Slot(IndexMap(slot.map.ids.select(-1, part)), c, slot.clean))
+    return state
+
+
+@_scaling("complex")
+def parts(reader: States, call: Call, out: torch.Tensor) -> State:
+    """Real + i imag."""
+    state = state_of(out)
+    for value, unit in zip(call.args[:2], (1, 1j), strict=True):
+        if reader.depends(value):
+            state.add_all(reader.state(value), scaled(unit))
+    return state
+
+
+@_scaling("_conj", "_conj_physical", "conj_physical")
+def conjugate(reader: States, call: Call, out: torch.Tensor) -> State:
+    """The conjugate of a coefficient."""
+    state = state_of(out)
+    state.add_all(
+        reader.state(call.args[0]), lambda c: c.conj_physical() if isinstance(c, torch.Tensor) else c.conjugate()
+    )
+    return state
+
+
+def _refuse_entries(reader: States, call: Call, given: State) -> None:
+    if given.entries:
+        raise reader.refusal(call, "irregular complex tensors are not followed")
