@@ -54,7 +54,7 @@ class Options:
         ``"500MiB"``; None for a share of what is free. It decides how many products run at once, and with
         mode="auto" a direction that does not fit is left for one that does. What a graph for gradients keeps comes on
         top. A process may grow by some megabytes more, because glibc keeps freed pieces of its heap; with
-        MALLOC_MMAP_THRESHOLD_=65536 in its environment it does not, and budgets of 1 MiB hold.
+        MALLOC_MMAP_THRESHOLD_=65536 in its environment it does not; below 8 MiB the scratch of kernels counts too.
     compile: products and decompression as one compiled program from the second call on; a dict of options for
         ``torch.compile``. Where gradients are wanted, or it cannot be compiled, it runs eagerly and says so. f must
         not read Python state that changes between calls: the program is captured once.
