@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +11,9 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .._errors import first_line
 from .._function import FlatFunction, Leaf
-from .._lock import PROCESS_WIDE
 from .._pattern import SparsityPattern
-from .._tangent.kernels import reference_kernels
 from .._tangent.source import raising_line
+from .._tangent.untouched import normal, untouched
 from .columns import columnwise
 from .emission import Source, emit
 from .reader import Reader
@@ -102,7 +100,7 @@ def _build(
     starts, ends = function.inputs, function.outputs
     if direction == "reverse":
         starts, ends = ends, starts
-    directions = [_normal(leaf) for leaf in starts]
+    directions = [normal(leaf) for leaf in starts]
     for leaf, t in zip(starts, directions, strict=True):
         reader.seed(t, torch.arange(leaf.start + 1, leaf.stop + 1).reshape(leaf.shape))
     with torch.no_grad(), recorder:
@@ -126,7 +124,7 @@ def _read(
     run = (_pushed if direction == "forward" else _pulled)(function, args, len(leaves))
     run = torch.func.functionalize(run, remove="mutations") if pure else run
     try:
-        with _untouched(function, reader), reader:
+        with untouched(function, reader):
             results = run(*leaves, *directions)
     except RuntimeError as error:  # no formula in this direction, or a write to memory from outside
         raise CannotAccumulateError("f", first_line(error), raising_line(error)) from error
@@ -159,18 +157,3 @@ def _sources(states: Sequence[State], ends: Sequence[Leaf], direction: Direction
             yield Source.of_slot(state, slot, ids, leaf.start, direction == "reverse")
         for entries in state.entries:
             yield Source.of_entries(entries, leaf.start, direction == "reverse")
-
-
-@contextmanager
-def _untouched(function: FlatFunction, reader: Reader) -> Iterator[None]:
-    devices = {leaf.device.index or 0 for leaf in function.inputs if leaf.device.type == "cuda"}
-    with PROCESS_WIDE, torch.random.fork_rng(devices=devices), reference_kernels():
-        try:
-            yield
-        finally:
-            reader.journal.restore()
-
-
-def _normal(like: Leaf) -> torch.Tensor:
-    generator = torch.Generator(like.device).manual_seed(0)
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -72,14 +72,14 @@ class Recorder(TorchDispatchMode):
         if base_name(func) in _SAME and isinstance(out, torch.Tensor) and _alike(out, given[0]):
             self._follow(out, given[0])
         elif all(map(self.is_constant, given)):
-            for t in _tensors(out):
+            for t in tensors((out,)):
                 self._made[t] = True
         else:
             self._record(func, args, kwargs, out)
         return out
 
     def _of_maps(self, out: Any) -> Any:
-        for t in _tensors(out):
+        for t in tensors((out,)):
             if t.is_floating_point():
                 self._made[t] = True
         return out
@@ -141,10 +141,6 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 _SAME = frozenset({"alias", "expand", "view", "clone", "_to_copy", "slice"})
 _FRESH = frozenset({torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default})
-
-
-def _tensors(out: Any) -> list[torch.Tensor]:
-    return [t for t in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(t, torch.Tensor)]
 
 
 def _key(value: Any) -> Any:

@@ -6,19 +6,17 @@ what reaches the inputs is read. f gets copies of its inputs; random state, buff
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from .._errors import not_differentiable
 from .._function import FlatFunction
-from .._lock import PROCESS_WIDE
-from .._tangent.kernels import reference_kernels
 from .._tangent.reading import Reading
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
+from .._tangent.untouched import normal, untouched
 from .._tangent.values import ValueTrace
 
 
@@ -26,11 +24,11 @@ def forward(function: FlatFunction, args: tuple[Any, ...], reading: Reading, see
     """(m,) ids of the outputs, for (n,) ids of the inputs."""
     trace = Trace(reading)
     primals = tuple(leaf.detach().clone() for leaf in function.leaves(args))
-    tangents = tuple(_normal(leaf) for leaf in primals)
+    tangents = tuple(normal(leaf) for leaf in primals)
     for leaf, tangent, primal in zip(function.inputs, tangents, primals, strict=True):
         trace.seed(tangent, seeds[leaf.start : leaf.stop].reshape(leaf.shape))
         trace.mark(primal)
-    with _untouched(function, trace):
+    with untouched(function, trace):
         results: Sequence[torch.Tensor] = torch.func.jvp(function.bind(args), primals, tangents)[1]
         return _read(trace, results), trace
 
@@ -43,18 +41,18 @@ def backward(
     before = ValueTrace()
     for primal in primals:
         before.mark(primal)
-    with _untouched(function, before), torch.enable_grad():
+    with untouched(function, before), torch.enable_grad():
         results = function.bind(args)(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
     trace = Trace(make_reading(), before)
     seeds = make_seeds()
-    cotangents = [_normal(t) for t in results]
+    cotangents = [normal(t) for t in results]
     for leaf, cotangent in zip(function.outputs, cotangents, strict=True):
         trace.seed(cotangent, seeds[leaf.start : leaf.stop].reshape(leaf.shape))
     reached = [(t, u) for t, u in zip(results, cotangents, strict=True) if t.requires_grad]
     gradients: Sequence[torch.Tensor | None] = [None] * len(primals)
     if reached:
         outputs, pulls = zip(*reached, strict=True)
-        with _untouched(function, trace):
+        with untouched(function, trace):
             gradients = _gradients(outputs, primals, pulls)
     return _read(
         trace, [p.new_zeros(p.shape) if g is None else g for g, p in zip(gradients, primals, strict=True)]
@@ -68,24 +66,6 @@ def _gradients(
         return torch.autograd.grad(outputs, inputs, pulls, allow_unused=True)
     except RuntimeError as error:
         raise not_differentiable(error) from error
-
-
-@contextmanager
-def _untouched(function: FlatFunction, trace: ValueTrace) -> Iterator[None]:
-    """Trace inside; leave random numbers, buffers and backend flags as they were."""
-    devices = {leaf.device.index or 0 for leaf in function.inputs if leaf.device.type == "cuda"}
-    with PROCESS_WIDE, torch.random.fork_rng(devices=devices), reference_kernels():
-        try:
-            with trace:
-                yield
-        finally:
-            trace.journal.restore()
-
-
-def _normal(like: torch.Tensor) -> torch.Tensor:
-    """Numbers for a direction, from a generator of our own: the caller's stays where it is."""
-    generator = torch.Generator(like.device).manual_seed(0)
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def _read(trace: Trace, results: Sequence[torch.Tensor]) -> Ids:
