@@ -43,9 +43,9 @@ def main(quick: bool) -> dict[str, Any]:
 def _modes(f: Callable[..., torch.Tensor], args: tuple[torch.Tensor, ...], *, quick: bool) -> dict[str, Any]:
     chosen = {"argnums": tuple(range(len(args))), "ravel": True, "layout": torch.sparse_csr}
     auto = tj.plan_jacobian(f, *args, mode="auto", compile=True, **chosen)
-    m, n = auto.shape
-    modes = [auto.mode] if auto.coloring is None and max(m, n) > 8 * min(m, n) else ["forward", "reverse"]
-    plans = {"auto": auto} | {mode: tj.plan_jacobian(f, *args, mode=mode, compile=True, **chosen) for mode in modes}
+    modes = {mode: tj.plan_jacobian(f, *args, mode=mode, compile=True, **chosen) for mode in ("forward", "reverse")}
+    least = min(plan.num_products for plan in modes.values())
+    plans = {"auto": auto} | {mode: plan for mode, plan in modes.items() if plan.num_products <= 50 * least}
     with torch.no_grad():
         times = interleaved({mode: lambda p=p: p.values(*args) for mode, p in plans.items()}, rounds=3 if quick else 15)
     best = min(figures["median_s"] for mode, figures in times.items() if mode != "auto")
