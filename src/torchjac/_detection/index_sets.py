@@ -145,6 +145,8 @@ def _flat(ids: torch.Tensor) -> Ints:
 
 def _distinct_rows(rows: Ints) -> tuple[Ints, Ints]:
     """(distinct rows, number of the distinct row of each row), exact."""
+    if rows.shape[0] == 1:
+        return rows, np.zeros(1, np.int64)
     weights = np.fromiter(itertools.accumulate(itertools.repeat(0x9E3779B97F4A7C15, rows.shape[1]), _step), np.uint64)
     with np.errstate(over="ignore"):
         hashes = (rows.astype(np.uint64) * weights).sum(1, dtype=np.uint64)
