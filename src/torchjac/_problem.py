@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch.utils._pytree import tree_leaves
 
-from ._api import hessian_sparsity, plan_jacobian
-from ._errors import InputError
+from ._api import plan_hessian, plan_jacobian
+from ._errors import InputError, OptionError
 from ._operator import JacobianOperator
-from ._options import JacobianOptions
+from ._options import HessianOptions, JacobianOptions
 from ._plan import JacobianPlan
 
 Array = npt.NDArray[np.float64]
@@ -111,21 +111,22 @@ class Problem:
 class ScalarProblem(Problem):
     """A scalar f; its Jacobian is that of its gradient: the Hessian."""
 
-    def __init__(self, f: Function, x0: Any, device: Device, jacobian: JacobianOptions | None) -> None:
-        super().__init__(f, x0, device, jacobian)
+    def __init__(self, f: Function, x0: Any, device: Device, hessian: HessianOptions | None) -> None:
+        super().__init__(f, x0, device, hessian)
+        if (hessian or {}).get("uplo", "full") != "full":
+            raise OptionError(
+                f"hessian={hessian!r}",
+                expected='"uplo" to be "full"',
+                why="SciPy multiplies by the Hessian it is given, and one triangle is another matrix",
+                instead="hessian={...} without uplo",
+            )
         self._every = tuple(range(len(self._shapes)))
         self._slope = torch.func.grad(f, argnums=self._every)
         self._here: tuple[bytes, JacobianOperator] | None = None
 
     def _make_plan(self) -> JacobianPlan:
-        args = self.tensors(self.x0)
-        options: JacobianOptions = {
-            "sparsity": hessian_sparsity(self._f, *args, argnums=self._every),
-            "mode": "reverse",
-            **self._options,
-        }
         with torch.no_grad():
-            return plan_jacobian(self._slope, *args, argnums=self._every, **options)
+            return plan_hessian(self._f, *self.tensors(self.x0), argnums=self._every, **self._options)
 
     def value(self, x: Array) -> float:
         """F(x)."""

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from ._errors import InputError, OptionError
 from ._operator import JacobianOperator
-from ._options import JacobianOptions
+from ._options import HessianOptions, JacobianOptions
 from ._problem import Device, Function, Problem, ScalarProblem, inverse
 
 __all__ = ["least_squares", "linear_operator", "minimize", "root", "solve_ivp"]
@@ -158,7 +158,7 @@ def minimize(
     x0: Any,
     *,
     method: str = "trust-krylov",
-    jacobian: JacobianOptions | None = None,
+    hessian: HessianOptions | None = None,
     device: Device = "cpu",
     **options: Any,
 ) -> Any:
@@ -172,11 +172,12 @@ def minimize(
     array([1., 1., 1., 1., 1.])
 
     ``"Newton-CG"``, ``"trust-ncg"`` and ``"trust-krylov"`` get products with the Hessian, ``"trust-constr"`` a sparse
-    Hessian, ``"trust-exact"`` and ``"dogleg"`` a dense one, all others the gradient alone.
+    Hessian, ``"trust-exact"`` and ``"dogleg"`` a dense one, all others the gradient alone. ``hessian``: options of
+    ``plan_hessian``.
     """
     from scipy.optimize import minimize as solve
 
-    problem = ScalarProblem(f, x0, device, jacobian)
+    problem = ScalarProblem(f, x0, device, hessian)
     if method in ("Newton-CG", "trust-ncg", "trust-krylov"):
         options["hessp"] = problem.hessp
     elif method in ("trust-constr", "trust-exact", "dogleg"):
