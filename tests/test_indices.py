@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from torchjac._indices import Pairs, indices_of
-from torchjac._pattern import Note, SparsityPattern
+from torchjac._origins import Note
+from torchjac._pattern import SparsityPattern
 
 CPU = torch.device("cpu")
 

@@ -29,7 +29,7 @@ from ._hessian import HessianPlan as HessianPlan
 from ._matrix import SparseMatrix as SparseMatrix
 from ._modules import functional as functional
 from ._operator import JacobianOperator as JacobianOperator
-from ._pattern import Note as Note
+from ._origins import Note as Note
 from ._pattern import SparsityPattern as SparsityPattern
 from ._plan import JacobianPlan as JacobianPlan
 from ._tangent.registry import register_rule as register_rule

@@ -16,7 +16,8 @@ import torch
 from ._errors import InputError, OptionError, PatternError
 from ._indices import TORCH_LAYOUTS, Indices, indices_of, silence_beta
 from ._matrix import SparseMatrix
-from ._pattern import IntArray, SparsityPattern
+from ._pattern import SparsityPattern
+from ._row_sets import IntArray
 
 BlockSize = tuple[int, int]
 

@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from ._pattern import IntArray, SparsityPattern
+from ._pattern import SparsityPattern
+from ._row_sets import IntArray
 
 
 class Indices:

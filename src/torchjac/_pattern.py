@@ -8,10 +8,9 @@ set of n indices and m equal numbers. The plain CSR arrays are made when somebod
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,57 +18,9 @@ import torch
 
 from . import _drawing
 from ._errors import PatternError
+from ._origins import Answers, Cost, Note, Step
+from ._row_sets import IntArray, block_counts, index_dtype, risen, transposed_sets
 from ._types import Scope
-
-IntArray = npt.NDArray[np.integer[Any]]
-
-
-@dataclass(frozen=True)
-class Note:
-    """What made a pattern larger, or local: an op, why, the line of the user's code that called it, and the cost.
-
-    ``nonzeros`` are the entries that the results of the op have beyond those of its largest operand.
-    """
-
-    op: str
-    reason: str
-    line: str = ""
-    nonzeros: int = 0
-
-    def __str__(self) -> str:
-        cost = f", {self.nonzeros:,} entries added" if self.nonzeros else ""
-        return f"{self.op}: {self.reason}{cost}" + (f" ({self.line})" if self.line else "")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One op between an input and an output, and the line that called it."""
-
-    op: str
-    line: str
-
-    def __str__(self) -> str:
-        return f"{self.op:<16} {self.line}"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """How many entries the op of one line added beyond those of its operands."""
-
-    line: str
-    op: str
-    nonzeros: int
-
-    def __str__(self) -> str:
-        return f"{self.nonzeros:>12,} entries  {self.op:<16} {self.line}"
-
-
-class _Answers(Protocol):
-    """Who can run the function again to answer where entries come from."""
-
-    def why(self, i: int, j: int) -> list[Step]: ...
-
-    def costs(self) -> list[Cost]: ...
 
 
 class SparsityPattern:
@@ -108,7 +59,7 @@ class SparsityPattern:
         self._set_indices = set_indices
         self.scope: Scope = scope
         self.notes = tuple(notes)
-        self.provenance: _Answers | None = None
+        self.provenance: Answers | None = None
         self.on_device: dict[torch.device, Any] = {}  # the index tensors that _indices makes of this pattern
 
     # ---- making one
@@ -137,13 +88,13 @@ class SparsityPattern:
                 expected="sorted and distinct column indices within each row",
                 instead="SparsityPattern.from_coo(rows, columns, shape), which takes them in any order",
             )
-        return cls(shape, np.arange(shape[0]), indptr, indices.astype(_index_dtype(shape[1]), copy=False), scope=scope)
+        return cls(shape, np.arange(shape[0]), indptr, indices.astype(index_dtype(shape[1]), copy=False), scope=scope)
 
     @classmethod
     def full(cls, shape: tuple[int, int]) -> SparsityPattern:
         """The pattern with every entry: n indices are kept, not m x n."""
         m, n = shape
-        return cls(shape, np.zeros(m, np.int64), np.array([0, n]), np.arange(n, dtype=_index_dtype(n)))
+        return cls(shape, np.zeros(m, np.int64), np.array([0, n]), np.arange(n, dtype=index_dtype(n)))
 
     @classmethod
     def from_coo(cls, rows: npt.ArrayLike, columns: npt.ArrayLike, shape: tuple[int, int]) -> SparsityPattern:
@@ -158,7 +109,7 @@ class SparsityPattern:
             raise PatternError(f"{rows.size} row and {columns.size} column indices", expected="as many of each")
         _in_range("row", rows, shape)
         _in_range("column", columns, shape)
-        keys = _risen(rows * shape[1] + columns)
+        keys = risen(rows * shape[1] + columns)
         counts = np.bincount(keys // max(shape[1], 1), minlength=shape[0])
         indptr = np.concatenate([[0], np.cumsum(counts)])
         return cls.from_csr(indptr, keys % max(shape[1], 1), shape)
@@ -206,7 +157,7 @@ class SparsityPattern:
     @cached_property
     def rows(self) -> IntArray:
         """The rows of the entries, in the same order as ``indices``: (nnz,), NumPy."""
-        return np.repeat(np.arange(self.shape[0], dtype=_index_dtype(self.shape[0])), np.diff(self.indptr))
+        return np.repeat(np.arange(self.shape[0], dtype=index_dtype(self.shape[0])), np.diff(self.indptr))
 
     @cached_property
     def nnz(self) -> int:
@@ -232,7 +183,7 @@ class SparsityPattern:
         """The transposed pattern, (n, m). O(nnz), and no more memory than the distinct columns need."""
         m, n = self.shape
         if 4 * (self._set_indptr.size - 1) < m:
-            parts = _transposed_sets(self._sets_matrix(), self._row_sets)
+            parts = transposed_sets(self._sets_matrix(), self._row_sets)
         else:
             flipped = self.to_scipy().tocsc()
             parts = np.arange(n), flipped.indptr.astype(np.int64), flipped.indices
@@ -250,7 +201,7 @@ class SparsityPattern:
         """The pattern as a SciPy ``csr_array`` of booleans, all true."""
         from scipy.sparse import csr_array
 
-        dtype = _index_dtype(max(self.nnz, *self.shape))
+        dtype = index_dtype(max(self.nnz, *self.shape))
         return csr_array(
             (np.ones(self.nnz, bool), self.indices.astype(dtype, copy=False), self.indptr.astype(dtype)),
             shape=self.shape,
@@ -351,7 +302,7 @@ class SparsityPattern:
         """
         return self._answers().costs()
 
-    def _answers(self) -> _Answers:
+    def _answers(self) -> Answers:
         if self.provenance is None:
             raise PatternError(
                 "this pattern was not traced from a function",
@@ -369,7 +320,7 @@ class SparsityPattern:
         >>> tj.jacobian_sparsity(lambda x: x.cumsum(0), torch.rand(4)).counts(2, 2).tolist()
         [[3, 0], [4, 3]]
         """
-        return _block_counts(self._sets_matrix(), self._row_sets, height, width)
+        return block_counts(self._sets_matrix(), self._row_sets, height, width)
 
     def plot(self, ax: Any = None, *, row_blocks: Sequence[int] = (), column_blocks: Sequence[int] = ()) -> Any:
         """Draw it, by matplotlib: a pixel is dark where many of its places are entries, and white only without one.
@@ -441,39 +392,6 @@ def picture(pattern: SparsityPattern, height: int = 16, width: int = 48) -> list
     ]
 
 
-def _block_counts(sets: Any, row_sets: IntArray, height: int, width: int) -> npt.NDArray[np.int64]:
-    """How many entries are in each of height x width blocks, without writing out rows that share a set."""
-    from scipy.sparse import csr_array
-
-    (count, n), m = sets.shape, row_sets.size
-    blocks = np.arange(m, dtype=np.int64) * height // m
-    rows = csr_array((np.ones(m, np.int64), (blocks, row_sets)), shape=(height, count))
-    columns = np.arange(n, dtype=np.int64) * width // n
-    merge = csr_array((np.ones(n, np.int64), (np.arange(n), columns)), shape=(n, width))
-    counts: npt.NDArray[np.int64] = (rows @ (sets @ merge)).toarray()
-    return counts
-
-
-def _transposed_sets(sets: Any, row_sets: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """(set of each column, indptr, indices) of the transposed pattern; columns that are in the same sets share one."""
-    from scipy.sparse import csr_array
-
-    count, n = sets.shape
-    members = sets.T.tocsr()  # (n, sets)
-    weights = np.random.default_rng(0).integers(1, 2**62, count)
-    _, first, column_sets = np.unique(members @ weights, return_index=True, return_inverse=True)
-    distinct = members[first]
-    again = distinct[column_sets]
-    if not (np.array_equal(again.indptr, members.indptr) and np.array_equal(again.indices, members.indices)):
-        distinct, column_sets = members, np.arange(n)  # two different columns with one hash: keep all apart
-    rows = csr_array(
-        (np.ones(row_sets.size, np.int64), (row_sets, np.arange(row_sets.size))), shape=(count, row_sets.size)
-    )
-    flipped = distinct @ rows
-    flipped.sort_indices()
-    return column_sets, flipped.indptr.astype(np.int64), flipped.indices
-
-
 def as_pattern(pattern: Any) -> SparsityPattern:
     """A SparsityPattern from one of ours, a SciPy sparse matrix, a torch sparse tensor, or a dense matrix."""
     if isinstance(pattern, SparsityPattern):
@@ -497,15 +415,6 @@ def as_pattern(pattern: Any) -> SparsityPattern:
     )
 
 
-def _risen(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The distinct keys in order; NumPy's unique hashes them, which takes ten times as long as a sort."""
-    if (keys[1:] > keys[:-1]).all():
-        return keys
-    keys = np.sort(keys)
-    distinct: npt.NDArray[np.int64] = keys[np.append(True, keys[1:] > keys[:-1])]
-    return distinct
-
-
 def wanted_entries(entries: Any, shape: tuple[int, int]) -> SparsityPattern:
     """The pattern that ``entries`` stands for in a matrix of ``shape``: "diagonal", or a pattern of any kind."""
     if isinstance(entries, str):
@@ -519,10 +428,6 @@ def wanted_entries(entries: Any, shape: tuple[int, int]) -> SparsityPattern:
             instead="SparsityPattern.from_coo(rows, columns, shape), or entries='diagonal'",
         )
     return pattern
-
-
-def _index_dtype(size: int) -> type[np.integer[Any]]:
-    return np.int32 if size <= np.iinfo(np.int32).max else np.int64
 
 
 def _in_range(name: str, indices: IntArray, shape: tuple[int, int]) -> None:

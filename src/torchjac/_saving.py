@@ -25,7 +25,8 @@ from ._colors import AcyclicColors, BidirectionalColors, Coloring, ColumnColors,
 from ._errors import FileError, SignatureError
 from ._function import Argnums
 from ._options import Options, OptionsOfHessian
-from ._pattern import Note, SparsityPattern
+from ._origins import Note
+from ._pattern import SparsityPattern
 from ._replacing import replacing
 from ._types import Mode, choose
 from ._version import __version__

@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_map
 
 from ._coloring import color
 from ._colors import Seeds
-from ._pattern import IntArray, SparsityPattern
+from ._pattern import SparsityPattern
 from ._products import chunk_size
+from ._row_sets import IntArray
 
 Side = Literal["columns", "rows"]
 Bools = npt.NDArray[np.bool_]

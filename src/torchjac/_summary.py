@@ -15,7 +15,7 @@ from ._colors import Coloring
 from ._errors import OptionError
 from ._explain import Facts
 from ._function import FlatFunction, Leaf
-from ._pattern import Cost
+from ._origins import Cost
 from ._products import Direction
 from ._side import Side, UnitCost, engines
 from ._version import __version__

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ._pattern import IntArray, SparsityPattern
+from ._pattern import SparsityPattern
+from ._row_sets import IntArray
 
 _PIECE, _PIECE_ON_DEVICE = 2**14, 2**22  # entries: on a CPU what stays in its caches, elsewhere what keeps it busy
 

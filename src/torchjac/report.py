@@ -9,7 +9,8 @@ from typing import Any
 
 from ._errors import PatternError
 from ._explain import Facts, explain
-from ._pattern import Cost, SparsityPattern
+from ._origins import Cost
+from ._pattern import SparsityPattern
 from ._pyramid import colors, entries, pyramid
 from ._replacing import replacing
 from ._summary import UnitCosts, summarize, with_colors

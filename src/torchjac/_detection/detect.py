@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from .._function import FlatFunction
-from .._pattern import Note, SparsityPattern
+from .._origins import Note
+from .._pattern import SparsityPattern
 from .._scalar import GradientOf
 from .._tangent.source import raising_line
 from .._tangent.trace import Trace

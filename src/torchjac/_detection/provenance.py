@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .._function import FlatFunction
-from .._pattern import Cost, Step
+from .._origins import Cost, Step
 from .._tangent.reading import Reading
 from .._tangent.relations import Along, Ids, Window
 from .follow import backward, forward

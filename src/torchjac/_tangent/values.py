@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .._pattern import Note
+from .._origins import Note
 from .call import Call, base_name, writes, written
 from .kernels import Journal
 from .registry import HALF_FORWARD
