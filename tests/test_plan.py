@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -270,12 +271,19 @@ def test_gradients_that_forward_mode_gets_wrong_come_from_reverse_mode_or_are_re
     f, shape = WRONG_FORWARD_GRADIENTS[name]
     x = (rand(*shape) + torch.eye(*shape)).requires_grad_()
     reverse = dense_jacobian(f, (x,), create_graph=True)
+    expected = torch.autograd.grad((reverse**2).sum(), x)[0]
+    forward = torch.func.jacfwd(f)(x)
+    wrong = not forward.requires_grad or not torch.allclose(torch.autograd.grad((forward**2).sum(), x)[0], expected)
+    assert wrong or name != "LayerNorm"  # newer versions of PyTorch have mended the others
     plan = tj.plan_jacobian(f, x)
     assert plan.mode == "forward"
-    with pytest.warns(tj.TorchjacWarning, match="reverse mode from now on: gradients through forward mode are wrong"):
+    said = pytest.warns(tj.TorchjacWarning, match="reverse mode from now on: gradients through forward mode are wrong")
+    with said if wrong else nullcontext():
         J = plan(x).reshape(reverse.shape)
-    assert plan.mode == "reverse"
-    assert_close(torch.autograd.grad((J**2).sum(), x)[0], torch.autograd.grad((reverse**2).sum(), x)[0], 1e-10)
+    assert plan.mode == ("reverse" if wrong else "forward")
+    assert_close(torch.autograd.grad((J**2).sum(), x)[0], expected, 1e-10)
+    if not wrong:
+        return
     with pytest.raises(tj.DerivativeMismatchError, match=r"mode='auto' or mode='reverse', or torch.no_grad"):
         tj.jacobian(f, x, mode="forward")
     with torch.no_grad():

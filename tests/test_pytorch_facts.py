@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -135,7 +136,12 @@ def derivatives(J: torch.Tensor, by: list[torch.Tensor]) -> list[torch.Tensor]:
         (weights * J + J**2).sum(), by, create_graph=True, allow_unused=True, materialize_grads=True
     )
     size = sum((g**2).sum() for g in first)
-    second = torch.autograd.grad(size, by, allow_unused=True, materialize_grads=True)
+    try:
+        second = torch.autograd.grad(size, by, allow_unused=True, materialize_grads=True)
+    except RuntimeError as error:  # what torch 2.13 gets wrong, newer ones refuse
+        if "3rd+ order" not in str(error):
+            raise
+        second = ()
     return [*(g.detach() for g in first), *second]
 
 
@@ -153,7 +159,8 @@ def test_derivatives_of_j_are_those_of_reverse_over_reverse_or_refused(name, sha
     if J is None:
         return
     assert_close(J.detach(), expected.detach(), 1e-10)
-    for got, wanted in zip(derivatives(J, by), derivatives(expected, by), strict=True):
+    found, true = derivatives(J, by), derivatives(expected, by)
+    for got, wanted in zip(found, true[: len(found)], strict=True):
         assert_close(got, wanted, 1e-10)
 
 
@@ -164,7 +171,8 @@ def test_a_graph_that_forward_mode_loses_is_found_where_only_parameters_are_trai
         return torch.cat([torch.linalg.solve(W, x).sin(), x, x])
 
     x = rand(3)
-    with pytest.warns(tj.TorchjacWarning, match="reverse mode from now on"):
+    lost = not torch.func.jacfwd(f)(x).requires_grad  # in torch 2.13; not in 2.15
+    with pytest.warns(tj.TorchjacWarning, match="reverse mode from now on") if lost else nullcontext():
         J = tj.plan_jacobian(f, x)(x)
     expected = dense_jacobian(f, (x.requires_grad_(),), create_graph=True)
     assert_close(torch.autograd.grad((J**2).sum(), W)[0], torch.autograd.grad((expected**2).sum(), W)[0], 1e-10)
@@ -402,9 +410,9 @@ def test_forward_mode_that_fails_after_all_is_left_and_said_once():
 
 @QUIET
 def test_an_op_without_second_derivative_gives_j_and_says_that_no_gradient_passes():
-    x = rand(4, 3).requires_grad_()
-    f = UNAVAILABLE["cdist"][0]
-    with pytest.warns(tj.TorchjacWarning, match="no gradient passes .* '_cdist_backward' is not implemented"):
+    x = rand(4, 1, 3).requires_grad_()
+    f = lambda x: F.ctc_loss(x.log_softmax(-1), torch.tensor([[1, 2]]), (4,), (2,)) * x.new_ones(2)  # noqa: E731  # one line
+    with pytest.warns(tj.TorchjacWarning, match="no gradient passes .* aten::_ctc_loss_backward is not implemented"):
         J = tj.jacobian(f, x, ravel=True)
     assert_close(J.detach(), dense_jacobian(f, (x,)))
 

@@ -215,6 +215,13 @@ def _draw(plan: JacobianPlan, path: Path, units: UnitCosts) -> None:
         figure.savefig(part, format=path.suffix[1:])
 
 
+_FOR_DEVELOPERS = (
+    DeprecationWarning,
+    PendingDeprecationWarning,
+    FutureWarning,
+)  # of PyTorch itself, about its own calls
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
@@ -223,7 +230,12 @@ def _say(text: str) -> None:
 def _failing_well(debug: bool) -> Iterator[None]:
     """Errors as text on standard error and an exit code; with ``debug`` the traceback too."""
     shown = warnings.showwarning
-    warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+
+    def say(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if debug or not issubclass(category, _FOR_DEVELOPERS):
+            _say(f"warning: {message}")
+
+    warnings.showwarning = say
     try:
         yield
     except (typer.Exit, typer.Abort, BrokenPipeError):  # the last: who reads has seen enough

@@ -30,18 +30,24 @@ def glu_backward(call: Call) -> Relations:
 @rule("_cdist_backward")
 def cdist_backward(call: Call) -> Relations:
     """Grad (..., P, R) -> (..., P, M): point p collects its distances to all R others."""
-    grad = call["grad"]
+    grad = _given(call)
     return [Mix(grad, (*range(grad.dim() - 1), None))]
 
 
 @rule("_pdist_backward")
 def pdist_backward(call: Call) -> Relations:
     """Grad (n (n - 1) / 2,) -> (n, M): point i collects the pairs it is in."""
-    grad, n = call["grad"], call["self"].shape[0]
+    grad, n = _given(call), call["self"].shape[0]
     first, second = torch.triu_indices(n, n, 1)
     pair = torch.arange(first.numel())
     window = Window.of_pairs(torch.cat([first, second]), torch.cat([pair, pair]), n)
     return [Mix(grad, (0, None), {0: window})]
+
+
+def _given(call: Call) -> torch.Tensor:
+    """The gradient of the output, under the name that this PyTorch has for it."""
+    grad: torch.Tensor = call["grad_output" if call.has("grad_output") else "grad"]  # "grad" in torch 2.13
+    return grad
 
 
 @rule("multi_margin_loss_backward", "multilabel_margin_loss_backward")
