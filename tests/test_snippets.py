@@ -66,7 +66,7 @@ def run(text: str, where: Path | str) -> None:
 
 def public(name: str) -> bool:
     """Whether a dotted name inside the package is that of something exported, or of a part of it."""
-    return any(part in vars(torchjac) and not part.startswith("_") for part in name.split(".")[1:])
+    return any(part in dir(torchjac) and not part.startswith("_") for part in name.split(".")[1:])
 
 
 def docstrings() -> Iterator[doctest.DocTest]:

@@ -33,7 +33,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def pages() -> dict[str, str]:
     """Markdown by the name of the page."""
-    public = {name: value for name, value in vars(torchjac).items() if name[0] != "_" and not inspect.ismodule(value)}
+    names = {name: getattr(torchjac, name) for name in dir(torchjac) if name[0] != "_"}  # loads what is not loaded yet
+    public = {name: value for name, value in names.items() if not inspect.ismodule(value)}
     errors = {n: v for n, v in public.items() if inspect.isclass(v) and issubclass(v, (Exception, Warning))}
     classes = {n: v for n, v in public.items() if inspect.isclass(v) and n not in errors}
     functions = {n: v for n, v in public.items() if n not in errors and n not in classes}
