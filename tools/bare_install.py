@@ -23,24 +23,27 @@ def main() -> None:
     assert not present, f"not an empty environment: {present}"
     package = Path(tj.__file__).parent
     assert "site-packages" in package.parts, f"not the installed wheel: {package}"
-    assert (package / "py.typed").is_file(), "py.typed is not in the wheel"
+    for file in ("py.typed", "__init__.pyi", "report.html"):
+        assert (package / file).is_file(), f"{file} is not in the wheel"
     assert tj.__version__ == version("torchjac"), tj.__version__
     x = torch.rand(100, dtype=torch.float64)
     J = tj.jacobian(lambda x: x[1:] * x[:-1], x, layout=torch.sparse_csr)
     assert J.values().numel() == 198
     refusal("zarr", lambda: tj.write_jacobian(torch.cumsum, x, 0, path="J.zarr"))
-    refusal("plot", picture)
+    refusal("plot", tj.jacobian_sparsity(torch.sin, x).plot)
+    refusal("cli", command_line)
     extras = set(metadata("torchjac").get_all("Provides-Extra") or [])
     assert {"plot", "zarr", "cli"} <= extras, extras
     print(f"torchjac {tj.__version__} works with torch {torch.__version__} alone")
 
 
-def picture() -> None:
+def command_line() -> None:
     from torchjac.__main__ import main as command
 
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        command(["demo", "--size", "6"])
-    raise RuntimeError(out.getvalue())
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = command()
+    assert code == 1, code
+    raise RuntimeError(said.getvalue())
 
 
 def refusal(extra: str, use: Callable[[], object]) -> None:
