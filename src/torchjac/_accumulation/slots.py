@@ -135,7 +135,8 @@ class State:
     def _joined(self, a: Slot, b: Slot) -> Slot:
         """Two slots of disjoint support as one."""
         joined = IndexMap(a.map.ids + b.map.ids)
-        if not isinstance(a.coefficient, torch.Tensor) and a.coefficient == b.coefficient:
+        numbers = not isinstance(a.coefficient, torch.Tensor) and not isinstance(b.coefficient, torch.Tensor)
+        if numbers and a.coefficient == b.coefficient:
             return Slot(joined, a.coefficient, joined.full)
         both = add_coefficients(self.cleaned(a), self.cleaned(b))
         return Slot(joined, both, clean=True)
