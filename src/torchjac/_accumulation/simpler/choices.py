@@ -1,6 +1,6 @@
 """Elements chosen by an index that was computed from x: a term for each place that could be chosen, where it was.
 
-Before/after, the derivative of ``x.max(1)`` over 2 columns: ``where(index == 0, t[:, :1], 0) + where(index == 1, t[:, 1:], 0)``.
+Before/after, the derivative of ``x.max(1)`` over 2 columns: ``where(i == 0, t[:, 0], 0) + where(i == 1, t[:, 1], 0)``.
 That holds for every x. Which places could be chosen is what detection asks too: all of a dimension, a prefix, a window.
 """
 
@@ -38,7 +38,7 @@ def gather(call: Call) -> Any:
 
 @simpler("scatter_add", "scatter")
 def scatter(call: Call) -> Any:
-    """self[index[i][j]][j] += src[i][j] along ``dim``; scatter overwrites, which is the same for one into a constant."""
+    """self[index[i][j]][j] += src[i][j] along ``dim``; to write one number into a constant is to add it."""
     base, index = call["self"], call["index"]
     if not call.has("src") or not _fits(call, base, index) or call["src"].shape != index.shape or call.has("reduce"):
         return NotImplemented

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ def _through(x: torch.Tensor, weight: torch.Tensor, taps: Sequence[Tap], sizes: 
     for tap, found in taps:
         term = _at(x, [piece.places for piece in found])
         spatial = term.shape[2:]
-        w = weight[(slice(None), slice(None), slice(None), *tap)].reshape(1, groups, to, source, *[1] * len(spatial))
+        w = reduce(lambda t, at: t.select(3, at), tap, weight).reshape(1, groups, to, source, *[1] * len(spatial))
         term = (term.reshape(x.shape[0], groups, 1, source, *spatial) * w).sum(3)
         term = term.reshape(x.shape[0], groups * to, *spatial)
         for k, piece in enumerate(found):

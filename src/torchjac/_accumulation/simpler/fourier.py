@@ -1,4 +1,4 @@
-"""Fourier transforms over short dimensions: products with the transform of a unit matrix, one dimension after the other."""
+"""Fourier transforms over short dimensions: products with the transform of a unit matrix, a dimension at a time."""
 
 from __future__ import annotations
 
@@ -57,4 +57,5 @@ def _transformed(x: torch.Tensor, dims: list[int], normalization: int, forward: 
 
 def _along(x: torch.Tensor, dim: int, matrix: torch.Tensor) -> torch.Tensor:
     """``matrix`` @ x along a dimension."""
-    return contract(x.movedim(dim, -1), matrix.mT).movedim(-1, dim)
+    product: torch.Tensor = contract(x.movedim(dim, -1), matrix.mT).movedim(-1, dim)
+    return product

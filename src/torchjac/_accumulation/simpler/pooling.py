@@ -1,4 +1,4 @@
-"""Average pooling, interpolation and cumulative sums: sums over windows. Their backward: over the windows turned round."""
+"""Average pooling, interpolation and cumulative sums: sums over windows; backward, over the windows turned round."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..._tangent.rules.pooling import (
     adaptive_windows,
     interpolation_weights,
     pool_windows,
+    replicated,
     spatial_dims,
     window_of_weights,
 )
@@ -97,6 +98,13 @@ def _back(grad: torch.Tensor, windows: Sequence[Window], inputs: Sequence[int]) 
 
 for _k in (1, 2, 3):
     _register_pools(_k)
+
+
+@simpler(*(f"replication_pad{k}d_backward" for k in (1, 2, 3)))
+def replication_backward(call: Call) -> Any:
+    """Each place sums its copies."""
+    inputs = call["self"].shape[-spatial_dims(call) :]
+    return _back(call["grad_output"], replicated(inputs, call["padding"]), inputs)
 
 
 @simpler(*UPSAMPLE)

@@ -1,7 +1,7 @@
 """Memory read or written by strides, which is how autograd writes slices in reverse: slices again.
 
-``y[1:-1, ::2] = ...`` comes back as ``as_strided_scatter(g, ..., size, stride, offset)``. Strides are those of a slice of
-some grid that the memory is a row of: of the tensor's own shape, or of the one that the strides suggest. Where they fit
+``y[1:-1, ::2] = ...`` comes back as ``as_strided_scatter(g, ..., size, stride, offset)``. Strides are those of a slice
+of a grid that the memory is a row of: of the tensor's own shape, or of one that the strides suggest. Where they fit
 none, an index says where every element comes from.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,8 +28,12 @@ def as_strided(call: Call) -> Any:
     for grid in memory.grids():
         found = _Slices.of(memory, grid)
         if found is not None:
-            return found.read(memory.row.reshape(grid)).reshape(memory.size)
-    return memory.row.index_select(0, memory.places().reshape(-1).to(memory.row.device)).reshape(memory.size)
+            return _reshaped(found.read(_reshaped(memory.dense, grid)), memory.size)
+    return (
+        memory.dense.reshape(-1)
+        .index_select(0, memory.places().reshape(-1).to(memory.dense.device))
+        .reshape(memory.size)
+    )
 
 
 @simpler("as_strided_scatter")
@@ -40,22 +45,21 @@ def as_strided_scatter(call: Call) -> Any:
     for grid in memory.grids():
         found = _Slices.of(memory, grid)
         if found is not None:
-            return memory.whole(found.write(memory.row.reshape(grid), source))
+            return memory.whole(found.write(_reshaped(memory.dense, grid), source))
     places = memory.places().reshape(-1)
     if places.unique().numel() < places.numel():
         return NotImplemented  # what is written twice is not said
-    count = memory.row.numel()
+    count = memory.dense.numel()
     index = torch.arange(count).index_copy(0, places, torch.arange(count, count + places.numel()))
-    both = torch.cat([memory.row, source.reshape(-1)])
+    both = torch.cat([memory.dense.reshape(-1), source.reshape(-1)])
     return memory.whole(both.index_select(0, index.to(both.device)))
 
 
 @dataclass(frozen=True)
 class _Memory:
-    """A tensor's memory as a ``row`` of numbers, and what of it is read: ``size``, ``stride`` and ``offset``."""
+    """A tensor as it lies in memory, ``dense``, and what of it is read: ``size``, ``stride`` and ``offset``."""
 
-    row: torch.Tensor
-    shape: torch.Size
+    dense: torch.Tensor
     order: tuple[int, ...]  # the dimensions as they lie in memory
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -66,38 +70,37 @@ class _Memory:
         """None where the tensor has holes, or where its memory ends before what is read."""
         t, size, stride = call["self"], tuple(call["size"]), tuple(call["stride"])
         order = tuple(sorted(range(t.dim()), key=lambda d: (-t.stride(d), d)))
-        dense = t.permute(order)
+        dense = _permuted(t, order)
         offset = 0 if call["storage_offset"] is None else call["storage_offset"] - t.storage_offset()
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         if not dense.is_contiguous() or not 0 <= offset <= last < t.numel() or 0 in size:
             return None
-        return cls(dense.reshape(-1), dense.shape, order, size, stride, offset)
+        return cls(dense, order, size, stride, offset)
 
-    def whole(self, row: torch.Tensor) -> torch.Tensor:
-        """The tensor whose memory is ``row``."""
-        back = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return row.reshape(self.shape).permute(back)
+    def whole(self, memory: torch.Tensor) -> torch.Tensor:
+        """The tensor with that memory."""
+        return _permuted(_reshaped(memory, self.dense.shape), _back(self.order))
 
     def places(self) -> torch.Tensor:
-        """Which place of the row each element is, of shape ``size``."""
+        """Which place in memory each element is, of shape ``size``."""
         place = torch.tensor(self.offset)
         for n, s in zip(self.size, self.stride, strict=True):
             place = place[..., None] + torch.arange(n) * s
         return place
 
     def grids(self) -> Iterator[tuple[int, ...]]:
-        """Shapes that the row could have."""
-        yield tuple(self.shape)
-        units = [self.row.numel()]
+        """Shapes that the memory could have."""
+        yield tuple(self.dense.shape)
+        units = [self.dense.numel()]
         for s in sorted(set(self.stride), reverse=True):
             if 1 <= s < units[-1] and units[-1] % s == 0:
                 units.append(s)
-        yield (*(a // b for a, b in zip(units, units[1:], strict=False)), units[-1])
+        yield (*(a // b for a, b in pairwise(units)), units[-1])
 
 
 @dataclass(frozen=True)
 class _Slices:
-    """``cuts``: first, last + 1 and step along each dimension of a grid; ``order``: of its dimensions, in what is read."""
+    """``cuts``: first, last + 1 and step in each dimension of a grid; ``order``: of the dimensions in what is read."""
 
     cuts: tuple[tuple[int, int, int], ...]
     order: tuple[int, ...]
@@ -128,12 +131,11 @@ class _Slices:
         for d, (first, end, step) in enumerate(self.cuts):
             if (first, end, step) != (0, grid.shape[d], 1):
                 grid = torch.ops.aten.slice(grid, d, first, end, step)
-        return grid.permute(self.order)
+        return _permuted(grid, self.order)
 
     def write(self, grid: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         lengths = [len(range(*self.cuts[d])) for d in self.order]
-        back = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return self._written(grid, source.reshape(lengths).permute(back), 0)
+        return self._written(grid, _permuted(_reshaped(source, lengths), _back(self.order)), 0)
 
     def _written(self, grid: torch.Tensor, source: torch.Tensor, d: int) -> torch.Tensor:
         """``source`` in place of what is read of ``grid``, from dimension d on."""
@@ -144,3 +146,19 @@ class _Slices:
             return self._written(grid, source, d + 1)
         inner = torch.ops.aten.slice(grid, d, first, end, step)
         return torch.slice_scatter(grid, self._written(inner, source, d + 1), d, first, end, step)
+
+
+# Most of these change nothing, and each costs a move of every slot.
+
+
+def _reshaped(t: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    return t if list(t.shape) == list(shape) else t.reshape(shape)
+
+
+def _permuted(t: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
+    return t if list(order) == list(range(t.dim())) else t.permute(tuple(order))
+
+
+def _back(order: Sequence[int]) -> list[int]:
+    """The permutation that undoes ``order``."""
+    return sorted(range(len(order)), key=order.__getitem__)

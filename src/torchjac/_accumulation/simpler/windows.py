@@ -1,7 +1,7 @@
 """Sums over the places under a window, written as moved pieces of the operand, added.
 
-A piece has for each of some outputs one place that it reads. Outputs and places that run in even steps are slices, which
-moves everything regularly; what does not is picked by an index. Before/after, a sum over 2 with stride 2, of 4 numbers:
+A piece has for each of some outputs one place that it reads. Outputs and places that run in even steps are slices,
+which move everything regularly; others are picked by an index. Before/after, a sum over 2 with stride 2, of 4 numbers:
 ``x[0::2] + x[1::2]``; a cumulative sum of 3: ``[x0, x0, x0] + [0, x1, x1] + [0, 0, x2]``.
 """
 
@@ -36,14 +36,17 @@ class Piece:
         return Piece(self.places[order], self.out[order])
 
 
+Then = Callable[[torch.Tensor, Piece], torch.Tensor]
+
+
 def as_window(along: Along | None, out_len: int, in_len: int) -> Window:
     """Any way of mixing along a dimension, as a Window; None mixes all of it."""
     if isinstance(along, Window):
         return along
     out, place = torch.arange(out_len)[:, None], torch.arange(in_len)[None, :]
     reads = {"prefix": place <= out, "suffix": place >= out, "same": place == out}
-    pairs = reads.get(along or "all", torch.ones(out_len, in_len, dtype=torch.bool)).nonzero(as_tuple=True)
-    return Window.of_pairs(*pairs, out_len)
+    out, place = reads.get(along or "all", torch.ones(out_len, in_len, dtype=torch.bool)).nonzero(as_tuple=True)
+    return Window.of_pairs(out, place, out_len)
 
 
 def pieces(window: Window) -> list[Piece]:
@@ -69,11 +72,12 @@ def taken(x: torch.Tensor, dim: int, places: torch.Tensor) -> torch.Tensor:
         return x.index_select(dim, places.to(x.device))
     if step == 0:
         return x.narrow(dim, first, 1).expand(*(places.numel() if d == dim else s for d, s in enumerate(x.shape)))
-    return torch.ops.aten.slice(x, dim, first, int(places[-1]) + 1, step)
+    cut: torch.Tensor = torch.ops.aten.slice(x, dim, first, int(places[-1]) + 1, step)
+    return cut
 
 
 def put(x: torch.Tensor, dim: int, out: torch.Tensor, size: int) -> torch.Tensor:
-    """x at the places ``out`` of a dimension of length ``size``, nothing elsewhere."""
+    """Put x at the places ``out`` of a dimension of length ``size``, nothing elsewhere."""
     if out.numel() == size:
         return x
     first, step = _progression(out)
@@ -83,7 +87,8 @@ def put(x: torch.Tensor, dim: int, out: torch.Tensor, size: int) -> torch.Tensor
     if step == 1:
         return _padded(x, dim, first, size - 1 - int(out[-1]))
     shape = [size if d == dim else s for d, s in enumerate(x.shape)]
-    return torch.ops.aten.slice_backward(x, shape, dim, first, int(out[-1]) + 1, step)
+    spread: torch.Tensor = torch.ops.aten.slice_backward(x, shape, dim, first, int(out[-1]) + 1, step)
+    return spread
 
 
 def windowed(
@@ -91,7 +96,7 @@ def windowed(
     dim: int,
     window: Window,
     weight: torch.Tensor | None = None,
-    then: Callable[[torch.Tensor, Piece], torch.Tensor] = lambda term, piece: term,
+    then: Then = lambda term, piece: term,
 ) -> Any:
     """out[o] = sum over the places p under ``window`` of ``weight[o, p]`` x[p], along ``dim``.
 
@@ -107,13 +112,13 @@ def windowed(
     return added(terms) if terms else x.new_zeros([size if d == dim else s for d, s in enumerate(x.shape)])
 
 
-def _summed_pairs(x: torch.Tensor, dim: int, window: Window, weight: torch.Tensor | None, then: Any) -> torch.Tensor:
+def _summed_pairs(x: torch.Tensor, dim: int, window: Window, weight: torch.Tensor | None, then: Then) -> torch.Tensor:
     """All pairs side by side, then summed: for long windows."""
     pairs = Piece(window.out, window.places)
     side_by_side = then(_weighted(x.index_select(dim, pairs.places.to(x.device)), dim, pairs, weight), pairs)
     size = window.starts.numel() - 1
-    zeros = side_by_side.new_zeros([size if d == dim else s for d, s in enumerate(x.shape)])
-    return zeros.index_add(dim, pairs.out.to(x.device), side_by_side)
+    sums: torch.Tensor = side_by_side.new_zeros([size if d == dim else s for d, s in enumerate(x.shape)])
+    return sums.index_add(dim, pairs.out.to(x.device), side_by_side)
 
 
 def added(terms: Sequence[torch.Tensor]) -> torch.Tensor:

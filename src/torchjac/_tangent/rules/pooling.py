@@ -160,3 +160,21 @@ def _scales(call: Call, count: int) -> list[float | None]:
         return list(call["scale_factors"] or [None] * count)
     names = ["scales"] if count == 1 and call.has("scales") else ["scales_d", "scales_h", "scales_w"][3 - count :]
     return [call[name] if call.has(name) else None for name in names]
+
+
+def replicated(inputs: Sequence[int], padding: Sequence[int]) -> list[Window]:
+    """What each place of a padded dimension copies; ``padding`` as ``pad`` takes it, the last dimension first."""
+    found = []
+    for k, size in enumerate(inputs):
+        before, after = padding[2 * (len(inputs) - 1 - k) :][:2]
+        place = torch.arange(-before, size + after).clamp(0, size - 1)
+        found.append(Window.of_positions(place[:, None]))
+    return found
+
+
+@rule(*(f"replication_pad{k}d_backward" for k in (1, 2, 3)))
+def replication_backward(call: Call) -> Relations:
+    """Each place collects its copies."""
+    inputs = call["self"].shape[-spatial_dims(call) :]
+    forward = replicated(inputs, call["padding"])
+    return [windows(call["grad_output"], [w.transposed(n) for w, n in zip(forward, inputs, strict=True)])]
