@@ -288,7 +288,7 @@ def _written(x, k):
 
 def _stepped(x, k):
     y = x.clone()
-    y[::k, 1:] = y[::k, :2] * x[::k, 1:]
+    y[::k, 1:] = x[::k, :2] * x[::k, 1:]
     y.T[0, k] = 0
     return y
 

@@ -28,7 +28,8 @@ def as_strided(call: Call) -> Any:
     for grid in memory.grids():
         found = _Slices.of(memory, grid)
         if found is not None:
-            return _reshaped(found.read(_reshaped(memory.dense, grid)), memory.size)
+            view = _reshaped(found.read(_reshaped(memory.dense, grid)), memory.size)
+            return torch.ops.aten.alias(view) if view is call["self"] else view  # a view is a tensor of its own
     return (
         memory.dense.reshape(-1)
         .index_select(0, memory.places().reshape(-1).to(memory.dense.device))
@@ -45,7 +46,8 @@ def as_strided_scatter(call: Call) -> Any:
     for grid in memory.grids():
         found = _Slices.of(memory, grid)
         if found is not None:
-            return memory.whole(found.write(_reshaped(memory.dense, grid), source))
+            whole = memory.whole(found.write(_reshaped(memory.dense, grid), source))
+            return whole.clone() if whole is source else whole
     places = memory.places().reshape(-1)
     if places.unique().numel() < places.numel():
         return NotImplemented  # what is written twice is not said
