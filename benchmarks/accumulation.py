@@ -26,6 +26,7 @@ def main(quick: bool) -> dict[str, Any]:
     surface, chain = torch.rand(2, 8, 8, dtype=torch.float64)[0], torch.rand(16, dtype=torch.float64)
     if not quick:
         surface, chain = torch.rand(256, 256, dtype=torch.float64), torch.rand(100_000, dtype=torch.float64)
+    field = torch.rand(*((8, 8) if quick else (128, 128)), dtype=torch.float64)
     jacobian: dict[str, Any] = {}
     for side in (6,) if quick else (256, 512):
         jacobian[f"brusselator {side}"] = (brusselator, (torch.rand(2, side, side, dtype=torch.float64),), "forward")
@@ -35,6 +36,8 @@ def main(quick: bool) -> dict[str, Any]:
         "pose graph": (graph, (poses,), "forward"),
         "burgers, conv1d": (burgers, (wave,), "forward"),
         "burgers, slices": (burgers_by_slices, (wave,), "forward"),
+        "convolution and pool": (convolved, (field,), "reverse"),
+        "stencil in place": (stencil_in_place, (field,), "forward"),
     }
     hessian: dict[str, Any] = {
         "minimal surface, Hessian": (minimal_surface, (surface,), "auto"),
@@ -50,6 +53,23 @@ def burgers_by_slices(u: torch.Tensor) -> torch.Tensor:
     padded = torch.nn.functional.pad(u, (1, 1))
     left, right = padded[:-2], padded[2:]
     return 0.01 * (left - 2 * u + right) / h**2 - u * (right - left) / (2 * h)
+
+
+def convolved(u: torch.Tensor) -> torch.Tensor:
+    """Diffusion by a convolution, a reaction, and a mean over neighbours."""
+    kernel = torch.tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]], dtype=u.dtype)[None, None]
+    near = torch.nn.functional.conv2d(u[None, None], kernel, padding=1)[0, 0]
+    return near * u + u.sin() - torch.nn.functional.avg_pool2d((u * u)[None, None], 3, 1, 1)[0, 0]
+
+
+def stencil_in_place(u: torch.Tensor) -> torch.Tensor:
+    """Diffusion inside, other equations on each side, written into one tensor."""
+    out, inside = torch.zeros_like(u), u[1:-1, 1:-1]
+    out[1:-1, 1:-1] = (u[2:, 1:-1] + u[:-2, 1:-1] + u[1:-1, 2:] + u[1:-1, :-2] - 4 * inside) * inside
+    out[0], out[-1] = u[0] ** 2, u[-1].sin()
+    out[1:-1, 0] = u[1:-1, 0] - u[1:-1, 1]
+    out[1:-1, -1] = u[1:-1, -1] ** 3
+    return out
 
 
 def pose_graph(length: int, width: int) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:

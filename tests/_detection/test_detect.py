@@ -48,6 +48,7 @@ EXACT = {
     ),
     "conv circular": (lambda x: F.conv1d(F.pad(x, (1, 1), "circular"), rand(1, 1, 3)), rand(1, 1, 6)),
     "conv reflect": (lambda x: F.conv1d(F.pad(x, (2, 2), "reflect"), rand(1, 1, 3)), rand(1, 1, 6)),
+    "pad replicate": (lambda x: F.pad(x, (2, 1, 0, 3), "replicate"), rand(1, 1, 3, 4)),
     "avg pool": (lambda x: F.avg_pool2d(x, 2, stride=1, padding=1), rand(1, 1, 4, 4)),
     "max pool": (lambda x: F.max_pool1d(x, 2), rand(1, 1, 6)),
     "adaptive pool": (lambda x: F.adaptive_avg_pool1d(x, 3), rand(1, 1, 7)),

@@ -54,6 +54,7 @@ class _Rewriter:
         self._wholes: dict[Node, Node] = {}
         self._columns: dict[Node, Columns] = {}
         self._known: dict[Any, Node] = {}
+        self._lone: set[Node] = set()  # columns that are one number for all rows
         self._stage = 0
 
     def program(self) -> GraphModule:
@@ -99,16 +100,17 @@ class _Rewriter:
         return self._wholes[node]
 
     def _vector(self, column: Column, like: torch.Tensor) -> Node:
-        if isinstance(column, Node):
-            return column
-        kind = {"dtype": like.dtype, "device": like.device}
-        return self._call(_aten.full.default, ([like.shape[0]], column), kind)
+        if not isinstance(column, Node) or column in self._lone:
+            return self._call(_aten.expand.default, (self._scalar(column, like), [like.shape[0]]))
+        return column
 
     def _scalar(self, column: Column, like: torch.Tensor) -> Node:
         """A column as an operand: a number becomes a tensor of no dimensions."""
         if isinstance(column, Node):
             return column
-        return self._call(_aten.full.default, ([], column), {"dtype": like.dtype, "device": like.device})
+        number = self._call(_aten.full.default, ([], column), {"dtype": like.dtype, "device": like.device})
+        self._lone.add(number)
+        return number
 
     def _split(self, node: Node) -> Columns:
         """The columns of an old node."""
@@ -162,7 +164,9 @@ class _Rewriter:
                 found[place] = chosen if condition else other
             else:
                 tensors = {n: self._scalar(column, self._values[n]) for n, column in mine.items()}
-                found[place] = self._call(node.target, *_mapped(node, tensors))
+                found[place] = made = self._call(node.target, *_mapped(node, tensors))
+                if self._lone.issuperset(tensors.values()):
+                    self._lone.add(made)
         return found
 
     def _operand(self, node: Node, shape: torch.Size) -> Columns | None:
@@ -177,6 +181,7 @@ class _Rewriter:
             flat = self._call(_aten.reshape.default, (self._whole(node), [-1]))
             columns = np.empty(t.numel(), object)
             columns[:] = [self._call(_aten.select.int, (flat, 0, k)) for k in range(t.numel())]
+            self._lone.update(columns)
             columns = columns.reshape(padded[1:])
         else:
             columns = None

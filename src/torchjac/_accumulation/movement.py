@@ -17,8 +17,6 @@ from .index_map import IndexMap
 from .slots import Slot, State, aligned, spread
 from .states import States, state_of
 
-_STRIDED = frozenset({"as_strided", "as_strided_scatter"})
-
 
 def move(reader: States, call: Call, out: torch.Tensor, which: int | None = None) -> State:
     """A view, or an op that moves elements: it moves maps and coefficients alike."""
@@ -69,11 +67,8 @@ def _moved_slot(
 
 
 def _run_move(reader: States, call: Call, replace: Any) -> Any:
-    if base_name(call.op) in _STRIDED:
-        for t in call.operands:
-            if not t.is_contiguous():
-                raise reader.refusal(call, "it reads the memory of a tensor that is not contiguous")
-        inner, replace = replace, lambda t: inner(t).contiguous() if isinstance(t, torch.Tensor) else t
+    if base_name(call.op) == "as_strided":  # of a coefficient, this memory would hold something else
+        raise reader.refusal(call, "it reads memory that is not that of one dense tensor")
     args, kwargs = tree_map(replace, (call.args, call.kwargs))
     if base_name(call.op) in ("view", "_unsafe_view") and call.has("size"):
         return torch.reshape(*args)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import clear_frames
 from typing import Any, Literal
 
 import torch
@@ -124,7 +126,7 @@ def _read(
     run = (_pushed if direction == "forward" else _pulled)(function, args, len(leaves))
     run = torch.func.functionalize(run, remove="mutations") if pure else run
     try:
-        with untouched(function, reader):
+        with untouched(function, reader), _own_dispatch():
             results = run(*leaves, *directions)
     except RuntimeError as error:  # no formula in this direction, or a write to memory from outside
         raise CannotAccumulateError("f", first_line(error), raising_line(error)) from error
@@ -134,6 +136,22 @@ def _read(
     if reader.local:
         raise CannotAccumulateError(reader.notes[0].op, "the structure depends on values", reader.notes[0].line)
     return [reader.state(t) for t in results]
+
+
+@contextmanager
+def _own_dispatch() -> Iterator[None]:
+    """Give dispatch keys back as they were.
+
+    Some of PyTorch's Python functions switch keys off by a local variable. When they raise, it lives as long as the
+    traceback, and sets the keys of the moment when that goes: so it goes here.
+    """
+    included, excluded = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
+    with torch._C._ForceDispatchKeyGuard(included, excluded):
+        try:
+            yield
+        except RuntimeError as error:
+            clear_frames(error.__traceback__)
+            raise
 
 
 def _pushed(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:

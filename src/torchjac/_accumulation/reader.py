@@ -25,6 +25,7 @@ from .._tangent.relations import Ids, Move, Pointwise, Relation, Scatter
 from .._tangent.rules import RULES
 from .._tangent.trace import decomposition, is_pointwise, is_view
 from .._tangent.values import ValueTrace, tensors
+from .differentiable import DIFFERENTIABLE
 from .index_map import IndexMap
 from .movement import move
 from .pointwise import pointwise
@@ -67,7 +68,7 @@ class Reader(ValueTrace):
         kwargs = kwargs or {}
         inputs = tensors(args) + tensors(kwargs.values())
         if not any(map(self.depends, inputs)):
-            return self.run(func, args, kwargs, inputs)
+            return self._aside(func, args, kwargs, inputs)
         simpler = self._simpler(func)
         if simpler is not None:
             with self:
@@ -86,6 +87,16 @@ class Reader(ValueTrace):
             if state.slots or state.entries:
                 self._states[t] = state
         return call.out
+
+    def _aside(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
+        """Run an op that nothing of v goes into, so that autograd follows all of its results."""
+        out, followed = self.run(func, args, kwargs, inputs), DIFFERENTIABLE.get(base_name(func))
+        if followed is None:
+            return out
+        call = self._call(func, args, kwargs)
+        call.out = out
+        with self:  # what was run first leaves the program again, where nothing needs it
+            return followed(call)
 
     def refusal(self, call: Call, why: str) -> CannotAccumulateError:
         """The error that ends the reading here."""

@@ -135,7 +135,8 @@ class State:
     def _joined(self, a: Slot, b: Slot) -> Slot:
         """Two slots of disjoint support as one."""
         joined = IndexMap(a.map.ids + b.map.ids)
-        if not isinstance(a.coefficient, torch.Tensor) and a.coefficient == b.coefficient:
+        numbers = not isinstance(a.coefficient, torch.Tensor) and not isinstance(b.coefficient, torch.Tensor)
+        if numbers and a.coefficient == b.coefficient:
             return Slot(joined, a.coefficient, joined.full)
         both = add_coefficients(self.cleaned(a), self.cleaned(b))
         return Slot(joined, both, clean=True)
@@ -198,17 +199,21 @@ def add_coefficients(a: Coefficient, b: Coefficient) -> Coefficient:
 
 def aligned(states: Sequence[State]) -> list[list[Slot | None]]:
     """The slots of several tensors in groups of at most one each, like with like: by the order of their inputs."""
-    ranked = [sorted(state.slots, key=lambda slot: _rank(slot, state)) for state in states]
+    if len(states) == 1:
+        return [[slot] for slot in states[0].slots]
+    ranked = [_ranked(state) for state in states]
     most = max(map(len, ranked), default=0)
     return [[slots[k] if k < len(slots) else None for slots in ranked] for k in range(most)]
 
 
-def _rank(slot: Slot, state: State) -> float:
-    """Where a slot's input comes among those of the same element, on average over a few elements."""
-    flat = [other.map.ids.reshape(-1) for other in state.slots]
-    sample = _sample(flat[0].numel())
-    mine = slot.map.ids.reshape(-1)[sample]
-    return sum(float((other[sample] < mine).double().mean()) for other in flat)
+def _ranked(state: State) -> list[Slot]:
+    """Slots by where their input comes among those of the same element, on average over a few elements."""
+    if len(state.slots) < 2:
+        return state.slots
+    sample = _sample(state.shape.numel())
+    ids = torch.stack([slot.map.ids.reshape(-1)[sample] for slot in state.slots])
+    rank = (ids[None] < ids[:, None]).sum((1, 2))
+    return [state.slots[k] for k in torch.argsort(rank, stable=True).tolist()]
 
 
 def _sample(count: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from ..registry import rule
 from ..relations import Along, Mix, Pointwise, Relation, Relations, Window
 
 
-class _Geometry:
+class Geometry:
     """The parameters of one convolution, and which input places each output place reads."""
 
     def __init__(self, call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> None:
@@ -45,7 +45,7 @@ class _Geometry:
 def convolution(call: Call) -> Relations:
     """(N, C_in, *in), (C_out, C_in / groups, *kernel), (C_out,) -> (N, C_out, *out)."""
     x, weight, bias, shape = call["input"], call["weight"], call["bias"], call.out.shape
-    geometry = _Geometry(call, x.shape[2:], shape[2:])
+    geometry = Geometry(call, x.shape[2:], shape[2:])
     relations: list[Relation] = []
     if call.depends(x):
         relations.append(_through_input(x, shape, geometry.groups, [geometry.reads(k) for k in range(len(shape) - 2)]))
@@ -65,7 +65,7 @@ def _through_input(x: torch.Tensor, shape: Sequence[int], groups: int, windows: 
     return Mix(x, (0, 1, None, *range(3, 3 + spatial)), along, view, out_view)
 
 
-def _from_weight(weight: torch.Tensor, shape: Sequence[int], geometry: _Geometry) -> Mix:
+def _from_weight(weight: torch.Tensor, shape: Sequence[int], geometry: Geometry) -> Mix:
     """An output place depends on the taps that meet an input there, of its own channel."""
     spatial, groups = len(shape) - 2, geometry.groups
     taps: dict[int, Along] = {}
@@ -84,7 +84,7 @@ def _from_weight(weight: torch.Tensor, shape: Sequence[int], geometry: _Geometry
 def convolution_backward(call: Call) -> tuple[Relations, ...]:
     """grad_output (N, C_out, *out) -> gradients of input, weight and bias, where asked for; linear in each operand."""
     grad, x, weight = call["grad_output"], call["input"], call["weight"]
-    geometry = _Geometry(call, x.shape[2:], grad.shape[2:])
+    geometry = Geometry(call, x.shape[2:], grad.shape[2:])
     back = [geometry.reads(k).transposed(x.shape[2 + k]) for k in range(x.dim() - 2)]
     answers: list[Relations] = []
     for wanted, kind in zip(call["output_mask"], ("input", "weight", "bias"), strict=True):
@@ -103,7 +103,7 @@ def _all_of(t: torch.Tensor) -> Mix:
 
 
 def _gradient(
-    kind: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry, back: list[Window]
+    kind: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry, back: list[Window]
 ) -> Relation:
     if kind == "input":
         return _through_input(grad, x.shape, geometry.groups, back)

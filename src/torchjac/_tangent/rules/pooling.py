@@ -65,8 +65,9 @@ def _per_dim(value: Any, count: int) -> list[int]:
     return listed * count if len(listed) == 1 else listed
 
 
-def _spatial(name: str) -> int:
-    return next(k for k in (1, 2, 3) if f"{k}d" in name)
+def spatial_dims(call: Call) -> int:
+    """How many dimensions the op pools, from its name."""
+    return next(k for k in (1, 2, 3) if f"{k}d" in call.op._schema.name)
 
 
 def _register_pools(k: int) -> None:
@@ -109,31 +110,37 @@ for _k in (1, 2, 3):
     _register_pools(_k)
 
 
-_UPSAMPLE = (
+_KINDS = (
     "nearest1d _nearest_exact1d linear1d nearest2d _nearest_exact2d bilinear2d _bilinear2d_aa bicubic2d _bicubic2d_aa "
     "nearest3d _nearest_exact3d trilinear3d"
 )
-_UPSAMPLE_NAMES = [f"_upsample{n}" if n.startswith("_") else f"upsample_{n}" for n in _UPSAMPLE.split()]
+UPSAMPLE = [f"_upsample{n}" if n.startswith("_") else f"upsample_{n}" for n in _KINDS.split()]
 
 
-@rule(*_UPSAMPLE_NAMES)
+@rule(*UPSAMPLE)
 def upsample(call: Call) -> Relations:
     """Interpolation with fixed weights; a weight that is exactly zero is no dependence."""
-    x, k = call["self"], _spatial(call.op._schema.name)
-    return [windows(x, _interpolation(call, x.shape[-k:], call.out.shape[-k:]))]
+    x, k = call["self"], spatial_dims(call)
+    weights = interpolation_weights(call, x.shape[-k:], call.out.shape[-k:])
+    return [windows(x, [window_of_weights(w.T) for w in weights])]
 
 
-@rule(*(f"{name}_backward" for name in _UPSAMPLE_NAMES))
+@rule(*(f"{name}_backward" for name in UPSAMPLE))
 def upsample_backward(call: Call) -> Relations:
     """The transposed interpolation."""
-    grad, k = call["grad_output"], _spatial(call.op._schema.name)
-    inputs = list(call["input_size"])[-k:]
-    forward = _interpolation(call, inputs, grad.shape[-k:])
-    return [windows(grad, [w.transposed(n) for w, n in zip(forward, inputs, strict=True)])]
+    grad, k = call["grad_output"], spatial_dims(call)
+    weights = interpolation_weights(call, list(call["input_size"])[-k:], grad.shape[-k:])
+    return [windows(grad, [window_of_weights(w) for w in weights])]
 
 
-def _interpolation(call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> list[Window]:
-    """The nonzero weights along each dimension, from the op itself on unit vectors."""
+def window_of_weights(weights: torch.Tensor) -> Window:
+    """The nonzeros of an (out, in) matrix."""
+    out, place = weights.nonzero(as_tuple=True)
+    return Window.of_pairs(out, place, weights.shape[0])
+
+
+def interpolation_weights(call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> list[torch.Tensor]:
+    """(in, out) weights along each dimension, from the op itself on unit vectors."""
     name = call.op._schema.name.split("::")[1].removesuffix("_backward")
     op, count = getattr(torch.ops.aten, name), len(inputs)
     corners = [call["align_corners"]] if call.has("align_corners") else []
@@ -144,9 +151,7 @@ def _interpolation(call: Call, inputs: Sequence[int], outputs: Sequence[int]) ->
         shape[2 + k], size[k] = i, o
         given: list[float | None] = [None] * count
         given[k] = scales[k]
-        weights = op(torch.eye(i, dtype=torch.float64).reshape(shape), size, *corners, *given).reshape(i, o)
-        place, out = weights.nonzero(as_tuple=True)
-        found.append(Window.of_pairs(out, place, o))
+        found.append(op(torch.eye(i, dtype=torch.float64).reshape(shape), size, *corners, *given).reshape(i, o))
     return found
 
 
@@ -155,3 +160,21 @@ def _scales(call: Call, count: int) -> list[float | None]:
         return list(call["scale_factors"] or [None] * count)
     names = ["scales"] if count == 1 and call.has("scales") else ["scales_d", "scales_h", "scales_w"][3 - count :]
     return [call[name] if call.has(name) else None for name in names]
+
+
+def replicated(inputs: Sequence[int], padding: Sequence[int]) -> list[Window]:
+    """What each place of a padded dimension copies; ``padding`` as ``pad`` takes it, the last dimension first."""
+    found = []
+    for k, size in enumerate(inputs):
+        before, after = padding[2 * (len(inputs) - 1 - k) :][:2]
+        place = torch.arange(-before, size + after).clamp(0, size - 1)
+        found.append(Window.of_positions(place[:, None]))
+    return found
+
+
+@rule(*(f"replication_pad{k}d_backward" for k in (1, 2, 3)))
+def replication_backward(call: Call) -> Relations:
+    """Each place collects its copies."""
+    inputs = call["self"].shape[-spatial_dims(call) :]
+    forward = replicated(inputs, call["padding"])
+    return [windows(call["grad_output"], [w.transposed(n) for w, n in zip(forward, inputs, strict=True)])]
