@@ -45,7 +45,7 @@ def columnwise(program: GraphModule, inputs: Sequence[torch.Tensor]) -> GraphMod
 
 
 class _Rewriter:
-    """Runs the old program node by node, for the shapes, and writes the new one beside it."""
+    """Walks through the old program node by node, and writes the new one beside it; ``_values`` show the shapes."""
 
     def __init__(self, old: GraphModule, inputs: Sequence[torch.Tensor]) -> None:
         self._old, self._inputs = old, iter(inputs)
@@ -73,13 +73,19 @@ class _Rewriter:
             self._new.output(map_arg(node.args[0], self._whole))
         else:
             self._stage = node.meta.get("stage", 0)
-            args, kwargs = map_arg((node.args, node.kwargs), self._values.__getitem__)
-            self._values[node] = out = node.target(*args, **kwargs)  # type: ignore[operator]  # nodes of calls only
+            self._values[node] = out = self._like(node)
             columns = self._by_columns(node, out)
             if columns is not None:
                 self._columns[node] = columns
             else:
                 self._wholes[node] = self._call(node.target, *map_arg((node.args, node.kwargs), self._whole))
+
+    def _like(self, node: Node) -> Any:
+        """What shows the shape of a call's result."""
+        if node.target is operator.getitem:
+            source, k = node.args
+            return self._values[source][k]  # type: ignore[index]  # of a node, by number
+        return node.meta["like"]
 
     def _call(self, target: Any, args: Any, kwargs: Any = None) -> Node:
         """A node of the new program; the same for the same call."""

@@ -153,7 +153,7 @@ def _pulled(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:
 def _sources(states: Sequence[State], ends: Sequence[Leaf], direction: Direction) -> Iterator[Source]:
     for state, leaf in zip(states, ends, strict=True):
         for slot in state.slots:
-            ids = slot.map.ids.reshape(-1).numpy() - 1
+            ids = slot.map.flat - 1
             yield Source.of_slot(state, slot, ids, leaf.start, direction == "reverse")
         for entries in state.entries:
             yield Source.of_entries(entries, leaf.start, direction == "reverse")

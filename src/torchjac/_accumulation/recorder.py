@@ -97,7 +97,7 @@ class Recorder(TorchDispatchMode):
         node = self._known.get(key)
         if node is None:
             node = self._known[key] = self.graph.call_function(func, node_args, node_kwargs)
-            node.meta["stage"] = self.stage
+            node.meta |= {"stage": self.stage, "like": torch.utils._pytree.tree_map_only(torch.Tensor, _like, out)}
         if isinstance(out, torch.Tensor):
             self._nodes[out] = node
         elif isinstance(out, (tuple, list)):
@@ -132,6 +132,11 @@ def register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
         root.register_parameter(name, t)
     else:
         root.register_buffer(name, t)
+
+
+def _like(out: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape and dtype, without memory; of integers (indices) and booleans the numbers too."""
+    return out.detach() if not (out.is_floating_point() or out.is_complex()) else out.new_empty(()).expand(out.shape)
 
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
