@@ -146,7 +146,9 @@ class State:
         c = self.tensor(slot.coefficient)
         if slot.clean or slot.map.full:
             return c
-        return torch.where(torch.from_numpy(np.asarray(slot.map.array != 0)).to(c.device), c, torch.zeros_like(self.like))
+        return torch.where(
+            torch.from_numpy(np.asarray(slot.map.array != 0)).to(c.device), c, torch.zeros_like(self.like)
+        )
 
     def tensor(self, c: Coefficient) -> torch.Tensor:
         """A coefficient as a tensor that broadcasts to the shape."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .._tangent.relations import Ids
 from .index_map import IndexMap
 from .slots import Coefficient, Entries, Slot, State
 from .states import States, state_of
