@@ -160,9 +160,9 @@ def _compile_stages(
     what is computed out of memory, and is vectorised though it reads rows.
     """
     if not options:
-        large = sum(node.op == "call_function" for node in graph.graph.nodes) > _MANY
-        ours = (_ONCE if large or _shifts(graph) else {}) | (_ONE_LOOP if large and on_cpu else {})
-        options = {"options": ours} if ours else {}
+        shifts, large = _shifts(graph), sum(node.op == "call_function" for node in graph.graph.nodes) > _MANY
+        if shifts or large:
+            options = {"options": _ONCE if shifts or not on_cpu else _ONCE | _ONE_LOOP}
     stages = {node.meta.get("stage", 0) for node in graph.graph.nodes if node.op == "call_function"}
     if len(stages) < 2:
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1

@@ -124,7 +124,8 @@ class Recorder(TorchDispatchMode):
         if t in self._nodes:
             node: torch.fx.Node = self._nodes[t]
             return node
-        key = (repr(t.tolist()), t.dtype, t.device) if t in self._made and t.dim() == 0 else id(t)
+        is_number = t.dim() == 0 and t in self._made and t.device.type == "cpu"
+        key = (repr(t.tolist()), t.dtype) if is_number else id(t)
         if key not in self._constants:
             name = f"constant_{len(self._root)}"
             self._root[name] = t  # also keeps t alive, so that its id stays its own
