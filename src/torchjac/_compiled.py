@@ -161,8 +161,10 @@ def _compile_stages(
     """
     if not options:
         shifts, large = _shifts(graph), sum(node.op == "call_function" for node in graph.graph.nodes) > _MANY
-        if shifts or large:
-            options = {"options": _ONCE if shifts or not on_cpu else _ONCE | _ONE_LOOP}
+        if shifts:
+            options = {"options": _ONCE}
+        elif large and on_cpu:
+            options = {"options": _ONCE | _ONE_LOOP}
     stages = {node.meta.get("stage", 0) for node in graph.graph.nodes if node.op == "call_function"}
     if len(stages) < 2:
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
