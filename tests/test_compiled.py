@@ -141,7 +141,7 @@ def test_programs_of_many_ops_compile_as_one_loop_and_give_the_eager_values(monk
     at = torch.rand(400, dtype=torch.float64)
     plan = tj.plan_jacobian(f, at, mode="accumulate", compile=True)
     plan.values(at)
-    assert plan._strategy.program((at,)).ops > 100
+    assert 100 < plan._strategy.program((at,)).ops < 1000
     assert all(options["options"]["max_fusion_size"] > 100 for options in tracings)
     torch._dynamo.utils.counters.clear()
     expected = tj.plan_jacobian(f, at, mode="reverse").values(2 * at)

@@ -40,7 +40,7 @@ _ONE_LOOP = {
     "cpp.enable_tiling_heuristics": False,
     "cpp.enable_loop_tail_vec": False,  # a few elements at the end, for half again as much code
 }
-_MANY = 100  # ops
+_MANY = range(100, 1000)  # ops; beyond, one loop is too long to compile faster
 
 
 class Compiled:
@@ -160,7 +160,7 @@ def _compile_stages(
     what is computed out of memory, and is vectorised though it reads rows.
     """
     if not options:
-        shifts, large = _shifts(graph), sum(node.op == "call_function" for node in graph.graph.nodes) > _MANY
+        shifts, large = _shifts(graph), sum(node.op == "call_function" for node in graph.graph.nodes) in _MANY
         if shifts:
             options = {"options": _ONCE}
         elif large and on_cpu:
