@@ -11,7 +11,8 @@ from oracles import assert_close, dense_jacobian
 from test_opinfo_values import ORACLE_IS_WRONG, difference, in_reals
 
 import torchjac as tj
-from torchjac import _choosing
+from torchjac import _accumulated, _choosing
+from torchjac._accumulation import CannotAccumulateError
 from torchjac._demo.problems import brusselator, generated_bundle
 
 
@@ -49,12 +50,72 @@ def test_several_inputs_and_an_index_among_the_arguments():
 
 def test_auto_takes_it_where_it_is_measured_to_be_faster_and_only_there(monkeypatch):
     x = torch.rand(2, 64, 64, dtype=torch.float64)
-    monkeypatch.setattr(_choosing, "seconds_of", lambda run: 1e9)
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run, than: 1e9)
     assert tj.plan_jacobian(brusselator, x).mode == "accumulate"
-    monkeypatch.setattr(_choosing, "seconds_of", lambda run: 0.0)
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run, than: 0.0)
     assert tj.plan_jacobian(brusselator, x).mode in ("forward", "reverse")
     monkeypatch.setattr(_choosing, "Accumulated", lambda *_: pytest.fail("tried for one evaluation"))
     tj.jacobian(brusselator, x, layout=torch.sparse_csr)
+
+
+@pytest.fixture
+def built(monkeypatch) -> list[tuple[str, str]]:
+    """What is built: (direction, "" or why it was given up)."""
+    tried, build = [], _accumulated.build
+
+    def spy(function, args, pattern, direction, *rest):
+        try:
+            program = build(function, args, pattern, direction, *rest)
+        except CannotAccumulateError as error:
+            tried.append((direction, error.why))
+            raise
+        tried.append((direction, ""))
+        return program
+
+    monkeypatch.setattr(_accumulated, "build", spy)
+    return tried
+
+
+def test_one_direction_is_built_where_the_pattern_is_symmetric(built):
+    x = torch.rand(9, dtype=torch.float64)
+    assert_close(accumulated(stencil, x)(x), dense_jacobian(stencil, (x,)))
+    assert built == [("forward", "")]
+
+
+def test_the_second_direction_is_given_up_where_it_writes_more_numbers(built):
+    bundle = generated_bundle(6, 20, 60)
+    args = (bundle.cameras, bundle.points)
+    plan = accumulated(bundle.residuals, *args, argnums=(0, 1), ravel=True)
+    (first, done), (second, why) = built
+    assert (first, done, second) == ("reverse", "", "forward")
+    assert "numbers are written" in why
+    assert_close(plan(*args), dense_jacobian(bundle.residuals, args, (0, 1)), 1e-11)
+
+
+@pytest.mark.parametrize("faster", ["forward", "reverse"])
+def test_a_clock_decides_between_two_directions_that_are_about_as_good(built, monkeypatch, faster):
+    x = torch.rand(80, dtype=torch.float64)
+
+    def f(x):
+        return x[1:] * x[:-1].sin()
+
+    taken = iter({"forward": [1.0, 0.5], "reverse": [0.5, 1.0]}[faster])  # of the reverse program, which is built first
+    monkeypatch.setattr(_accumulated, "seconds_of", lambda run: next(taken))
+    plan = accumulated(f, x)
+    assert built == [("reverse", ""), ("forward", "")]
+    assert str(plan._strategy).startswith(faster)
+    assert_close(plan(x), dense_jacobian(f, (x,)))
+
+
+def test_where_one_direction_stops_the_other_serves(built):
+    x = torch.rand(12, dtype=torch.float64)
+
+    def f(x):
+        return x.reshape(4, 3).sort(1).values.reshape(-1)[:10] ** 2
+
+    plan = accumulated(f, x)
+    assert [(way, bool(why)) for way, why in built] == [("reverse", True), ("forward", False)]
+    assert_close(plan(x), dense_jacobian(f, (x,)))
 
 
 def test_where_it_stops_the_plan_says_so_and_uses_colors():
@@ -133,7 +194,7 @@ def test_a_saved_plan_builds_its_program_again(tmp_path):
 
 def test_a_budget_that_the_program_does_not_fit_keeps_products(monkeypatch):
     x = torch.rand(2, 64, 64, dtype=torch.float64)
-    monkeypatch.setattr(_choosing, "seconds_of", lambda run: 1e9)
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run, than: 1e9)
     for peak, fits in ((10 * 2**20, False), (9 * 2**20, True)):
         monkeypatch.setattr(_choosing, "peak_bytes", lambda run, peak=peak: peak)
         assert (tj.plan_jacobian(brusselator, x, memory="9.5MiB").mode == "accumulate") == fits

@@ -125,3 +125,25 @@ def test_what_was_compiled_without_gradients_gives_them_when_they_are_wanted(pro
     w = w.requires_grad_()
     loss = plan.values(x, w).square().sum()
     assert all(g is not None for g in torch.autograd.grad(loss, [w, *net.parameters()], allow_unused=False))
+
+
+@needs_compiler
+def test_programs_of_many_ops_compile_as_one_loop_and_give_the_eager_values(monkeypatch):
+    tracings, compile_ = [], torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda graph, **options: (tracings.append(options), compile_(graph, **options))[1]
+    )
+
+    def f(x):
+        y = x.reshape(-1, 5)
+        return torch.stack([(y * k).sin().sum(1) * y[:, k].exp() for k in range(5)], 1)
+
+    at = torch.rand(400, dtype=torch.float64)
+    plan = tj.plan_jacobian(f, at, mode="accumulate", compile=True)
+    plan.values(at)
+    assert 100 < plan._strategy.program((at,)).ops < 1000
+    assert all(options["options"]["max_fusion_size"] > 100 for options in tracings)
+    torch._dynamo.utils.counters.clear()
+    expected = tj.plan_jacobian(f, at, mode="reverse").values(2 * at)
+    torch.testing.assert_close(plan.values(2 * at), expected, rtol=1e-12, atol=1e-12)
+    assert not torch._dynamo.utils.counters["stats"]["unique_graphs"]

@@ -79,12 +79,12 @@ def test_both_directions():
 
 def test_what_accumulation_would_cost_and_where_it_stops(monkeypatch):
     monkeypatch.setattr(_accumulated, "seconds_of", lambda run: (run(), 0.001)[1])
-    monkeypatch.setattr(_choosing, "seconds_of", lambda run: (run(), 0.002)[1])
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run, than: (run(), 0.002)[1])
     text = tj.plan_jacobian(stencil, torch.rand(12_000)).explain()
     assert re.search(r"colored (reverse|forward) 3 [JV]+Ps, 2.00 ms predicted\n", text)
     assert re.search(r"accumulate      forward, 3 slots, \d+ ops, .*, 1.00 ms predicted  <-- chosen", text)
     assert "none: a program computes the entries themselves, the least measured time" in text
-    monkeypatch.setattr(_choosing, "seconds_of", lambda run: (run(), 0.0005)[1])
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run, than: (run(), 0.0005)[1])
     assert re.search(r"0.50 ms predicted  <-- chosen\n", tj.plan_jacobian(stencil, torch.rand(12_000)).explain())
     stopped = tj.plan_jacobian(lambda x: stencil(x) * x.view(-1, 2).cumsum(1).view(-1), torch.rand(12_000)).explain()
     assert re.search(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from ._accumulation import CannotAccumulateError, Direction, MissingEntriesError, Program, build
@@ -51,32 +52,52 @@ class Accumulated:
         return 0
 
     def prepare(self, args: tuple[Any, ...]) -> None:
-        """Build the program of the tangent or of its transpose, whichever is faster."""
+        """Build the program of the tangent, or of its transpose where that may be faster.
+
+        Where rows and columns have the same pattern, both are as much work: the tangent's values come in row order.
+        Elsewhere the second program ends where it writes more numbers than the first does, and else a clock decides.
+        """
         found: dict[Direction, Program] = {}
-        refusals: list[CannotAccumulateError] = []
-        taken: dict[Direction, float] = {}
-        directions: tuple[Direction, ...] = ("forward", "reverse")
-        for direction in directions:
+        refusals: dict[Direction, CannotAccumulateError] = {}
+        order: tuple[Direction, ...] = ("forward", "reverse") if self._square else ("reverse", "forward")
+        for direction in order:
+            if found and self._symmetric:
+                break
+            most = min((program.numbers for program in found.values()), default=None)
             try:
-                with Draws(self._function.device).again():
-                    program = build(self._function, args, self._pattern, direction, self._limit, self._part)
+                found[direction] = self._built(args, direction, most)
             except CannotAccumulateError as refusal:
-                refusals.append(refusal)
-                continue
-            except MissingEntriesError as error:
-                if not self._detected or self._built_for is not None:
-                    raise self._stale(error) from error
-                why = "this direction has entries that the other, which the pattern is from, does not have"
-                refusals.append(CannotAccumulateError("f", why))
-                continue
-            found[direction], taken[direction] = program, seconds_of(lambda: program(args))  # noqa: B023  # called at once
+                refusals[direction] = refusal
         if not found:
-            raise refusals[0]
-        both = len(found) == 2
-        slower = both and taken["reverse"] > _WORTH * taken["forward"]
+            raise refusals["forward"]
+        taken = {way: seconds_of(lambda: program(args)) for way, program in found.items()}  # noqa: B023  # called at once
+        slower = len(found) == 2 and taken["reverse"] > _WORTH * taken["forward"]
         best: Direction = "forward" if slower or "reverse" not in found else "reverse"
         self._program, self.seconds = found[best], taken[best]
         self._built_for = self._function.choices(args)
+
+    @property
+    def _square(self) -> bool:
+        m, n = self._pattern.shape
+        return m == n
+
+    @property
+    def _symmetric(self) -> bool:
+        """Whether the pattern is that of its transpose."""
+        mine, other = self._pattern, self._pattern.T
+        return (
+            self._square and np.array_equal(mine.indptr, other.indptr) and np.array_equal(mine.indices, other.indices)
+        )
+
+    def _built(self, args: tuple[Any, ...], direction: Direction, most: int | None) -> Program:
+        try:
+            with Draws(self._function.device).again():
+                return build(self._function, args, self._pattern, direction, self._limit, self._part, most)
+        except MissingEntriesError as error:
+            if not self._detected or self._built_for is not None:
+                raise self._stale(error) from error
+            why = "this direction has entries that the other, which the pattern is from, does not have"
+            raise CannotAccumulateError("f", why) from error
 
     def values(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(nnz,), differentiable like any other tensor program."""

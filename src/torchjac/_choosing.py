@@ -102,7 +102,7 @@ class Choosing:
                         f"mode='accumulate' uses colors here, because of {error}", TorchjacWarning, stacklevel=6
                     )
                 return products
-            others = seconds_of(lambda: products.values(args))
+            others = seconds_of(lambda: products.values(args), than=program.seconds)
         self.seconds["accumulation"] = time.perf_counter() - start
         chosen = asked or (program.seconds < others and self._fits(program, args))
         self._choice = self._choice.with_accumulation(str(program), program.seconds, others, chosen, asked)

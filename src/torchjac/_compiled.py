@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -30,6 +31,16 @@ _EXPENSIVE = frozenset(
 _SMALL = 10_000
 
 _SEEDS = "_seeds_"
+
+# Options of Inductor: what is read twice is computed once; and one vectorised loop for as many ops as there are.
+_ONCE = {"realize_opcount_threshold": 1, "realize_reads_threshold": 1}
+_ONE_LOOP = {
+    "max_fusion_size": 1024,
+    "cpp.max_horizontal_fusion_size": 1024,
+    "cpp.enable_tiling_heuristics": False,
+    "cpp.enable_loop_tail_vec": False,  # a few elements at the end, for half again as much code
+}
+_MANY = range(100, 1000)  # ops; beyond, one loop is too long to compile faster
 
 
 class Compiled:
@@ -56,8 +67,9 @@ class Compiled:
             if graph is None:
                 self._program, self.regions = _compile(self._capture(tensors), constants, options)
             else:
-                self._program, self.regions = _compile_stages(graph, options)
-            with torch.no_grad():
+                on_cpu = all(t.device.type == "cpu" for t in tensors)
+                self._program, self.regions = _compile_stages(graph, options, on_cpu)
+            with torch.no_grad(), _one_tracing():
                 self._program(*tensors)  # compiles
         except RuntimeError as error:
             self._program = None
@@ -137,18 +149,34 @@ def _compile(
     return parts, 1 + bool(apart) + bool(gathers)
 
 
-def _compile_stages(graph: torch.fx.GraphModule, options: dict[str, Any]) -> tuple[Callable[..., torch.Tensor], int]:
+def _compile_stages(
+    graph: torch.fx.GraphModule, options: dict[str, Any], on_cpu: bool
+) -> tuple[Callable[..., torch.Tensor], int]:
     """Each stage that the program's nodes name, compiled by itself.
 
     Where computed tensors are shifted against each other, Inductor would compute them again for every shift: it is told
-    to write them to memory once, which costs a little where nothing is shifted.
+    to write them to memory once, which costs a little where nothing is shifted. So it is in a program of many ops, each
+    of which it would else trace and generate again for everyone that reads it; there, one loop for all of them keeps
+    what is computed out of memory, and is vectorised though it reads rows.
     """
-    if not options and _shifts(graph):
-        options = {"options": {"realize_opcount_threshold": 1, "realize_reads_threshold": 1}}
+    if not options:
+        shifts, large = _shifts(graph), sum(node.op == "call_function" for node in graph.graph.nodes) in _MANY
+        if shifts:
+            options = {"options": _ONCE}
+        elif large and on_cpu:
+            options = {"options": _ONCE | _ONE_LOOP}
     stages = {node.meta.get("stage", 0) for node in graph.graph.nodes if node.op == "call_function"}
     if len(stages) < 2:
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
     return _compile_parts(graph, lambda node: int(node.meta.get("stage", 0)), options), len(stages)
+
+
+def _one_tracing() -> AbstractContextManager[Any]:
+    """Inside, Dynamo takes floats for the constants they are, instead of tracing a second time once that is found."""
+    import torch._dynamo
+
+    patch: AbstractContextManager[Any] = torch._dynamo.config.patch(specialize_float=True)
+    return patch
 
 
 _SHIFTS = frozenset("slice_backward select_backward constant_pad_nd roll slice_scatter select_scatter flip".split())

@@ -15,6 +15,7 @@ from ._memory import peak_bytes
 from ._products import Direction, Products, chunk_size
 from ._types import Mode
 
+_MUCH = 3  # times slower, and once more would not change it
 _KEPT = 2**18  # so many numbers in seeds are kept from call to call
 
 Engines = dict[Direction, Products]
@@ -141,8 +142,8 @@ class UnitCost:
         return self.fixed + self.each * count if count else 0.0
 
 
-def seconds_of(run: Any) -> float:
-    """Seconds that ``run()`` takes: the fastest of three, of fewer where one is slow."""
+def seconds_of(run: Any, than: float = float("inf")) -> float:
+    """Seconds that ``run()`` takes: the fastest of three, of fewer where one is slow, or much slower than ``than``."""
     taken = []
     for _ in range(3):
         start = time.perf_counter()
@@ -150,6 +151,6 @@ def seconds_of(run: Any) -> float:
         if out.is_cuda:
             torch.cuda.synchronize(out.device)
         taken.append(time.perf_counter() - start)
-        if sum(taken) > 0.1:
+        if sum(taken) > 0.1 or taken[-1] > _MUCH * than:
             break
     return min(taken)

@@ -309,3 +309,15 @@ def test_random_programs(steps, direction):
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     expected = torch.func.jvp(f, (x,), (v,))[1].reshape(-1)
     assert_close(dense(made((x,)), pattern) @ v.reshape(-1), expected, 1e-10)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_no_more_numbers_are_written_than_may_be(direction):
+    x = torch.rand(7, dtype=torch.float64)
+    function = FlatFunction(lambda x: x.sin() * x.roll(1), (x,), 0)
+    pattern = detect(function, (x,))
+    numbers = build(function, (x,), pattern, direction, 10**7).numbers
+    assert numbers >= pattern.nnz
+    assert build(function, (x,), pattern, direction, 10**7, most=numbers).numbers == numbers
+    with pytest.raises(CannotAccumulateError, match=f"more than {numbers - 1} numbers are written"):
+        build(function, (x,), pattern, direction, 10**7, most=numbers - 1)

@@ -20,7 +20,6 @@ from torch.fx.node import map_arg
 
 from .._tangent.call import base_name
 from .._tangent.trace import is_pointwise, is_view
-from .recorder import register
 
 _LONG = 64  # rows of a tensor worth taking apart
 _SMALL = 24  # columns, at most
@@ -35,20 +34,23 @@ _SAME = frozenset({"clone", "alias"})
 _aten = torch.ops.aten
 
 
-def columnwise(program: GraphModule, inputs: Sequence[torch.Tensor]) -> GraphModule:
-    """The same program, where tensors with few columns are computed column by column; ``inputs`` show the shapes."""
-    rewriter = _Rewriter(program, inputs)
+def columnwise(graph: Graph, tensors: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> GraphModule:
+    """The program of a graph that refers to ``tensors``, where those with few columns are computed column by column.
+
+    ``inputs`` show their shapes; a call shows its own in ``node.meta["like"]``.
+    """
+    rewriter = _Rewriter(tensors, inputs)
     with torch.no_grad():
-        for node in program.graph.nodes:
+        for node in graph.nodes:
             rewriter.take(node)
     return rewriter.program()
 
 
 class _Rewriter:
-    """Runs the old program node by node, for the shapes, and writes the new one beside it."""
+    """Walks through the old program node by node, and writes the new one beside it; ``_values`` show the shapes."""
 
-    def __init__(self, old: GraphModule, inputs: Sequence[torch.Tensor]) -> None:
-        self._old, self._inputs = old, iter(inputs)
+    def __init__(self, tensors: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> None:
+        self._tensors, self._inputs = tensors, iter(inputs)
         self._new, self._root = Graph(), torch.nn.Module()
         self._values: dict[Node, Any] = {}
         self._wholes: dict[Node, Node] = {}
@@ -67,20 +69,26 @@ class _Rewriter:
         if node.op == "placeholder":
             self._values[node], self._wholes[node] = next(self._inputs), self._new.placeholder(str(node.target))
         elif node.op == "get_attr":
-            self._values[node] = t = getattr(self._old, str(node.target))
-            register(self._root, str(node.target), t)
+            self._values[node] = t = self._tensors[str(node.target)]
+            _register(self._root, str(node.target), t)
             self._wholes[node] = self._new.get_attr(str(node.target))
         elif node.op == "output":
             self._new.output(map_arg(node.args[0], self._whole))
         else:
             self._stage = node.meta.get("stage", 0)
-            args, kwargs = map_arg((node.args, node.kwargs), self._values.__getitem__)
-            self._values[node] = out = node.target(*args, **kwargs)  # type: ignore[operator]  # nodes of calls only
+            self._values[node] = out = self._like(node)
             columns = self._by_columns(node, out)
             if columns is not None:
                 self._columns[node] = columns
             else:
                 self._wholes[node] = self._call(node.target, *map_arg((node.args, node.kwargs), self._whole))
+
+    def _like(self, node: Node) -> Any:
+        """What shows the shape of a call's result."""
+        if node.target is operator.getitem:
+            source, k = node.args
+            return self._values[source][k]  # type: ignore[index]  # of a node, by number
+        return node.meta["like"]
 
     def _call(self, target: Any, args: Any, kwargs: Any = None) -> Node:
         """A node of the new program; the same for the same call."""
@@ -251,3 +259,11 @@ def _is_tall(t: Any) -> bool:
 def _rows(shape: torch.Size) -> torch.Tensor:
     """The row number, plus one, of every element."""
     return torch.arange(1, shape[0] + 1).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
+
+
+def _register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
+    """Let a program refer to a tensor by name: the tensor itself, not a copy."""
+    if isinstance(t, torch.nn.Parameter):
+        root.register_parameter(name, t)
+    else:
+        root.register_buffer(name, t)

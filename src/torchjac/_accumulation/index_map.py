@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 
 _WEIGHTS = 97  # elements between two that share a weight of the hash
@@ -11,6 +13,8 @@ _WEIGHTS = 97  # elements between two that share a weight of the hash
 
 class IndexMap:
     """``ids``, int64 of the tensor's shape: an input plus one, 0 for none. Compared by content; never written to.
+
+    What is asked of maps is computed by NumPy: as tensor ops, each would pass the modes that read the program.
 
     >>> import torch
     >>> IndexMap(torch.tensor([1, 2, 3])).broadcast(torch.Size((2, 3))).ids
@@ -22,26 +26,34 @@ class IndexMap:
         self.ids = ids
 
     @cached_property
-    def _small(self) -> torch.Tensor:
+    def array(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The ids, as an array that shares their memory."""
+        return self.ids.numpy()
+
+    @cached_property
+    def flat(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The ids, (elements,)."""
+        return self.array.reshape(-1)
+
+    @cached_property
+    def _small(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The ids, each dimension that repeats one number cut to length 1."""
-        cut = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in self.ids.stride())
-        return self.ids[cut]
+        return self.array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in self.array.strides)]
 
     @cached_property
     def full(self) -> bool:
         """Whether every element depends on some input."""
-        return bool((self._small != 0).all())
+        return bool(self._small.all())
 
     @cached_property
     def empty(self) -> bool:
         """Whether no element depends on any."""
-        return not bool(self._small.any())
+        return not self._small.any()
 
     @cached_property
     def _hash(self) -> int:
-        flat = self.ids.reshape(-1)
-        weights = torch.arange(1, flat.numel() + 1).remainder_(_WEIGHTS).add_(1)
-        return hash((tuple(self.ids.shape), int((flat * weights).sum())))
+        weights = np.arange(1, self.flat.size + 1) % _WEIGHTS + 1
+        return hash((self.array.shape, int((self.flat * weights).sum())))
 
     def __hash__(self) -> int:
         return self._hash
@@ -49,13 +61,17 @@ class IndexMap:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return isinstance(other, IndexMap) and self._hash == other._hash and torch.equal(self.ids, other.ids)
+        return isinstance(other, IndexMap) and self._hash == other._hash and np.array_equal(self.array, other.array)
 
     def disjoint(self, other: IndexMap) -> bool:
         """Whether no element depends on an input in both."""
         if self.full or other.full:
             return self.empty or other.empty
-        return not bool(((self._small != 0) & (other._small != 0)).any())
+        return not ((self._small != 0) & (other._small != 0)).any()
+
+    def joined(self, other: IndexMap) -> IndexMap:
+        """The inputs of two disjoint maps."""
+        return IndexMap(torch.from_numpy(np.asarray(self.array + other.array)))
 
     def broadcast(self, shape: torch.Size) -> IndexMap:
         """The same, expanded to ``shape``."""

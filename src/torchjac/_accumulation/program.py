@@ -37,12 +37,14 @@ class Program:
     direction: whether the program of ``jvp`` was read, or that of ``vjp``.
     slots: of each output (forward) or input (reverse), how many index maps; the last of them irregular entries.
     regular: share of the values that come out in order, without a gather.
+    numbers: how many numbers all ops write, those that repeat aside; what an evaluation costs, roughly.
     """
 
     graph: torch.fx.GraphModule
     direction: Direction
     slots: tuple[int, ...]
     regular: float
+    numbers: int
 
     @property
     def ops(self) -> int:
@@ -62,22 +64,25 @@ def build(
     direction: Direction,
     limit: int,
     part: bool = False,
+    most: int | None = None,
 ) -> Program:
     """Read f's tangent program (forward) or that of its transpose (reverse) at ``args``.
 
     ``part``: entries that the pattern does not have are left out; otherwise there must be none.
+    ``most``: no more numbers than so many may be written.
 
     Raises
     ------
-    CannotAccumulateError: an op has no second reading, or makes more than ``limit`` coefficients.
+    CannotAccumulateError: an op has no second reading, or makes more than ``limit`` coefficients, or all of
+        them write more than ``most`` numbers.
     MissingEntriesError: f has an entry that the pattern does not have.
     """
     try:
-        return _build(function, args, pattern, direction, limit, part, pure=True)
+        return _build(function, args, pattern, direction, limit, part, most, pure=True)
     except CannotAccumulateError as refusal:
         if _NOT_PURE not in refusal.why.lower():
             raise
-    return _build(function, args, pattern, direction, limit, part, pure=False)
+    return _build(function, args, pattern, direction, limit, part, most, pure=False)
 
 
 def _build(
@@ -87,13 +92,14 @@ def _build(
     direction: Direction,
     limit: int,
     part: bool,
+    most: int | None,
     pure: bool,
 ) -> Program:
     """``pure``: what f writes in place becomes new tensors, by a transform that some autograd.Functions do not take."""
     flat, spec = tree_flatten(args)
     own = [t.detach() if isinstance(t, torch.Tensor) else t for t in flat]
     given = [t for t in own if isinstance(t, torch.Tensor)]
-    recorder = Recorder()
+    recorder = Recorder(most)
     reader = Reader(recorder, limit)
     for t in given:
         recorder.take(t)
@@ -110,7 +116,7 @@ def _build(
         sources = list(_sources(states, ends, direction))
         values, regular = emit(sources, pattern, function.dtype, function.device, recorder, part)
     slots = tuple(len(state.slots) + bool(state.entries) for state in states)
-    return Program(columnwise(recorder.program(values), given), direction, slots, regular)
+    return Program(columnwise(*recorder.program(values), given), direction, slots, regular, recorder.numbers)
 
 
 def _read(
@@ -171,7 +177,7 @@ def _pulled(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:
 def _sources(states: Sequence[State], ends: Sequence[Leaf], direction: Direction) -> Iterator[Source]:
     for state, leaf in zip(states, ends, strict=True):
         for slot in state.slots:
-            ids = slot.map.ids.reshape(-1).numpy() - 1
+            ids = slot.map.flat - 1
             yield Source.of_slot(state, slot, ids, leaf.start, direction == "reverse")
         for entries in state.entries:
             yield Source.of_entries(entries, leaf.start, direction == "reverse")

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._tangent.call import base_name
+from .._tangent.trace import is_view
 from .._tangent.values import tensors
 from .refusal import CannotAccumulateError
 
@@ -21,14 +23,15 @@ from .refusal import CannotAccumulateError
 class Recorder(TorchDispatchMode):
     """Use as a context: ``take`` the inputs, run; then ``program`` of the results."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+        self.numbers, self._most = 0, most  # written by one evaluation, and how many may be
         self.graph = torch.fx.Graph()
         self._root: dict[str, torch.Tensor] = {}
         self._nodes: Any = WeakTensorKeyDictionary()  # tensor -> node, for what depends on something that may change
         self._made: Any = WeakTensorKeyDictionary()  # tensors that were computed from constants alone
         self._known: dict[Any, torch.fx.Node] = {}
-        self._constants: dict[int, torch.fx.Node] = {}
+        self._constants: dict[Any, torch.fx.Node] = {}
         self.stage = 0  # of the nodes recorded from now on; later stages are compiled apart
 
     @classmethod
@@ -44,15 +47,11 @@ class Recorder(TorchDispatchMode):
         """Whether t's numbers are known now and for ever."""
         return t not in self._nodes and (t in self._made or not (t.is_floating_point() or t.is_complex()))
 
-    def program(self, out: torch.Tensor) -> torch.fx.GraphModule:
-        """What computes ``out`` from the inputs, and nothing else."""
+    def program(self, out: torch.Tensor) -> tuple[torch.fx.Graph, dict[str, torch.Tensor]]:
+        """What computes ``out`` from the inputs, and nothing else: a graph, and the tensors that it refers to."""
         self.graph.output(self._node(out))
         self.graph.eliminate_dead_code()
-        used = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
-        root = torch.nn.Module()
-        for name in sorted(used):
-            register(root, name, self._root[name])
-        return torch.fx.GraphModule(root, self.graph)
+        return self.graph, self._root
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -97,13 +96,19 @@ class Recorder(TorchDispatchMode):
         node = self._known.get(key)
         if node is None:
             node = self._known[key] = self.graph.call_function(func, node_args, node_kwargs)
-            node.meta["stage"] = self.stage
+            node.meta |= {"stage": self.stage, "like": tree_map_only(torch.Tensor, _like, out)}
+            self._count(func, out)
         if isinstance(out, torch.Tensor):
             self._nodes[out] = node
         elif isinstance(out, (tuple, list)):
             for k, t in enumerate(out):
                 if isinstance(t, torch.Tensor):
                     self._nodes[t] = self._item(node, k)
+
+    def _count(self, func: Any, out: Any) -> None:
+        self.numbers += 0 if is_view(func) else sum(t.numel() for t in tensors((out,)))
+        if self._most is not None and self.numbers > self._most:
+            raise CannotAccumulateError(base_name(func), f"more than {self._most:,} numbers are written")
 
     def _item(self, node: torch.fx.Node, k: int) -> torch.fx.Node:
         key = (operator.getitem, node, k)
@@ -119,19 +124,18 @@ class Recorder(TorchDispatchMode):
         if t in self._nodes:
             node: torch.fx.Node = self._nodes[t]
             return node
-        if id(t) not in self._constants:
+        is_number = t.dim() == 0 and t in self._made and t.device.type == "cpu"
+        key = (repr(t.tolist()), t.dtype) if is_number else id(t)
+        if key not in self._constants:
             name = f"constant_{len(self._root)}"
             self._root[name] = t  # also keeps t alive, so that its id stays its own
-            self._constants[id(t)] = self.graph.get_attr(name)
-        return self._constants[id(t)]
+            self._constants[key] = self.graph.get_attr(name)
+        return self._constants[key]
 
 
-def register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
-    """Let a program refer to a tensor by name: the tensor itself, not a copy."""
-    if isinstance(t, torch.nn.Parameter):
-        root.register_parameter(name, t)
-    else:
-        root.register_buffer(name, t)
+def _like(out: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape and dtype, without memory; of integers (indices) and booleans the numbers too."""
+    return out.detach() if not (out.is_floating_point() or out.is_complex()) else out.new_empty(()).expand(out.shape)
 
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:

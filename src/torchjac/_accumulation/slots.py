@@ -9,8 +9,10 @@ everywhere stay Python numbers, and cost nothing to carry.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,34 +109,33 @@ class State:
         """
         if len(self.slots) < 3 or self._distinct(_sample(self.shape.numel())) > _LOOSE * len(self.slots):
             return
-        ids = torch.stack([slot.map.ids.reshape(-1) for slot in self.slots])
-        inputs = _distinct_sorted(ids)
+        inputs = distinct_sorted([slot.map.flat for slot in self.slots])
         if len(inputs) > _LOOSE * len(self.slots):
             return
         old, self.slots = self.slots, []
         for canonical in inputs:
             c: Coefficient = 0.0
             for slot in old:
-                mask = (slot.map.ids.reshape(-1) == canonical) & (canonical != 0)
-                if bool(mask.any()):
+                mask = (slot.map.flat == canonical) & (canonical != 0)
+                if mask.any():
                     c = add_coefficients(c, self._where(mask.reshape(self.shape), slot.coefficient))
-            self.slots.append(Slot(IndexMap(canonical.reshape(self.shape)), c, clean=True))
+            self.slots.append(Slot(IndexMap(torch.from_numpy(canonical).view(self.shape)), c, clean=True))
 
-    def _distinct(self, places: torch.Tensor) -> int:
+    def _distinct(self, places: Ints) -> int:
         """The most different inputs that one of the elements at ``places`` has."""
-        return len(_distinct_sorted(torch.stack([slot.map.ids.reshape(-1)[places] for slot in self.slots])))
+        return len(distinct_sorted([slot.map.flat[places] for slot in self.slots]))
 
-    def _where(self, mask: torch.Tensor, c: Coefficient) -> Coefficient:
-        if bool(mask.all()):
+    def _where(self, mask: np.ndarray[Any, np.dtype[np.bool_]], c: Coefficient) -> Coefficient:
+        if mask.all():
             return c
-        for d in range(mask.dim()):  # a mask that repeats itself is kept small
-            first = mask.narrow(d, 0, 1)
-            mask = first if bool((mask == first).all()) else mask
-        return torch.where(mask.to(self.like.device), self.tensor(c), torch.zeros_like(self.like))
+        for d in range(mask.ndim):  # a mask that repeats itself is kept small
+            first = mask.take([0], d)
+            mask = first if (mask == first).all() else mask
+        return torch.where(torch.from_numpy(mask).to(self.like.device), self.tensor(c), torch.zeros_like(self.like))
 
     def _joined(self, a: Slot, b: Slot) -> Slot:
         """Two slots of disjoint support as one."""
-        joined = IndexMap(a.map.ids + b.map.ids)
+        joined = a.map.joined(b.map)
         numbers = not isinstance(a.coefficient, torch.Tensor) and not isinstance(b.coefficient, torch.Tensor)
         if numbers and a.coefficient == b.coefficient:
             return Slot(joined, a.coefficient, joined.full)
@@ -146,7 +147,9 @@ class State:
         c = self.tensor(slot.coefficient)
         if slot.clean or slot.map.full:
             return c
-        return torch.where((slot.map.ids != 0).to(c.device), c, torch.zeros_like(self.like))
+        return torch.where(
+            torch.from_numpy(np.asarray(slot.map.array != 0)).to(c.device), c, torch.zeros_like(self.like)
+        )
 
     def tensor(self, c: Coefficient) -> torch.Tensor:
         """A coefficient as a tensor that broadcasts to the shape."""
@@ -161,7 +164,7 @@ class State:
         return [*self.entries, *(self._as_entries(slot) for slot in self.slots)]
 
     def _as_entries(self, slot: Slot) -> Entries:
-        ids = slot.map.ids.reshape(-1).numpy()
+        ids = slot.map.flat
         values = self.full(slot).reshape(-1)
         if slot.map.full:
             return Entries(np.arange(ids.size), ids - 1, values)
@@ -210,28 +213,39 @@ def _ranked(state: State) -> list[Slot]:
     """Slots by where their input comes among those of the same element, on average over a few elements."""
     if len(state.slots) < 2:
         return state.slots
-    sample = _sample(state.shape.numel())
-    ids = torch.stack([slot.map.ids.reshape(-1)[sample] for slot in state.slots])
+    places = _sample(state.shape.numel())
+    ids = np.stack([slot.map.flat[places] for slot in state.slots])
     rank = (ids[None] < ids[:, None]).sum((1, 2))
-    return [state.slots[k] for k in torch.argsort(rank, stable=True).tolist()]
+    return [state.slots[k] for k in np.argsort(rank, kind="stable")]
 
 
-def _sample(count: int) -> torch.Tensor:
+def _sample(count: int) -> Ints:
     """A few places among ``count``, evenly spread."""
     few = min(_SAMPLES, count)
-    return (torch.arange(few) * count).div_(max(few, 1), rounding_mode="floor") + count // (2 * max(few, 1))
+    return np.arange(few) * count // max(few, 1) + count // (2 * max(few, 1))
 
 
-def _distinct_sorted(ids: torch.Tensor) -> torch.Tensor:
-    """(K, elements) ids -> (most that one has, elements): each element's own, in order; 0 where it has fewer."""
-    ordered = ids.sort(0).values
-    repeated = ordered[1:] == ordered[:-1]
-    ordered[1:][repeated] = 0
-    last = torch.iinfo(torch.int64).max
-    packed = torch.where(ordered == 0, last, ordered).sort(0).values
-    packed[packed == last] = 0
-    return packed[: int((packed != 0).any(1).sum())]
+def distinct_sorted(ids: Sequence[Ints]) -> list[Ints]:
+    """K ids of each element -> as many as one has that differ: each element's own, in order; 0 where it has fewer."""
+    rows = _sorted([np.where(row == 0, _LAST, row) for row in ids])
+    repeated = [(high == low) & (high != _LAST) for low, high in itertools.pairwise(rows)]
+    if any(again.any() for again in repeated):
+        rows = _sorted([rows[0], *(np.where(again, _LAST, row) for again, row in zip(repeated, rows[1:], strict=True))])
+    rows = [np.where(row == _LAST, 0, row) for row in rows]
+    return [row for row in rows if row.any()]
+
+
+def _sorted(rows: list[Ints]) -> list[Ints]:
+    """Every column of ``rows`` in order: a network of exchanges between neighbours, for a few rows the fastest."""
+    if len(rows) > _FEW:
+        return list(np.sort(np.stack(rows), 0))
+    for turn in range(len(rows)):
+        for k in range(turn % 2, len(rows) - 1, 2):
+            rows[k], rows[k + 1] = np.minimum(rows[k], rows[k + 1]), np.maximum(rows[k], rows[k + 1])
+    return rows
 
 
 _SAMPLES = 31
 _LOOSE = 0.8  # so many inputs a slot, and it is left as it is
+_FEW = 16  # rows to sort
+_LAST = np.iinfo(np.int64).max

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .._tangent.relations import Ids
 from .index_map import IndexMap
 from .slots import Coefficient, Entries, Slot, State
 from .states import States, state_of
@@ -24,7 +23,7 @@ def summed(reader: States, operand: torch.Tensor, out: torch.Tensor, dims: Seque
     gone = sorted({d % operand.dim() for d in dims}) if operand.dim() else []
     count = math.prod(operand.shape[d] for d in gone)
     for slot in given.slots:
-        if _same_along(slot.map.ids, gone):
+        if _same_along(slot.map, gone):
             c = given.full(slot).sum(gone, keepdim=keepdim) if gone else given.tensor(slot.coefficient)
             index = _select(slot.map.ids, gone, [0] * len(gone), keepdim)
             state.add(Slot(IndexMap(index), c, slot.clean))
@@ -38,10 +37,11 @@ def summed(reader: States, operand: torch.Tensor, out: torch.Tensor, dims: Seque
     return state
 
 
-def _same_along(ids: Ids, dims: Sequence[int]) -> bool:
+def _same_along(index: IndexMap, dims: Sequence[int]) -> bool:
     """Whether all summands depend on the same input."""
+    ids = index.array
     for d in dims:
-        if ids.shape[d] != 1 and ids.stride(d) != 0 and not bool((ids == ids.narrow(d, 0, 1)).all()):
+        if ids.shape[d] != 1 and ids.strides[d] != 0 and not (ids == ids.take([0], d)).all():
             return False
     return all(ids.shape[d] > 0 for d in dims)
 
