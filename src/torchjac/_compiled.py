@@ -16,6 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ._errors import TorchjacWarning
+from ._tangent.trace import is_view
 
 Values = Callable[[tuple[Any, ...]], torch.Tensor]
 
@@ -56,7 +57,7 @@ class Compiled:
             if graph is None:
                 self._program, self.regions = _compile(self._capture(tensors), constants, options)
             else:
-                self._program, self.regions = _compile_stages(graph, options)
+                self._program, self.regions = _compile_stages(graph, tensors, options)
             with torch.no_grad():
                 self._program(*tensors)  # compiles
         except RuntimeError as error:
@@ -137,30 +138,50 @@ def _compile(
     return parts, 1 + bool(apart) + bool(gathers)
 
 
-def _compile_stages(graph: torch.fx.GraphModule, options: dict[str, Any]) -> tuple[Callable[..., torch.Tensor], int]:
-    """Each stage that the program's nodes name, compiled by itself.
-
-    Where computed tensors are shifted against each other, Inductor would compute them again for every shift: it is told
-    to write them to memory once, which costs a little where nothing is shifted.
-    """
-    if not options and _shifts(graph):
-        options = {"options": {"realize_opcount_threshold": 1, "realize_reads_threshold": 1}}
-    stages = {node.meta.get("stage", 0) for node in graph.graph.nodes if node.op == "call_function"}
-    if len(stages) < 2:
+def _compile_stages(
+    graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], options: dict[str, Any]
+) -> tuple[Callable[..., torch.Tensor], int]:
+    """Each stage of the program compiled by itself."""
+    stages = _stages(graph, tensors)
+    last = max(stages.values(), default=0)
+    if not last:
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
-    return _compile_parts(graph, lambda node: int(node.meta.get("stage", 0)), options), len(stages)
+    return _compile_parts(graph, stages.__getitem__, options), last + 1
+
+
+def _stages(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor]) -> dict[torch.fx.Node, int]:
+    """For each call, after how many others its stage comes.
+
+    A stage of its own begins where the program says so, and where large computed tensors are shifted against each
+    other: Inductor would compute them again for every shift.
+    """
+    from torch.fx.passes.shape_prop import ShapeProp
+
+    with torch.no_grad():
+        ShapeProp(graph).propagate(*tensors)
+    stages: dict[torch.fx.Node, int] = {}
+    computed: set[torch.fx.Node] = set()  # in their own stage, and not merely moved
+    for node in graph.graph.nodes:
+        if node.op == "call_function":
+            before = [n for n in node.all_input_nodes if n in stages]
+            shifts = _name(node) in _SHIFTS and any(n in computed and _is_large(n) for n in before)
+            shifts |= any(n.meta.get("stage", 0) < node.meta.get("stage", 0) for n in before)
+            stages[node] = max((stages[n] for n in before), default=0) + shifts
+            if not _is_move(node) or any(n in computed and stages[n] == stages[node] for n in before):
+                computed.add(node)
+    return stages
 
 
 _SHIFTS = frozenset("slice_backward select_backward constant_pad_nd roll slice_scatter select_scatter flip".split())
 
 
-def _shifts(graph: torch.fx.GraphModule) -> bool:
-    """Whether the program moves what it computed."""
-    return any(
-        _name(node) in _SHIFTS and any(before.op == "call_function" for before in node.all_input_nodes)
-        for node in graph.graph.nodes
-        if node.op == "call_function"
-    )
+def _is_move(node: torch.fx.Node) -> bool:
+    """Whether a call only moves what it is given."""
+    return _name(node) in _SHIFTS or is_view(node.target)
+
+
+def _is_large(node: torch.fx.Node) -> bool:
+    return bool(node.meta["tensor_meta"].shape.numel() > _SMALL)
 
 
 def _name(node: torch.fx.Node) -> str:

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 
 _WEIGHTS = 97  # elements between two that share a weight of the hash
+_SAMPLES = 31
 
 
 class IndexMap:
@@ -57,6 +58,25 @@ class IndexMap:
             return self.empty or other.empty
         return not bool(((self._small != 0) & (other._small != 0)).any())
 
+    def agrees(self, other: IndexMap) -> bool:
+        """Whether some elements depend on an input in both, and all of these on the same one."""
+        if self.full and other.full:
+            return self == other
+        few = sample(self.ids.numel())
+        return _agree(self.ids.reshape(-1)[few], other.ids.reshape(-1)[few]) and (
+            _agree(self.ids, other.ids) and not self.disjoint(other)
+        )
+
     def broadcast(self, shape: torch.Size) -> IndexMap:
         """The same, expanded to ``shape``."""
         return self if self.ids.shape == shape else IndexMap(self.ids.expand(shape))
+
+
+def sample(count: int) -> torch.Tensor:
+    """A few places among ``count``, evenly spread."""
+    few = min(_SAMPLES, count)
+    return (torch.arange(few) * count).div_(max(few, 1), rounding_mode="floor") + count // (2 * max(few, 1))
+
+
+def _agree(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return not bool(((a != b) & (a != 0) & (b != 0)).any())

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from .index_map import IndexMap
+from .index_map import IndexMap, sample
 
 Coefficient = torch.Tensor | float
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -77,7 +77,11 @@ class State:
         return State(shape, self.like if like is None else like)
 
     def add(self, slot: Slot) -> None:
-        """One more slot, merged with one that has the same map, or that knows the other elements."""
+        """One more slot, merged with one that has the same map, or agrees with it, or knows the other elements.
+
+        Maps agree that are one shift of the inputs, cut off at different borders: a stencil assembled from its cells
+        then has a slot for each neighbour.
+        """
         if slot.map.empty:
             return
         for k, mine in enumerate(self.slots):
@@ -85,10 +89,11 @@ class State:
                 both = add_coefficients(mine.coefficient, slot.coefficient)
                 self.slots[k] = Slot(mine.map, both, mine.clean and slot.clean)
                 return
-        for k, mine in enumerate(self.slots):
-            if mine.map.disjoint(slot.map):
-                self.slots[k] = self._joined(mine, slot)
-                return
+        for joins in (IndexMap.agrees, IndexMap.disjoint):
+            for k, mine in enumerate(self.slots):
+                if joins(mine.map, slot.map):
+                    self.slots[k] = self._joined(mine, slot)
+                    return
         self.slots.append(slot)
 
     def add_all(self, other: State, scale: Callable[[Coefficient], Coefficient] = lambda c: c) -> None:
@@ -105,7 +110,7 @@ class State:
 
         Slot k then holds every element's k-th smallest input, so that maps of later sums are equal.
         """
-        if len(self.slots) < 3 or self._distinct(_sample(self.shape.numel())) > _LOOSE * len(self.slots):
+        if len(self.slots) < 3 or self._distinct(sample(self.shape.numel())) > _LOOSE * len(self.slots):
             return
         ids = torch.stack([slot.map.ids.reshape(-1) for slot in self.slots])
         inputs = _distinct_sorted(ids)
@@ -133,9 +138,10 @@ class State:
         return torch.where(mask.to(self.like.device), self.tensor(c), torch.zeros_like(self.like))
 
     def _joined(self, a: Slot, b: Slot) -> Slot:
-        """Two slots of disjoint support as one."""
-        joined = IndexMap(a.map.ids + b.map.ids)
-        if not isinstance(a.coefficient, torch.Tensor) and a.coefficient == b.coefficient:
+        """Two slots as one, where no element has an input in one of them and another in the other."""
+        joined = IndexMap(torch.maximum(a.map.ids, b.map.ids))
+        same = not isinstance(a.coefficient, torch.Tensor) and a.coefficient == b.coefficient
+        if same and a.map.disjoint(b.map):
             return Slot(joined, a.coefficient, joined.full)
         both = add_coefficients(self.cleaned(a), self.cleaned(b))
         return Slot(joined, both, clean=True)
@@ -206,15 +212,9 @@ def aligned(states: Sequence[State]) -> list[list[Slot | None]]:
 def _rank(slot: Slot, state: State) -> float:
     """Where a slot's input comes among those of the same element, on average over a few elements."""
     flat = [other.map.ids.reshape(-1) for other in state.slots]
-    sample = _sample(flat[0].numel())
-    mine = slot.map.ids.reshape(-1)[sample]
-    return sum(float((other[sample] < mine).double().mean()) for other in flat)
-
-
-def _sample(count: int) -> torch.Tensor:
-    """A few places among ``count``, evenly spread."""
-    few = min(_SAMPLES, count)
-    return (torch.arange(few) * count).div_(max(few, 1), rounding_mode="floor") + count // (2 * max(few, 1))
+    places = sample(flat[0].numel())
+    mine = slot.map.ids.reshape(-1)[places]
+    return sum(float((other[places] < mine).double().mean()) for other in flat)
 
 
 def _distinct_sorted(ids: torch.Tensor) -> torch.Tensor:
@@ -228,5 +228,4 @@ def _distinct_sorted(ids: torch.Tensor) -> torch.Tensor:
     return packed[: int((packed != 0).any(1).sum())]
 
 
-_SAMPLES = 31
 _LOOSE = 0.8  # so many inputs a slot, and it is left as it is
