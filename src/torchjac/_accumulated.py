@@ -12,6 +12,7 @@ from ._errors import OptionError, StalePatternError
 from ._function import Choices, FlatFunction, place
 from ._pattern import SparsityPattern
 from ._products import Products
+from ._scalar import GradientOf
 from ._side import Side, seconds_of
 from ._types import Mode
 
@@ -24,6 +25,7 @@ class Accumulated:
 
     Index tensors and flags among the arguments are part of the program: with others it is built anew. ``part``: the
     pattern leaves out entries on purpose. ``detected``: it was found for the very arguments of the first ``prepare``.
+    ``compiled``: the program will be.
 
     Raises
     ------
@@ -34,12 +36,19 @@ class Accumulated:
     num_products = joined = 0
 
     def __init__(
-        self, function: FlatFunction, pattern: SparsityPattern, products: int, part: bool, detected: bool
+        self,
+        function: FlatFunction,
+        pattern: SparsityPattern,
+        products: int,
+        part: bool,
+        detected: bool,
+        compiled: bool,
     ) -> None:
         self.sides: list[Side] = []
         self.products: list[Products] = []
         self._function, self._pattern = function, pattern
-        self._part, self._detected = part, detected
+        self._part, self._detected, self._compiled = part, detected, compiled
+        self._symmetric = isinstance(function.f, GradientOf) and not part
         numbers = products * (function.m + function.n)
         self._limit = max(_FEW, _PER_ENTRY * pattern.nnz, _PER_PRODUCT * numbers)
         self._program: Program | None = None
@@ -59,7 +68,9 @@ class Accumulated:
         for direction in directions:
             try:
                 with Draws(self._function.device).again():
-                    program = build(self._function, args, self._pattern, direction, self._limit, self._part)
+                    program = build(
+                        self._function, args, self._pattern, direction, self._limit, self._part, self._symmetric
+                    )
             except CannotAccumulateError as refusal:
                 refusals.append(refusal)
                 continue
@@ -72,11 +83,16 @@ class Accumulated:
             found[direction], taken[direction] = program, seconds_of(lambda: program(args))  # noqa: B023  # called at once
         if not found:
             raise refusals[0]
-        both = len(found) == 2
-        slower = both and taken["reverse"] > _WORTH * taken["forward"]
-        best: Direction = "forward" if slower or "reverse" not in found else "reverse"
+        best = next(iter(found)) if len(found) == 1 else self._better(found, taken)
         self._program, self.seconds = found[best], taken[best]
         self._built_for = self._function.choices(args)
+
+    def _better(self, found: dict[Direction, Program], taken: dict[Direction, float]) -> Direction:
+        """The direction that runs faster; compiled, one whose values come in order: they are written once."""
+        ordered = {direction: program.regular > 0 for direction, program in found.items()}
+        if self._compiled and ordered["forward"] != ordered["reverse"]:
+            return "forward" if ordered["forward"] else "reverse"
+        return "reverse" if taken["reverse"] < _WORTH * taken["forward"] else "forward"
 
     def values(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(nnz,), differentiable like any other tensor program."""

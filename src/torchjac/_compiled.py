@@ -8,6 +8,7 @@ So is the gather at the end, where it is large.
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -177,7 +178,7 @@ _SHIFTS = frozenset("slice_backward select_backward constant_pad_nd roll slice_s
 
 def _is_move(node: torch.fx.Node) -> bool:
     """Whether a call only moves what it is given."""
-    return _name(node) in _SHIFTS or is_view(node.target)
+    return node.target is operator.getitem or _name(node) in _SHIFTS or is_view(node.target)
 
 
 def _is_large(node: torch.fx.Node) -> bool:

@@ -58,8 +58,12 @@ def emit(
     device: torch.device,
     recorder: Recorder,
     part: bool,
+    symmetric: bool = False,
 ) -> tuple[torch.Tensor, float]:
-    """((nnz,) values, share of them that needed no gather). ``part``: drop entries that the pattern does not have."""
+    """((nnz,) values, share of them that needed no gather).
+
+    ``part``: drop entries that the pattern does not have. ``symmetric``: the matrix is, and one triangle is computed.
+    """
     nnz, keys = pattern.nnz, pattern.rows.astype(np.int64) * pattern.shape[1] + pattern.indices
     places = [_positions(source, keys, pattern.shape[1], part) for source in sources]
     target = np.concatenate([*places, np.empty(0, np.int64)])
@@ -74,17 +78,43 @@ def emit(
             return tiled
         if striped is not None:
             return striped, 1.0
-    recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
-    flat = [source.full(dtype).reshape(-1) for source in sources]
-    everything = flat[0] if len(flat) == 1 else torch.cat(flat)
     if apart and kept.size == nnz:
         index = np.empty(nnz, np.int64)
         index[target[kept]] = kept
+        if symmetric:
+            sources, index = _upper(sources, places, index, keys, pattern)
+        everything = _side_by_side(sources, dtype)
+        recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
         return everything.index_select(0, torch.from_numpy(index).to(device)), 0.0
+    everything = _side_by_side(sources, dtype)
+    recorder.stage = 1
     if kept.size < target.size:
         everything = everything.index_select(0, torch.from_numpy(kept).to(device))
     values = torch.zeros(nnz, dtype=dtype, device=device)
     return values.index_add(0, torch.from_numpy(target[kept]).to(device), everything), 0.0
+
+
+def _side_by_side(sources: Sequence[Source], dtype: torch.dtype) -> torch.Tensor:
+    flat = [source.full(dtype).reshape(-1) for source in sources]
+    return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+
+def _upper(
+    sources: Sequence[Source], places: Sequence[Ints], index: Ints, keys: Ints, pattern: SparsityPattern
+) -> tuple[list[Source], Ints]:
+    """The sources that are left when each value below the diagonal is read where its mirror image is computed.
+
+    ``index``: of each value, its place in the sources side by side.
+    """
+    below = np.flatnonzero(pattern.rows > pattern.indices)
+    mirrored = pattern.indices[below].astype(np.int64) * pattern.shape[1] + pattern.rows[below]
+    index[below] = index[np.searchsorted(keys, mirrored)]
+    starts = np.concatenate([[0], np.cumsum([place.size for place in places])])
+    owner = np.searchsorted(starts, index, side="right") - 1
+    used = np.unique(owner)
+    shift = np.zeros(len(sources), np.int64)
+    shift[used] = starts[used] - np.concatenate([[0], np.cumsum(np.diff(starts)[used])])[:-1]
+    return [sources[k] for k in used], index - shift[owner]
 
 
 def _positions(source: Source, keys: Ints, width: int, part: bool) -> Ints:

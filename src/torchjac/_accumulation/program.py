@@ -19,6 +19,7 @@ from .emission import Source, emit
 from .reader import Reader
 from .recorder import Recorder
 from .refusal import CannotAccumulateError
+from .signs import unsigned
 from .slots import State
 
 Direction = Literal["forward", "reverse"]
@@ -60,10 +61,12 @@ def build(
     direction: Direction,
     limit: int,
     part: bool = False,
+    symmetric: bool = False,
 ) -> Program:
     """Read f's tangent program (forward) or that of its transpose (reverse) at ``args``.
 
     ``part``: entries that the pattern does not have are left out; otherwise there must be none.
+    ``symmetric``: the Jacobian is, as one of a gradient.
 
     Raises
     ------
@@ -71,11 +74,11 @@ def build(
     MissingEntriesError: f has an entry that the pattern does not have.
     """
     try:
-        return _build(function, args, pattern, direction, limit, part, pure=True)
+        return _build(function, args, pattern, direction, limit, part, symmetric, pure=True)
     except CannotAccumulateError as refusal:
         if _NOT_PURE not in refusal.why.lower():
             raise
-    return _build(function, args, pattern, direction, limit, part, pure=False)
+    return _build(function, args, pattern, direction, limit, part, symmetric, pure=False)
 
 
 def _build(
@@ -85,6 +88,7 @@ def _build(
     direction: Direction,
     limit: int,
     part: bool,
+    symmetric: bool,
     pure: bool,
 ) -> Program:
     """``pure``: what f writes in place becomes new tensors, by a transform that some autograd.Functions do not take."""
@@ -105,10 +109,10 @@ def _build(
         reader.seed(t, torch.arange(leaf.start + 1, leaf.stop + 1).reshape(leaf.shape))
     with torch.no_grad(), recorder:
         states = _read(function, tree_unflatten(own, spec), directions, direction, reader, pure)
-        sources = list(_sources(states, ends, direction))
-        values, regular = emit(sources, pattern, function.dtype, function.device, recorder, part)
+        sources = list(_sources(states, ends, direction == "reverse" and not symmetric))
+        values, regular = emit(sources, pattern, function.dtype, function.device, recorder, part, symmetric)
     slots = tuple(len(state.slots) + bool(state.entries) for state in states)
-    return Program(columnwise(recorder.program(values), given), direction, slots, regular)
+    return Program(columnwise(unsigned(recorder.program(values)), given), direction, slots, regular)
 
 
 def _read(
@@ -150,10 +154,10 @@ def _pulled(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:
     return vjp
 
 
-def _sources(states: Sequence[State], ends: Sequence[Leaf], direction: Direction) -> Iterator[Source]:
+def _sources(states: Sequence[State], ends: Sequence[Leaf], transposed: bool) -> Iterator[Source]:
     for state, leaf in zip(states, ends, strict=True):
         for slot in state.slots:
             ids = slot.map.ids.reshape(-1).numpy() - 1
-            yield Source.of_slot(state, slot, ids, leaf.start, direction == "reverse")
+            yield Source.of_slot(state, slot, ids, leaf.start, transposed)
         for entries in state.entries:
-            yield Source.of_entries(entries, leaf.start, direction == "reverse")
+            yield Source.of_entries(entries, leaf.start, transposed)

@@ -38,7 +38,7 @@ class Recorder(TorchDispatchMode):
 
     def take(self, t: torch.Tensor) -> None:
         """Let t be the program's next input."""
-        self._nodes[t] = self.graph.placeholder(f"input_{len(self._nodes)}")
+        self._nodes[t] = _marked(self.graph.placeholder(f"input_{len(self._nodes)}"), t)
 
     def is_constant(self, t: torch.Tensor) -> bool:
         """Whether t's numbers are known now and for ever."""
@@ -99,7 +99,7 @@ class Recorder(TorchDispatchMode):
             node = self._known[key] = self.graph.call_function(func, node_args, node_kwargs)
             node.meta["stage"] = self.stage
         if isinstance(out, torch.Tensor):
-            self._nodes[out] = node
+            self._nodes[out] = _marked(node, out)
         elif isinstance(out, (tuple, list)):
             for k, t in enumerate(out):
                 if isinstance(t, torch.Tensor):
@@ -122,7 +122,7 @@ class Recorder(TorchDispatchMode):
         if id(t) not in self._constants:
             name = f"constant_{len(self._root)}"
             self._root[name] = t  # also keeps t alive, so that its id stays its own
-            self._constants[id(t)] = self.graph.get_attr(name)
+            self._constants[id(t)] = _marked(self.graph.get_attr(name), t)
         return self._constants[id(t)]
 
 
@@ -132,6 +132,13 @@ def register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
         root.register_parameter(name, t)
     else:
         root.register_buffer(name, t)
+
+
+def _marked(node: torch.fx.Node, t: torch.Tensor) -> torch.fx.Node:
+    """The node of t; where t is real, with its dtype."""
+    if t.is_floating_point():
+        node.meta["dtype"] = t.dtype
+    return node
 
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
