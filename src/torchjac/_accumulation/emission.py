@@ -8,7 +8,7 @@ border of a periodic grid) are put right afterwards. What has no such order is g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +44,16 @@ class Source:
         rows, columns = (entries.columns, own) if transposed else (own, entries.columns)
         return cls(entries.values, entries.values.shape, entries.values.new_zeros(()), rows, columns)
 
+    def is_constant(self, recorder: Recorder) -> bool:
+        return isinstance(self.coefficient, torch.Tensor) and recorder.is_constant(self.coefficient)
+
+    def as_number(self) -> Source:
+        """Coefficients that are the same number everywhere, as that number: it need not be read from memory."""
+        c = self.coefficient
+        if not isinstance(c, torch.Tensor) or not c.numel() or not bool((c == c.reshape(-1)[0]).all()):
+            return self
+        return replace(self, coefficient=float(c.reshape(-1)[0]))
+
     def full(self, dtype: torch.dtype) -> torch.Tensor:
         """The coefficients, of ``shape``."""
         c = self.coefficient
@@ -64,6 +74,7 @@ def emit(
 
     ``part``: drop entries that the pattern does not have. ``symmetric``: the matrix is, and one triangle is computed.
     """
+    sources = [source.as_number() if source.is_constant(recorder) else source for source in sources]
     nnz, keys = pattern.nnz, pattern.rows.astype(np.int64) * pattern.shape[1] + pattern.indices
     places = [_positions(source, keys, pattern.shape[1], part) for source in sources]
     target = np.concatenate([*places, np.empty(0, np.int64)])
@@ -200,13 +211,10 @@ def _tiled(
         return None
     if count:
         device = values.device
-        moved = [
-            source.full(dtype).reshape(-1).index_select(0, torch.from_numpy(w).to(device))
-            for source, w in zip(sources, wrong, strict=True)
-            if w.size
-        ]
+        written = np.concatenate([want[w] for want, w in zip(expected, wrong, strict=True)])
+        moved = values.index_select(0, torch.from_numpy(written).to(device))
         target = np.concatenate([place[w] for place, w in zip(places, wrong, strict=True)])
-        values = values.index_copy(0, torch.from_numpy(target).to(device), torch.cat(moved))
+        values = values.index_copy(0, torch.from_numpy(target).to(device), moved)
     return values, 1 - count / nnz
 
 

@@ -100,9 +100,11 @@ class _Rewriter:
             b = Signed(-b.sign, b.node)
         if a.sign == b.sign:
             return Signed(a.sign, self._call(node, (a.node, b.node), target=_aten.add.Tensor))
-        if self._order[a.node] > self._order[b.node]:
-            a, b = b, a
-        return Signed(a.sign, self._call(node, (a.node, b.node), target=_aten.sub.Tensor))
+        plus, minus = (a.node, b.node) if a.sign == 1 else (b.node, a.node)
+        opposite = self._known.get(_key(_aten.sub.Tensor, (minus, plus)))
+        if opposite is not None:
+            return Signed(-1, opposite)
+        return Signed(1, self._call(node, (plus, minus), target=_aten.sub.Tensor))
 
     def _plain(self, node: Node) -> Node:
         """The new node for an old one, negated where its sign says so."""
@@ -114,12 +116,16 @@ class _Rewriter:
         target = target or node.target
         if target in _COMMUTATIVE and all(isinstance(a, Node) for a in args):
             args = tuple(sorted(args, key=self._order.__getitem__))
-        key = (target, repr((args, kwargs)))
+        key = _key(target, args, kwargs)
         if key not in self._known:
             self._known[key] = new = self.graph.call_function(target, args, kwargs or {})
             new.meta.update(node.meta)
             self._order[new] = len(self._order)
         return self._known[key]
+
+
+def _key(target: Any, args: Any, kwargs: Any = None) -> Any:
+    return target, repr((args, kwargs or {}))
 
 
 def _moves(node: Node) -> bool:
