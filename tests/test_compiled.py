@@ -125,3 +125,20 @@ def test_what_was_compiled_without_gradients_gives_them_when_they_are_wanted(pro
     w = w.requires_grad_()
     loss = plan.values(x, w).square().sum()
     assert all(g is not None for g in torch.autograd.grad(loss, [w, *net.parameters()], allow_unused=False))
+
+
+@pytest.mark.parametrize(("size", "steps", "regions"), [(12_000, 1, 1), (12_000, 3, 3), (12_000, 12, 1), (50, 3, 1)])
+def test_a_region_ends_where_large_computed_tensors_are_shifted(size, steps, regions, monkeypatch):
+    def wave(x):
+        for _ in range(steps):
+            x = x.roll(1).sin() * 2
+        return x
+
+    given = []
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: (given.append(options), graph)[1])
+    at, other = torch.rand(2, size, dtype=torch.float64)
+    plan = tj.plan_jacobian(wave, at, mode="accumulate")
+    program = Compiled(plan._strategy.values, (at,), (), {}, plan._strategy.program((at,)).graph)
+    assert (program.regions, len(given)) == (regions, regions)
+    assert ("options" in given[0]) == (steps == 12)  # so many regions would take long to compile
+    torch.testing.assert_close(program((other,)), plan.values(other), rtol=1e-12, atol=1e-12)

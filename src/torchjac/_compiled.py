@@ -31,6 +31,8 @@ _EXPENSIVE = frozenset(
 # is read from at the place where it is read, one by one. Fewer are not worth a region, which takes 30 us a call.
 _SMALL = 10_000
 
+_MOST_STAGES = 8  # each takes a second to compile
+
 _SEEDS = "_seeds_"
 
 
@@ -142,8 +144,15 @@ def _compile(
 def _compile_stages(
     graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], options: dict[str, Any]
 ) -> tuple[Callable[..., torch.Tensor], int]:
-    """Each stage of the program compiled by itself."""
+    """Each stage of the program compiled by itself.
+
+    Of very many stages, as in a simulation of many steps, Inductor is told instead to write whatever it computes to
+    memory once.
+    """
     stages = _stages(graph, tensors)
+    if max(stages.values(), default=0) >= _MOST_STAGES:
+        stages = {node: node.meta.get("stage", 0) for node in stages}
+        options = options or {"options": {"realize_opcount_threshold": 1, "realize_reads_threshold": 1}}
     last = max(stages.values(), default=0)
     if not last:
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
@@ -165,9 +174,9 @@ def _stages(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor]) -> dic
     for node in graph.graph.nodes:
         if node.op == "call_function":
             before = [n for n in node.all_input_nodes if n in stages]
-            shifts = _name(node) in _SHIFTS and any(n in computed and _is_large(n) for n in before)
-            shifts |= any(n.meta.get("stage", 0) < node.meta.get("stage", 0) for n in before)
-            stages[node] = max((stages[n] for n in before), default=0) + shifts
+            shifted = {n for n in before if _name(node) in _SHIFTS and n in computed and _is_large(n)}
+            apart = {n for n in before if n.meta.get("stage", 0) < node.meta.get("stage", 0)}
+            stages[node] = max((stages[n] + (n in shifted | apart) for n in before), default=0)
             if not _is_move(node) or any(n in computed and stages[n] == stages[node] for n in before):
                 computed.add(node)
     return stages
