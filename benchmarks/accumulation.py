@@ -120,6 +120,7 @@ def _compare(
     if mode == "auto":  # of a Hessian: the products that are predicted to cost least
         mode = "forward"
     plans = {
+        "auto, compiled": plan("auto", True),
         "accumulated, compiled": plan("accumulate", True),
         "colored, compiled": plan(mode, True),
         "accumulated, eager": plan("accumulate", False),
@@ -142,6 +143,10 @@ def _compare(
         if f is brusselator:
             by_hand = torch.compile(brusselator_by_hand, dynamic=False)
             runs["by hand, compiled"] = lambda: by_hand(*args)
+        if f is minimal_surface:
+            surface_by_hand = minimal_surface_by_hand(pattern, *args[0].shape)
+            assert torch.allclose(surface_by_hand(*args), plans["colored, eager"].values(*args))
+            runs["by hand, compiled"] = lambda: surface_by_hand(*args)
         times = interleaved(runs, rounds=3 if quick else 15)
         values = {name: made.values(*args) for name, made in plans.items()}
     error = (values["accumulated, compiled"] - values["colored, eager"]).abs().max() / values[
@@ -150,6 +155,7 @@ def _compare(
     accumulated = plans["accumulated, eager"]
     return {
         "entries": accumulated.pattern.nnz,
+        "auto": plans["auto, compiled"].mode,
         "program": str(accumulated._strategy),
         "products": plans["colored, eager"].num_products,
         "error": float(error),
@@ -178,3 +184,29 @@ def brusselator_by_hand(u: torch.Tensor) -> torch.Tensor:
     first = torch.stack([near, near, own - 4.4 - 4 * scale, near, near, x * x], -1)
     second = torch.stack([3.4 - own, near, near, -x * x - 4 * scale, near, near], -1)
     return torch.stack([first, second]).reshape(-1)
+
+
+def minimal_surface_by_hand(pattern: tj.SparsityPattern, height: int, width: int) -> Callable[..., torch.Tensor]:
+    """The entries of the Hessian of ``minimal_surface``: cells, then one triangle by neighbours, then all entries."""
+    pad = torch.nn.functional.pad
+
+    def cells(u: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        a, b = u[1:, 1:] - u[:-1, :-1], u[1:, :-1] - u[:-1, 1:]
+        squared = 1 + (a * a + b * b) / 2
+        first = squared.rsqrt() / 2
+        second = first / (2 * squared)
+        return first - a * a * second, first - b * b * second, -a * b * second
+
+    def neighbours(aa: torch.Tensor, bb: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
+        upper, lower, left, right = (0, 1, 0, 1), (1, 0, 1, 0), (0, 1, 1, 0), (1, 0, 0, 1)  # where the cell is
+        own = pad(aa, upper) + pad(aa, lower) + pad(bb, right) + pad(bb, left)
+        beside, below = pad(ab, upper) + pad(ab, left), -pad(ab, upper) - pad(ab, right)
+        return torch.stack([own, beside, -pad(bb, right), below, -pad(aa, upper)]).reshape(-1)
+
+    rows, columns = torch.from_numpy(pattern.rows).long(), pattern.col_indices.long()
+    first, second = torch.minimum(rows, columns), torch.maximum(rows, columns)
+    kind = torch.zeros(2 * width + 2, dtype=torch.int64)
+    kind[torch.tensor([1, width - 1, width, width + 1])] = torch.tensor([1, 2, 3, 4])
+    index = kind[second - first] * height * width + first
+    compiled = [torch.compile(part, dynamic=False) for part in (cells, neighbours)]
+    return lambda u: compiled[1](*compiled[0](u)).index_select(0, index)

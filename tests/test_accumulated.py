@@ -11,7 +11,7 @@ from oracles import assert_close, dense_jacobian
 from test_opinfo_values import ORACLE_IS_WRONG, difference, in_reals
 
 import torchjac as tj
-from torchjac import _accumulated, _choosing
+from torchjac import _accumulated, _choosing, _evaluating
 from torchjac._accumulation import CannotAccumulateError
 from torchjac._demo.problems import brusselator, generated_bundle
 
@@ -118,6 +118,59 @@ def test_where_one_direction_stops_the_other_serves(built):
     assert_close(plan(x), dense_jacobian(f, (x,)))
 
 
+@pytest.mark.parametrize("eager", ["accumulate", "products"])
+@pytest.mark.parametrize("compiled", ["accumulate", "products"])
+def test_compiled_auto_keeps_what_is_faster_compiled(monkeypatch, eager, compiled):
+    x, other = torch.rand(2, 2, 32, 32, dtype=torch.float64)
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run, than: 2 * than if eager == "accumulate" else than / 2)
+    seconds = iter([0.003, 0.004] if compiled == "accumulate" else [0.004, 0.003])  # of accumulation, of products
+    monkeypatch.setattr(_evaluating, "seconds_of", lambda run: (run(), next(seconds))[1])
+    plan = tj.plan_jacobian(brusselator, x, compile=True)
+    assert (plan.mode == "accumulate") == (eager == "accumulate")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", tj.TorchjacWarning)
+        first = plan.values(x)
+    expected = tj.plan_jacobian(brusselator, x, mode="reverse")
+    assert (plan.mode == "accumulate", plan.coloring is None) == (compiled == "accumulate",) * 2
+    for y, values in ((x, first), (x, plan.values(x)), (other, plan.values(other))):
+        assert_close(values, expected.values(y))
+    assert isinstance(plan._program, _evaluating.Compiled)
+    lines = [line for line in plan.explain().splitlines() if "ms compiled" in line]
+    assert [("3.00 ms" in line, "<-- chosen" in line) for line in lines] == [
+        (compiled != "accumulate",) * 2,
+        (compiled == "accumulate",) * 2,
+    ]
+
+
+def test_compiled_gradients_are_not_lost_when_products_win(monkeypatch):
+    net = torch.nn.Linear(3, 3).double()
+
+    def f(x):
+        return net(x).sin() * x
+
+    x = torch.rand(300, 3, dtype=torch.float64)
+    seconds = iter([0.004, 0.003])
+    monkeypatch.setattr(_evaluating, "seconds_of", lambda run: next(seconds))
+    plan = tj.plan_jacobian(f, x, compile=True)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", tj.TorchjacWarning)
+        plan.values(x)
+    assert plan.mode != "accumulate"
+    weight = torch.autograd.grad(plan.values(x).pow(3).sum(), net.weight)[0]
+    eager = tj.plan_jacobian(f, x, mode="reverse").values(x)
+    assert_close(weight, torch.autograd.grad(eager.pow(3).sum(), net.weight)[0], 1e-10)
+
+
+def test_compiled_takes_the_direction_whose_values_come_in_order(monkeypatch):
+    x = torch.rand(400, dtype=torch.float64)
+    monkeypatch.setattr(_accumulated, "seconds_of", lambda run: next(seconds))
+    for compiled, direction in ((True, "forward"), (False, "reverse")):
+        seconds = iter([0.1, 1.0])  # of the reverse program, which is built first, and the forward one
+        plan = tj.plan_jacobian(lambda x: x[1:-1] * (x[2:] - x[:-2]), x, mode="accumulate", compile=compiled)
+        text = plan.explain()
+        assert f"accumulate      {direction}" in text
+
+
 def test_where_it_stops_the_plan_says_so_and_uses_colors():
     x = torch.rand(12, dtype=torch.float64)
 
@@ -170,6 +223,38 @@ def test_a_batch_of_x():
     plan = accumulated(stencil, x[0], check=False)
     for got, one in zip(torch.vmap(plan)(x), x, strict=True):
         assert_close(got, dense_jacobian(stencil, (one,)))
+
+
+def minimal_surface(u):
+    a, b = u[1:, 1:] - u[:-1, :-1], u[1:, :-1] - u[:-1, 1:]
+    return (1 + (a * a + b * b) / 2).sqrt().sum()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_of_a_hessian_one_triangle_is_computed(compiled):
+    x, other = torch.rand(2, 6, 5, dtype=torch.float64)
+    plan = tj.plan_hessian(minimal_surface, x, mode="accumulate", compile=compiled)
+    lower = tj.plan_hessian(minimal_surface, x, mode="accumulate", uplo="lower")
+    for y in (x, other):
+        expected = torch.func.hessian(minimal_surface)(y).reshape(30, 30)
+        assert_close(plan(y).reshape(30, 30), expected)
+        assert_close(lower(y).reshape(30, 30), expected.tril())
+    targets = [str(node.target) for node in plan._strategy.program((x,)).graph.graph.nodes]
+    assert "aten.where.self" not in targets
+    assert sum("slice_backward" in target for target in targets) <= 14  # both triangles: 32
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_a_hessian_by_several_inputs_in_either_direction(direction, monkeypatch):
+    monkeypatch.setattr(_accumulated, "seconds_of", lambda run: next(seconds))
+    seconds = iter([1.0, 2.0] if direction == "forward" else [2.0, 1.0])
+
+    def energy(x, y):
+        return (x * y[:-1] ** 2 * x.roll(1)).sum() + (y[1:] / y[:-1]).exp().sum()
+
+    x, y = torch.rand(4, dtype=torch.float64), torch.rand(5, dtype=torch.float64) + 1
+    H = tj.plan_hessian(energy, x, y, argnums=(0, 1), mode="accumulate", ravel=True)(x, y)
+    assert_close(H, dense_jacobian(lambda z: torch.func.grad(lambda z: energy(z[:4], z[4:]))(z), (torch.cat([x, y]),)))
 
 
 @pytest.mark.parametrize("uplo", ["full", "lower", "upper"])

@@ -221,9 +221,10 @@ def test_control_c(code):
     marked = CODE.replace("time.sleep(60)", "open('ready', 'w').close(); time.sleep(60)")
     Path("functions.py").write_text(marked)
     process = start("inspect", "functions.py:slow", "-i", "float64[9]", "--save", "p.npz")
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not Path("ready").exists() and time.monotonic() < end:
         time.sleep(0.05)
+    assert Path("ready").exists()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, "")

@@ -147,3 +147,20 @@ def test_programs_of_many_ops_compile_as_one_loop_and_give_the_eager_values(monk
     expected = tj.plan_jacobian(f, at, mode="reverse").values(2 * at)
     torch.testing.assert_close(plan.values(2 * at), expected, rtol=1e-12, atol=1e-12)
     assert not torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize(("size", "steps", "regions"), [(12_000, 1, 1), (12_000, 3, 3), (12_000, 12, 1), (50, 3, 1)])
+def test_a_region_ends_where_large_computed_tensors_are_shifted(size, steps, regions, monkeypatch):
+    def wave(x):
+        for _ in range(steps):
+            x = x.roll(1).sin() * 2
+        return x
+
+    given = []
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: (given.append(options), graph)[1])
+    at, other = torch.rand(2, size, dtype=torch.float64)
+    plan = tj.plan_jacobian(wave, at, mode="accumulate")
+    program = Compiled(plan._strategy.values, (at,), (), {}, plan._strategy.program((at,)).graph)
+    assert (program.regions, len(given)) == (regions, regions)
+    assert ("options" in given[0]) == (steps == 12)  # so many regions would take long to compile
+    torch.testing.assert_close(program((other,)), plan.values(other), rtol=1e-12, atol=1e-12)

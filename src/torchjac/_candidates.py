@@ -38,7 +38,8 @@ _KINDS: dict[Direction, str] = {"forward": "JVPs", "reverse": "VJPs"}
 class Candidate:
     """One way to build the Jacobian: its products in words, and the seconds predicted for them, if any are.
 
-    ``counts``: how many JVPs and VJPs, or at the least; none where that was not looked for.
+    ``counts``: how many JVPs and VJPs, or at the least; none where that was not looked for. ``compiled``: seconds that
+    the compiled program was measured to take.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Candidate:
     seconds: float | None = None
     chosen: bool = False
     counts: tuple[int, int] | None = None
+    compiled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,25 @@ class Choice:
         row = Candidate("accumulate", f"stops at {refusal}")
         return replace(self, candidates=(*self.candidates, row))
 
-    def with_accumulation(self, program: str, seconds: float, others: float, chosen: bool, asked: bool) -> Choice:
+    def with_accumulation(self, program: str, both: Measured, chosen: bool, asked: bool) -> Choice:
         """Direct accumulation, ``program``, beside the products chosen before, both timed."""
-        rows = [replace(c, seconds=others, chosen=not chosen) if c.chosen else c for c in self.candidates]
-        rows.append(Candidate("accumulate", program, seconds, chosen))
+        (mine, others), (compiled, others_compiled) = both.eager, both.compiled
+        rows = [
+            replace(c, seconds=others, chosen=not chosen, compiled=others_compiled) if c.chosen else c
+            for c in self.candidates
+        ]
+        rows.append(Candidate("accumulate", program, mine, chosen, compiled=compiled))
         if not chosen:
             return replace(self, candidates=tuple(rows))
         return Choice(None, self.direction, tuple(rows), "asked for" if asked else "the least measured time")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of direct accumulation and of products, op by op and compiled."""
+
+    eager: tuple[float, float]
+    compiled: tuple[float, float] | tuple[None, None] = (None, None)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """Which strategy a plan runs: chosen by what it costs, fitted to the memory that is allowed.
 
 candidates (products of each direction) -> the cheapest that fits -> direct accumulation, if that is faster still
+
+Compiled, the faster of two programs may be another than op by op: with ``compile=True`` the first call compiles both,
+unless one is far ahead.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +19,7 @@ import torch
 from ._accumulated import Accumulated
 from ._accumulation import CannotAccumulateError
 from ._budget import TooSmallError, fit_chunks, least_of
-from ._candidates import Choice, choose, choose_some, worth_accumulating
+from ._candidates import Choice, Measured, choose, choose_some, worth_accumulating
 from ._colored import Colored
 from ._colors import Coloring
 from ._compiled import Values
@@ -35,6 +38,28 @@ from ._saving import Saved
 from ._side import Engines, Strategy, seconds_of
 from ._types import Mode
 
+_CLEAR = 12  # times faster op by op: then faster compiled too
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Direct accumulation and products, of which the one is kept that is faster once both are compiled.
+
+    ``choice``: of the products. ``seconds``: what the two take op by op.
+    """
+
+    program: Accumulated
+    products: Strategy
+    choice: Choice
+    seconds: tuple[float, float]
+
+    def decided(self, compiled: tuple[float, float]) -> tuple[Strategy, Choice]:
+        """The faster, by the seconds that the two take compiled."""
+        chosen = compiled[0] < compiled[1]
+        both = Measured(self.seconds, compiled)
+        choice = self.choice.with_accumulation(str(self.program), both, chosen, asked=False)
+        return self.program if chosen else self.products, choice
+
 
 class Choosing:
     """The part of a plan that chooses. ``pattern`` has the entries that are wanted, ``_whole_pattern`` all of them."""
@@ -50,6 +75,7 @@ class Choosing:
     _once: bool
     _fitted: bool
     _program: Values | None
+    _undecided: Undecided | None = None
 
     @property
     def coloring(self) -> Coloring | None:
@@ -78,6 +104,7 @@ class Choosing:
 
     def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
         """The strategy for ``mode``; for "auto" the one predicted to cost least of those that fit the memory."""
+        self._undecided = None
         if mode == "accumulate":
             return self._accumulating(self._prepare_products("auto", args), args, asked=True)
         strategy = self._prepare_products(mode, args)
@@ -104,14 +131,20 @@ class Choosing:
                 return products
             others = seconds_of(lambda: products.values(args), than=program.seconds)
         self.seconds["accumulation"] = time.perf_counter() - start
-        chosen = asked or (program.seconds < others and self._fits(program, args))
-        self._choice = self._choice.with_accumulation(str(program), program.seconds, others, chosen, asked)
+        seconds = program.seconds, others
+        close = others < _CLEAR * program.seconds and program.seconds < _CLEAR * others
+        both = close and not asked and bool(self.options.compile) and self._fits(program, args)
+        if both:
+            self._undecided = Undecided(program, products, self._choice, seconds)
+        chosen = asked or (program.seconds < others and (both or self._fits(program, args)))
+        self._choice = self._choice.with_accumulation(str(program), Measured(seconds), chosen, asked)
         return program if chosen else products
 
     def _accumulated(self, products: int) -> Accumulated:
         part = self.pattern is not self._whole_pattern
         detected = isinstance(self.options.sparsity, str) and products > 0
-        return Accumulated(self._function, self.pattern, products, part, detected)
+        compiled = bool(self.options.compile)
+        return Accumulated(self._function, self.pattern, products, part, detected, compiled)
 
     def _fits(self, program: Accumulated, args: tuple[Any, ...]) -> bool:
         budget = self.options.budget

@@ -8,6 +8,7 @@ So is the gather at the end, where it is large.
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ._errors import TorchjacWarning
+from ._tangent.trace import is_view
 
 Values = Callable[[tuple[Any, ...]], torch.Tensor]
 
@@ -29,6 +31,8 @@ _EXPENSIVE = frozenset(
 # So many values are gathered in a region of their own: fused with it, Inductor would compute every product that a value
 # is read from at the place where it is read, one by one. Fewer are not worth a region, which takes 30 us a call.
 _SMALL = 10_000
+
+_MOST_STAGES = 8  # each takes a second to compile
 
 _SEEDS = "_seeds_"
 
@@ -67,8 +71,7 @@ class Compiled:
             if graph is None:
                 self._program, self.regions = _compile(self._capture(tensors), constants, options)
             else:
-                on_cpu = all(t.device.type == "cpu" for t in tensors)
-                self._program, self.regions = _compile_stages(graph, options, on_cpu)
+                self._program, self.regions = _compile_stages(graph, tensors, options)
             with torch.no_grad(), _one_tracing():
                 self._program(*tensors)  # compiles
         except RuntimeError as error:
@@ -150,25 +153,48 @@ def _compile(
 
 
 def _compile_stages(
-    graph: torch.fx.GraphModule, options: dict[str, Any], on_cpu: bool
+    graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], options: dict[str, Any]
 ) -> tuple[Callable[..., torch.Tensor], int]:
-    """Each stage that the program's nodes name, compiled by itself.
+    """Each stage of the program compiled by itself.
 
-    Where computed tensors are shifted against each other, Inductor would compute them again for every shift: it is told
-    to write them to memory once, which costs a little where nothing is shifted. So it is in a program of many ops, each
-    of which it would else trace and generate again for everyone that reads it; there, one loop for all of them keeps
-    what is computed out of memory, and is vectorised though it reads rows.
+    Of very many stages, as in a simulation of many steps, Inductor is told instead to write whatever it computes to
+    memory once. In a program of many ops it would trace and generate each again for everyone that reads it; there, one
+    loop for all of them keeps what is computed out of memory, and is vectorised though it reads rows.
     """
-    if not options:
-        shifts, large = _shifts(graph), sum(node.op == "call_function" for node in graph.graph.nodes) in _MANY
-        if shifts:
-            options = {"options": _ONCE}
-        elif large and on_cpu:
-            options = {"options": _ONCE | _ONE_LOOP}
-    stages = {node.meta.get("stage", 0) for node in graph.graph.nodes if node.op == "call_function"}
-    if len(stages) < 2:
+    stages = _stages(graph, tensors)
+    named = {node: int(node.meta.get("stage", 0)) for node in stages}
+    last, on_cpu = max(stages.values(), default=0), all(t.device.type == "cpu" for t in tensors)
+    if last >= _MOST_STAGES:
+        stages, last = named, max(named.values())
+        options = options or {"options": _ONCE}
+    elif len(stages) in _MANY and on_cpu and last == max(named.values()):
+        options = options or {"options": _ONCE | _ONE_LOOP}
+    if not last:
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
-    return _compile_parts(graph, lambda node: int(node.meta.get("stage", 0)), options), len(stages)
+    return _compile_parts(graph, stages.__getitem__, options), last + 1
+
+
+def _stages(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor]) -> dict[torch.fx.Node, int]:
+    """For each call, after how many others its stage comes.
+
+    A stage of its own begins where the program says so, and where large computed tensors are shifted against each
+    other: Inductor would compute them again for every shift.
+    """
+    from torch.fx.passes.shape_prop import ShapeProp
+
+    with torch.no_grad():
+        ShapeProp(graph).propagate(*tensors)
+    stages: dict[torch.fx.Node, int] = {}
+    computed: set[torch.fx.Node] = set()  # in their own stage, and not merely moved
+    for node in graph.graph.nodes:
+        if node.op == "call_function":
+            before = [n for n in node.all_input_nodes if n in stages]
+            shifted = {n for n in before if _name(node) in _SHIFTS and n in computed and _is_large(n)}
+            apart = {n for n in before if n.meta.get("stage", 0) < node.meta.get("stage", 0)}
+            stages[node] = max((stages[n] + (n in shifted | apart) for n in before), default=0)
+            if not _is_move(node) or any(n in computed and stages[n] == stages[node] for n in before):
+                computed.add(node)
+    return stages
 
 
 def _one_tracing() -> AbstractContextManager[Any]:
@@ -182,13 +208,13 @@ def _one_tracing() -> AbstractContextManager[Any]:
 _SHIFTS = frozenset("slice_backward select_backward constant_pad_nd roll slice_scatter select_scatter flip".split())
 
 
-def _shifts(graph: torch.fx.GraphModule) -> bool:
-    """Whether the program moves what it computed."""
-    return any(
-        _name(node) in _SHIFTS and any(before.op == "call_function" for before in node.all_input_nodes)
-        for node in graph.graph.nodes
-        if node.op == "call_function"
-    )
+def _is_move(node: torch.fx.Node) -> bool:
+    """Whether a call only moves what it is given."""
+    return node.target is operator.getitem or _name(node) in _SHIFTS or is_view(node.target)
+
+
+def _is_large(node: torch.fx.Node) -> bool:
+    return bool(node.meta["tensor_meta"].shape.numel() > _SMALL)
 
 
 def _name(node: torch.fx.Node) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ._accumulated import Accumulated
-from ._choosing import Choosing
+from ._choosing import Choosing, Undecided
 from ._colors import ColumnColors, RowColors
 from ._compiled import Compiled, Values
 from ._draws import Draws
@@ -18,6 +19,7 @@ from ._function import Choices
 from ._gradient import Changeable, with_right_gradient
 from ._probe import Combination, all_entries, probe
 from ._probe_entries import Some, probe_some, some_entries
+from ._side import Strategy, seconds_of
 
 
 class Evaluating(Choosing):
@@ -66,26 +68,46 @@ class Evaluating(Choosing):
 
     def _compile(self, args: tuple[Any, ...], values: torch.Tensor) -> None:
         """From the next call on, run the compiled program, where it exists and gives the same."""
-        options = self.options.compile if isinstance(self.options.compile, dict) else {}
-        if isinstance(self._strategy, Accumulated):
-            graph = self._strategy.program(args).graph
-            self._program = self._agreeing(Compiled(self._strategy.values, args, (), options, graph), args, values)
-            return
+        if not isinstance(self._strategy, Accumulated):
+            self._find_parameters(args)
+        graph_wanted = values.requires_grad or self._wants_graph(args)
+        if isinstance(self._strategy, Accumulated) or not graph_wanted:
+            self._program = self._compiled(self._strategy, args, values)
+        if self._undecided is not None and not graph_wanted:
+            self._decide(self._undecided, args, values)
+
+    def _decide(self, between: Undecided, args: tuple[Any, ...], values: torch.Tensor) -> None:
+        """Compile the other candidate too, and keep the faster."""
+        assert self._program is not None
+        accumulates = self._strategy is between.program
+        other = self._compiled(between.products if accumulates else between.program, args, values)
+        programs = (self._program, other) if accumulates else (other, self._program)
+        with torch.no_grad():
+            accumulated, products = (seconds_of(partial(program, args)) for program in programs)
+        self._undecided = None
+        self._strategy, self._choice = between.decided((accumulated, products))
+        self._program = programs[self._strategy is between.products]
+        if self._strategy is between.products:
+            self._find_parameters(args)
+
+    def _find_parameters(self, args: tuple[Any, ...]) -> None:
+        """Whether f brings parameters that somebody may differentiate by: compiled products would lose them."""
         with torch.enable_grad(), Draws(self._function.device).again():
             plain = tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
             outs = self._function.bind(plain)(*self._function.leaves(plain))
             parametric = any(t.requires_grad for t in outs)
         if parametric and not self._parametric:
             text = "compile=True runs eagerly, because f has parameters that require grad; see torch.no_grad()"
-            warnings.warn(text, TorchjacWarning, stacklevel=5)
+            warnings.warn(text, TorchjacWarning, stacklevel=6)
         self._parametric = parametric
-        if values.requires_grad or self._wants_graph(args):
-            return
-        constants = [c for side in self._strategy.sides for c in side.constants]
-        self._program = self._agreeing(Compiled(self._strategy.values, args, constants, options), args, values)
 
-    def _agreeing(self, program: Compiled, args: tuple[Any, ...], values: torch.Tensor) -> Values:
-        return program if program.agrees(args, values) else self._strategy.values
+    def _compiled(self, strategy: Strategy, args: tuple[Any, ...], values: torch.Tensor) -> Values:
+        """The compiled program of ``strategy``; its eager one where that does not give ``values``."""
+        options = self.options.compile if isinstance(self.options.compile, dict) else {}
+        graph = strategy.program(args).graph if isinstance(strategy, Accumulated) else None
+        constants = [c for side in strategy.sides for c in side.constants]
+        program = Compiled(strategy.values, args, constants, options, graph)
+        return program if program.agrees(args, values) else strategy.values
 
     def _products(self, args: tuple[Any, ...], draws: Draws | None = None) -> torch.Tensor:
         """The values; by reverse mode from now on, where PyTorch refuses the forward products that auto chose."""

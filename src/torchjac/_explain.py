@@ -79,7 +79,9 @@ def _products(plan: Facts) -> str:
 
 def _candidate(candidate: Candidate) -> str:
     predicted = "" if candidate.seconds is None else f", {1000 * candidate.seconds:.2f} ms predicted"
-    return f"{candidate.name:<15} {candidate.products}{predicted}{'  <-- chosen' if candidate.chosen else ''}"
+    compiled = "" if candidate.compiled is None else f", {1000 * candidate.compiled:.2f} ms compiled"
+    chosen = "  <-- chosen" if candidate.chosen else ""
+    return f"{candidate.name:<15} {candidate.products}{predicted}{compiled}{chosen}"
 
 
 def _dense_blocks(plan: Facts) -> str:

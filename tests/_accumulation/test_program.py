@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oracles import assert_close, dense_jacobian
 from torch.nn import functional as F
 
-from torchjac._accumulation import CannotAccumulateError, MissingEntriesError, Program, build
+from torchjac._accumulation import CannotAccumulateError, MissingEntriesError, Program, build, emission
 from torchjac._demo.problems import brusselator, burgers, generated_bundle, mesh_assembly
 from torchjac._detection import detect
 from torchjac._function import FlatFunction
@@ -69,6 +69,33 @@ def test_a_program_holds_for_every_x(f, shape, direction):
     x, other = torch.rand(2, *shape, generator=generator, dtype=torch.float64)
     made, pattern = program(f, (x,), direction)
     assert_close(dense(made((other,)), pattern), dense_jacobian(f, (other,)))
+
+
+@pytest.mark.parametrize("f", [brusselator, burgers], ids=["periodic", "cut off"])
+def test_values_beyond_the_caches_are_laid_out_in_order_too(f, monkeypatch):
+    x = torch.rand(*((2, 64, 64) if f is brusselator else (30,)), dtype=torch.float64)
+    near, pattern = program(f, (x,))
+    monkeypatch.setattr(emission, "_CACHED", 0)
+    far, _ = program(f, (x,))
+    assert near.regular == far.regular > 0
+    assert "aten.transpose.int" in {str(node.target) for node in far.graph.graph.nodes}
+    assert torch.equal(near((x,)), far((x,)))
+    v = torch.rand(x.shape, dtype=torch.float64)
+    J = torch.sparse_coo_tensor(np.stack([pattern.rows, pattern.indices]), far((x,)), pattern.shape)
+    assert_close((J @ v.reshape(-1, 1)).reshape(-1), torch.func.jvp(f, (x,), (v,))[1].reshape(-1), 1e-9)
+
+
+def test_a_stencil_assembled_from_its_cells_has_a_slot_for_each_neighbour():
+    def assembled(u):
+        a, b = u[1:, 1:] * u[:-1, :-1], u[1:, :-1] / (1 + u[:-1, 1:])
+        pad = torch.nn.functional.pad
+        return pad(a, (0, 1, 0, 1)) + pad(a, (1, 0, 1, 0)) + pad(b, (1, 0, 0, 1)) + pad(b, (0, 1, 1, 0))
+
+    u = torch.rand(8, 7, dtype=torch.float64)
+    made, pattern = program(assembled, (u,))
+    assert made.slots == (5,)  # itself and four neighbours across corners
+    assert "aten.where.self" not in {str(node.target) for node in made.graph.graph.nodes}
+    assert_close(dense(made((u,)), pattern), dense_jacobian(assembled, (u,)))
 
 
 def test_a_bundle_adjustment_is_read_backward_with_two_slots():

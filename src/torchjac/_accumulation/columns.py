@@ -101,8 +101,11 @@ class _Rewriter:
     def _whole(self, node: Node) -> Node:
         """The new node for all of an old one's tensor."""
         if node not in self._wholes:
-            t = self._values[node]
-            parts = [self._vector(column, t) for column in self._columns[node].reshape(-1)]
+            t, columns = self._values[node], self._columns[node]
+            if t.dim() == 1:
+                self._wholes[node] = self._vector(columns.item(), t)
+                return self._wholes[node]
+            parts = [self._vector(column, t) for column in columns.reshape(-1)]
             stacked = self._call(_aten.stack.default, (parts, -1))
             self._wholes[node] = self._call(_aten.reshape.default, (stacked, list(t.shape)))
         return self._wholes[node]

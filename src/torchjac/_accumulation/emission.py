@@ -8,7 +8,7 @@ border of a periodic grid) are put right afterwards. What has no such order is g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from .recorder import Recorder
 from .slots import Coefficient, Entries, Ints, Slot, State
 
 _MOSTLY = 0.9  # of the values must be in order for the rest to be put right
+_CACHED = 2**20  # values that a processor's caches hold
 _STRIPES, _HOLES = 16, 1.1  # pieces to cut values into; places of all slots for each value
 
 
@@ -44,6 +45,16 @@ class Source:
         rows, columns = (entries.columns, own) if transposed else (own, entries.columns)
         return cls(entries.values, entries.values.shape, entries.values.new_zeros(()), rows, columns)
 
+    def is_constant(self, recorder: Recorder) -> bool:
+        return isinstance(self.coefficient, torch.Tensor) and recorder.is_constant(self.coefficient)
+
+    def as_number(self) -> Source:
+        """Coefficients that are the same number everywhere, as that number: it need not be read from memory."""
+        c = self.coefficient
+        if not isinstance(c, torch.Tensor) or not c.numel() or not bool((c == c.reshape(-1)[0]).all()):
+            return self
+        return replace(self, coefficient=float(c.reshape(-1)[0]))
+
     def full(self, dtype: torch.dtype) -> torch.Tensor:
         """The coefficients, of ``shape``."""
         c = self.coefficient
@@ -58,8 +69,13 @@ def emit(
     device: torch.device,
     recorder: Recorder,
     part: bool,
+    symmetric: bool = False,
 ) -> tuple[torch.Tensor, float]:
-    """((nnz,) values, share of them that needed no gather). ``part``: drop entries that the pattern does not have."""
+    """((nnz,) values, share of them that needed no gather).
+
+    ``part``: drop entries that the pattern does not have. ``symmetric``: the matrix is, and one triangle is computed.
+    """
+    sources = [source.as_number() if source.is_constant(recorder) else source for source in sources]
     nnz, keys = pattern.nnz, pattern.rows.astype(np.int64) * pattern.shape[1] + pattern.indices
     places = [_positions(source, keys, pattern.shape[1], part) for source in sources]
     target = np.concatenate([*places, np.empty(0, np.int64)])
@@ -74,17 +90,43 @@ def emit(
             return tiled
         if striped is not None:
             return striped, 1.0
-    recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
-    flat = [source.full(dtype).reshape(-1) for source in sources]
-    everything = flat[0] if len(flat) == 1 else torch.cat(flat)
     if apart and kept.size == nnz:
         index = np.empty(nnz, np.int64)
         index[target[kept]] = kept
+        if symmetric:
+            sources, index = _upper(sources, places, index, keys, pattern)
+        everything = _side_by_side(sources, dtype)
+        recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
         return everything.index_select(0, torch.from_numpy(index).to(device)), 0.0
+    everything = _side_by_side(sources, dtype)
+    recorder.stage = 1
     if kept.size < target.size:
         everything = everything.index_select(0, torch.from_numpy(kept).to(device))
     values = torch.zeros(nnz, dtype=dtype, device=device)
     return values.index_add(0, torch.from_numpy(target[kept]).to(device), everything), 0.0
+
+
+def _side_by_side(sources: Sequence[Source], dtype: torch.dtype) -> torch.Tensor:
+    flat = [source.full(dtype).reshape(-1) for source in sources]
+    return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+
+def _upper(
+    sources: Sequence[Source], places: Sequence[Ints], index: Ints, keys: Ints, pattern: SparsityPattern
+) -> tuple[list[Source], Ints]:
+    """The sources that are left when each value below the diagonal is read where its mirror image is computed.
+
+    ``index``: of each value, its place in the sources side by side.
+    """
+    below = np.flatnonzero(pattern.rows > pattern.indices)
+    mirrored = pattern.indices[below].astype(np.int64) * pattern.shape[1] + pattern.rows[below]
+    index[below] = index[np.searchsorted(keys, mirrored)]
+    starts = np.concatenate([[0], np.cumsum([place.size for place in places])])
+    owner = np.searchsorted(starts, index, side="right") - 1
+    used = np.unique(owner)
+    shift = np.zeros(len(sources), np.int64)
+    shift[used] = starts[used] - np.concatenate([[0], np.cumsum(np.diff(starts)[used])])[:-1]
+    return [sources[k] for k in used], index - shift[owner]
 
 
 def _positions(source: Source, keys: Ints, width: int, part: bool) -> Ints:
@@ -159,7 +201,7 @@ def _tiled(
         if column - at != first.stride and first.outer > 1:
             return None
         pieces = [sources[k].full(dtype).reshape(block.outer, block.inner) for block, k in segment]
-        parts.append((pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)).reshape(-1))
+        parts.append(_interleaved(pieces))
         at += first.outer * (column - at)
     if at != nnz:
         return None
@@ -170,13 +212,10 @@ def _tiled(
         return None
     if count:
         device = values.device
-        moved = [
-            source.full(dtype).reshape(-1).index_select(0, torch.from_numpy(w).to(device))
-            for source, w in zip(sources, wrong, strict=True)
-            if w.size
-        ]
+        written = np.concatenate([want[w] for want, w in zip(expected, wrong, strict=True)])
+        moved = values.index_select(0, torch.from_numpy(written).to(device))
         target = np.concatenate([place[w] for place, w in zip(places, wrong, strict=True)])
-        values = values.index_copy(0, torch.from_numpy(target).to(device), torch.cat(moved))
+        values = values.index_copy(0, torch.from_numpy(target).to(device), moved)
     return values, 1 - count / nnz
 
 
@@ -197,9 +236,22 @@ def _striped(sources: Sequence[Source], places: Sequence[Ints], nnz: int, dtype:
     stops = kept[np.flatnonzero(np.diff(kept, append=beside.size + 2) > 1)] + 1
     if starts.size > _STRIPES:
         return None
-    flat = torch.stack([sources[k].full(dtype).reshape(-1) for k in order], 1).reshape(-1)
+    flat = _interleaved([sources[k].full(dtype).reshape(-1, 1) for k in order])
     parts = [flat[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _interleaved(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(rows, widths) tensors side by side, flat.
+
+    Written piece by piece, the memory passes by once a piece: beyond the caches, one after the other and transposed is
+    faster, in one dimension more, so that it is not taken for a few columns.
+    """
+    if len(pieces) == 1:
+        return pieces[0].reshape(-1)
+    if any(piece.shape[1] > 1 for piece in pieces) or sum(piece.numel() for piece in pieces) < _CACHED:
+        return torch.cat(list(pieces), 1).reshape(-1)
+    return torch.cat([piece.reshape(1, 1, -1) for piece in pieces], 1).transpose(1, 2).reshape(-1)
 
 
 def _block(source: Source, place: Ints) -> _Block | None:

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
 _WEIGHTS = 97  # elements between two that share a weight of the hash
+_SAMPLES = 31
 
 
 class IndexMap:
@@ -26,17 +29,17 @@ class IndexMap:
         self.ids = ids
 
     @cached_property
-    def array(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def array(self) -> Ints:
         """The ids, as an array that shares their memory."""
         return self.ids.numpy()
 
     @cached_property
-    def flat(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def flat(self) -> Ints:
         """The ids, (elements,)."""
         return self.array.reshape(-1)
 
     @cached_property
-    def _small(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _small(self) -> Ints:
         """The ids, each dimension that repeats one number cut to length 1."""
         return self.array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in self.array.strides)]
 
@@ -70,9 +73,26 @@ class IndexMap:
         return not ((self._small != 0) & (other._small != 0)).any()
 
     def joined(self, other: IndexMap) -> IndexMap:
-        """The inputs of two disjoint maps."""
-        return IndexMap(torch.from_numpy(np.asarray(self.array + other.array)))
+        """The inputs of two maps that are disjoint, or agree."""
+        return IndexMap(torch.from_numpy(np.asarray(np.maximum(self.array, other.array))))
+
+    def agrees(self, other: IndexMap) -> bool:
+        """Whether some elements depend on an input in both, and all of these on the same one."""
+        if self.full and other.full:
+            return self == other
+        few = sample(self.flat.size)
+        return _agree(self.flat[few], other.flat[few]) and _agree(self.array, other.array) and not self.disjoint(other)
 
     def broadcast(self, shape: torch.Size) -> IndexMap:
         """The same, expanded to ``shape``."""
         return self if self.ids.shape == shape else IndexMap(self.ids.expand(shape))
+
+
+def sample(count: int) -> Ints:
+    """A few places among ``count``, evenly spread."""
+    few = min(_SAMPLES, count)
+    return np.arange(few) * count // max(few, 1) + count // (2 * max(few, 1))
+
+
+def _agree(a: Ints, b: Ints) -> bool:
+    return not ((a != b) & (a != 0) & (b != 0)).any()

@@ -21,6 +21,7 @@ from .emission import Source, emit
 from .reader import Reader
 from .recorder import Recorder
 from .refusal import CannotAccumulateError
+from .signs import unsigned
 from .slots import State
 
 Direction = Literal["forward", "reverse"]
@@ -64,12 +65,13 @@ def build(
     direction: Direction,
     limit: int,
     part: bool = False,
+    symmetric: bool = False,
     most: int | None = None,
 ) -> Program:
     """Read f's tangent program (forward) or that of its transpose (reverse) at ``args``.
 
     ``part``: entries that the pattern does not have are left out; otherwise there must be none.
-    ``most``: no more numbers than so many may be written.
+    ``symmetric``: the Jacobian is, as one of a gradient. ``most``: no more numbers than so many may be written.
 
     Raises
     ------
@@ -78,11 +80,11 @@ def build(
     MissingEntriesError: f has an entry that the pattern does not have.
     """
     try:
-        return _build(function, args, pattern, direction, limit, part, most, pure=True)
+        return _build(function, args, pattern, direction, limit, part, symmetric, most, pure=True)
     except CannotAccumulateError as refusal:
         if _NOT_PURE not in refusal.why.lower():
             raise
-    return _build(function, args, pattern, direction, limit, part, most, pure=False)
+    return _build(function, args, pattern, direction, limit, part, symmetric, most, pure=False)
 
 
 def _build(
@@ -92,6 +94,7 @@ def _build(
     direction: Direction,
     limit: int,
     part: bool,
+    symmetric: bool,
     most: int | None,
     pure: bool,
 ) -> Program:
@@ -113,10 +116,11 @@ def _build(
         reader.seed(t, torch.arange(leaf.start + 1, leaf.stop + 1).reshape(leaf.shape))
     with torch.no_grad(), recorder:
         states = _read(function, tree_unflatten(own, spec), directions, direction, reader, pure)
-        sources = list(_sources(states, ends, direction))
-        values, regular = emit(sources, pattern, function.dtype, function.device, recorder, part)
+        sources = list(_sources(states, ends, direction == "reverse" and not symmetric))
+        values, regular = emit(sources, pattern, function.dtype, function.device, recorder, part, symmetric)
     slots = tuple(len(state.slots) + bool(state.entries) for state in states)
-    return Program(columnwise(*recorder.program(values), given), direction, slots, regular, recorder.numbers)
+    graph, tensors = recorder.program(values)
+    return Program(columnwise(unsigned(graph), tensors, given), direction, slots, regular, recorder.numbers)
 
 
 def _read(
@@ -174,10 +178,9 @@ def _pulled(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:
     return vjp
 
 
-def _sources(states: Sequence[State], ends: Sequence[Leaf], direction: Direction) -> Iterator[Source]:
+def _sources(states: Sequence[State], ends: Sequence[Leaf], transposed: bool) -> Iterator[Source]:
     for state, leaf in zip(states, ends, strict=True):
         for slot in state.slots:
-            ids = slot.map.flat - 1
-            yield Source.of_slot(state, slot, ids, leaf.start, direction == "reverse")
+            yield Source.of_slot(state, slot, slot.map.flat - 1, leaf.start, transposed)
         for entries in state.entries:
-            yield Source.of_entries(entries, leaf.start, direction == "reverse")
+            yield Source.of_entries(entries, leaf.start, transposed)

@@ -41,7 +41,7 @@ class Recorder(TorchDispatchMode):
 
     def take(self, t: torch.Tensor) -> None:
         """Let t be the program's next input."""
-        self._nodes[t] = self.graph.placeholder(f"input_{len(self._nodes)}")
+        self._nodes[t] = _marked(self.graph.placeholder(f"input_{len(self._nodes)}"), t)
 
     def is_constant(self, t: torch.Tensor) -> bool:
         """Whether t's numbers are known now and for ever."""
@@ -99,7 +99,7 @@ class Recorder(TorchDispatchMode):
             node.meta |= {"stage": self.stage, "like": tree_map_only(torch.Tensor, _like, out)}
             self._count(func, out)
         if isinstance(out, torch.Tensor):
-            self._nodes[out] = node
+            self._nodes[out] = _marked(node, out)
         elif isinstance(out, (tuple, list)):
             for k, t in enumerate(out):
                 if isinstance(t, torch.Tensor):
@@ -129,13 +129,20 @@ class Recorder(TorchDispatchMode):
         if key not in self._constants:
             name = f"constant_{len(self._root)}"
             self._root[name] = t  # also keeps t alive, so that its id stays its own
-            self._constants[key] = self.graph.get_attr(name)
+            self._constants[key] = _marked(self.graph.get_attr(name), t)
         return self._constants[key]
 
 
 def _like(out: torch.Tensor) -> torch.Tensor:
     """A tensor of the same shape and dtype, without memory; of integers (indices) and booleans the numbers too."""
     return out.detach() if not (out.is_floating_point() or out.is_complex()) else out.new_empty(()).expand(out.shape)
+
+
+def _marked(node: torch.fx.Node, t: torch.Tensor) -> torch.fx.Node:
+    """The node of t; where t is real, with its dtype."""
+    if t.is_floating_point():
+        node.meta["dtype"] = t.dtype
+    return node
 
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:

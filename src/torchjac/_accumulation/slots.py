@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .index_map import IndexMap
+from .index_map import IndexMap, sample
 
 Coefficient = torch.Tensor | float
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -79,7 +79,11 @@ class State:
         return State(shape, self.like if like is None else like)
 
     def add(self, slot: Slot) -> None:
-        """One more slot, merged with one that has the same map, or that knows the other elements."""
+        """One more slot, merged with one that has the same map, or agrees with it, or knows the other elements.
+
+        Maps agree that are one shift of the inputs, cut off at different borders: a stencil assembled from its cells
+        then has a slot for each neighbour.
+        """
         if slot.map.empty:
             return
         for k, mine in enumerate(self.slots):
@@ -87,10 +91,11 @@ class State:
                 both = add_coefficients(mine.coefficient, slot.coefficient)
                 self.slots[k] = Slot(mine.map, both, mine.clean and slot.clean)
                 return
-        for k, mine in enumerate(self.slots):
-            if mine.map.disjoint(slot.map):
-                self.slots[k] = self._joined(mine, slot)
-                return
+        for joins in (IndexMap.agrees, IndexMap.disjoint):
+            for k, mine in enumerate(self.slots):
+                if joins(mine.map, slot.map):
+                    self.slots[k] = self._joined(mine, slot)
+                    return
         self.slots.append(slot)
 
     def add_all(self, other: State, scale: Callable[[Coefficient], Coefficient] = lambda c: c) -> None:
@@ -107,7 +112,7 @@ class State:
 
         Slot k then holds every element's k-th smallest input, so that maps of later sums are equal.
         """
-        if len(self.slots) < 3 or self._distinct(_sample(self.shape.numel())) > _LOOSE * len(self.slots):
+        if len(self.slots) < 3 or self._distinct(sample(self.shape.numel())) > _LOOSE * len(self.slots):
             return
         inputs = distinct_sorted([slot.map.flat for slot in self.slots])
         if len(inputs) > _LOOSE * len(self.slots):
@@ -134,10 +139,10 @@ class State:
         return torch.where(torch.from_numpy(mask).to(self.like.device), self.tensor(c), torch.zeros_like(self.like))
 
     def _joined(self, a: Slot, b: Slot) -> Slot:
-        """Two slots of disjoint support as one."""
+        """Two slots as one, where no element has an input in one of them and another in the other."""
         joined = a.map.joined(b.map)
         numbers = not isinstance(a.coefficient, torch.Tensor) and not isinstance(b.coefficient, torch.Tensor)
-        if numbers and a.coefficient == b.coefficient:
+        if numbers and a.coefficient == b.coefficient and a.map.disjoint(b.map):
             return Slot(joined, a.coefficient, joined.full)
         both = add_coefficients(self.cleaned(a), self.cleaned(b))
         return Slot(joined, both, clean=True)
@@ -213,16 +218,10 @@ def _ranked(state: State) -> list[Slot]:
     """Slots by where their input comes among those of the same element, on average over a few elements."""
     if len(state.slots) < 2:
         return state.slots
-    places = _sample(state.shape.numel())
+    places = sample(state.shape.numel())
     ids = np.stack([slot.map.flat[places] for slot in state.slots])
     rank = (ids[None] < ids[:, None]).sum((1, 2))
     return [state.slots[k] for k in np.argsort(rank, kind="stable")]
-
-
-def _sample(count: int) -> Ints:
-    """A few places among ``count``, evenly spread."""
-    few = min(_SAMPLES, count)
-    return np.arange(few) * count // max(few, 1) + count // (2 * max(few, 1))
 
 
 def distinct_sorted(ids: Sequence[Ints]) -> list[Ints]:
@@ -245,7 +244,6 @@ def _sorted(rows: list[Ints]) -> list[Ints]:
     return rows
 
 
-_SAMPLES = 31
 _LOOSE = 0.8  # so many inputs a slot, and it is left as it is
 _FEW = 16  # rows to sort
 _LAST = np.iinfo(np.int64).max
