@@ -164,3 +164,24 @@ def test_a_region_ends_where_large_computed_tensors_are_shifted(size, steps, reg
     assert (program.regions, len(given)) == (regions, regions)
     assert ("options" in given[0]) == (steps == 12)  # so many regions would take long to compile
     torch.testing.assert_close(program((other,)), plan.values(other), rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
+def test_zeros_that_pytorch_keeps_without_memory_are_not_read_by_compiled_code(monkeypatch):
+    index = torch.tensor([0, 2, 1, 0, 4, 4])
+
+    def f(x):  # the tangent of what index_add starts from is such a tensor
+        return torch.zeros(5, dtype=x.dtype).index_add(0, index, x.sin().exp() * x)
+
+    seen, compile_ = [], torch.compile
+    monkeypatch.setattr(torch, "compile", lambda graph, **o: (seen.append(graph), compile_(graph, **o))[1])
+    at = torch.rand(6, dtype=torch.float64)
+    for mode in ("forward", "accumulate"):
+        plan = tj.plan_jacobian(f, at, mode=mode, compile=True)
+        with torch.no_grad():
+            plan.values(at)
+            torch.testing.assert_close(plan.values(2 * at), tj.plan_jacobian(f, at, mode="reverse").values(2 * at))
+    ops = {node.target for graph in seen for node in graph.graph.nodes}
+    assert len(seen) >= 2
+    assert torch.ops.aten._efficientzerotensor.default not in ops
+    assert not any(t._is_zerotensor() for graph in seen for t in graph.buffers())

@@ -111,12 +111,19 @@ class Compiled:
         with torch.no_grad():
             graph: torch.fx.GraphModule = make_fx(program)(*tensors)
         graph.graph.eliminate_dead_code()
+        _with_memory(graph)
         _own_memory(graph)
         for node in graph.graph.nodes:
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise RuntimeError(f"f draws random numbers ({node.target}), which compiled code draws otherwise")
         graph.recompile()
         return graph
+
+
+def _with_memory(graph: torch.fx.GraphModule) -> None:
+    """Zeros that are in memory, for the tangents of constants: PyTorch keeps those without, and Inductor reads them."""
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten._efficientzerotensor.default):
+        node.target = torch.ops.aten.zeros.default
 
 
 def _own_memory(graph: torch.fx.GraphModule) -> None:

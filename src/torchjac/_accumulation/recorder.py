@@ -28,6 +28,7 @@ class Recorder(TorchDispatchMode):
         self.numbers, self._most = 0, most  # written by one evaluation, and how many may be
         self.graph = torch.fx.Graph()
         self._root: dict[str, torch.Tensor] = {}
+        self._alive: list[torch.Tensor] = []
         self._nodes: Any = WeakTensorKeyDictionary()  # tensor -> node, for what depends on something that may change
         self._made: Any = WeakTensorKeyDictionary()  # tensors that were computed from constants alone
         self._known: dict[Any, torch.fx.Node] = {}
@@ -128,9 +129,15 @@ class Recorder(TorchDispatchMode):
         key = (repr(t.tolist()), t.dtype) if is_number else id(t)
         if key not in self._constants:
             name = f"constant_{len(self._root)}"
-            self._root[name] = t  # also keeps t alive, so that its id stays its own
+            self._root[name] = _in_memory(t)
+            self._alive.append(t)  # so that its id stays its own
             self._constants[key] = _marked(self.graph.get_attr(name), t)
         return self._constants[key]
+
+
+def _in_memory(t: torch.Tensor) -> torch.Tensor:
+    """t; zeros that PyTorch keeps without memory, which compiled code would read, with it."""
+    return torch.zeros(t.shape, dtype=t.dtype, device=t.device) if t._is_zerotensor() else t
 
 
 def _like(out: torch.Tensor) -> torch.Tensor:
