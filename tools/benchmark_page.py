@@ -26,6 +26,7 @@ TITLES = {
     "import_time": "Import",
     "scipy_bridges": "SciPy's solvers",
     "hessian": "Hessians",
+    "accumulation": "Direct accumulation",
 }
 WORDS = {
     "hand-written": "the same colors, written by hand for this f",
