@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from ._accumulation import CannotAccumulateError, Direction, MissingEntriesError, Program, build
@@ -99,10 +98,7 @@ class Accumulated:
     @property
     def _mirrored(self) -> bool:
         """Whether the pattern is that of its transpose."""
-        mine, other = self._pattern, self._pattern.T
-        return (
-            self._square and np.array_equal(mine.indptr, other.indptr) and np.array_equal(mine.indices, other.indices)
-        )
+        return self._square and self._pattern == self._pattern.T
 
     def _built(self, args: tuple[Any, ...], direction: Direction, most: int | None) -> Program:
         try:
