@@ -22,7 +22,7 @@ from ._budget import TooSmallError, fit_chunks, least_of
 from ._candidates import Choice, Measured, choose, choose_some, worth_accumulating
 from ._colored import Colored
 from ._colors import Coloring
-from ._compiled import Values
+from ._compiling import Values
 from ._dense import Dense
 from ._detection import is_cheap
 from ._draws import Draws

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ._accumulated import Accumulated
 from ._choosing import Choosing, Undecided
 from ._colors import ColumnColors, RowColors
-from ._compiled import Compiled, Values
+from ._compiling import Compiled, Values
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, OptionError, TorchjacWarning
 from ._function import Choices

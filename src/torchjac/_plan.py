@@ -18,7 +18,7 @@ import torch
 
 from ._assembly import Assembly
 from ._candidates import Choice
-from ._compiled import Values
+from ._compiling import Values
 from ._detection import detect, glance
 from ._draws import Draws
 from ._equations import Places

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from ._accumulated import Accumulated
 from ._budget import fit_chunks
 from ._colors import AcyclicColors, BidirectionalColors
-from ._compiled import Compiled
+from ._compiling import Compiled
 from ._decompression import Block, gather_index
 from ._draws import Draws
 from ._errors import InputError, OptionError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oracles import assert_close, dense_jacobian
 from torch.nn import functional as F
 
-from torchjac._accumulation import CannotAccumulateError, MissingEntriesError, Program, build, emission
+from torchjac._accumulation import CannotAccumulateError, MissingEntriesError, Program, build
 from torchjac._demo.problems import brusselator, burgers, generated_bundle, mesh_assembly
 from torchjac._detection import detect
 from torchjac._function import FlatFunction
@@ -69,20 +69,6 @@ def test_a_program_holds_for_every_x(f, shape, direction):
     x, other = torch.rand(2, *shape, generator=generator, dtype=torch.float64)
     made, pattern = program(f, (x,), direction)
     assert_close(dense(made((other,)), pattern), dense_jacobian(f, (other,)))
-
-
-@pytest.mark.parametrize("f", [brusselator, burgers], ids=["periodic", "cut off"])
-def test_values_beyond_the_caches_are_laid_out_in_order_too(f, monkeypatch):
-    x = torch.rand(*((2, 64, 64) if f is brusselator else (30,)), dtype=torch.float64)
-    near, pattern = program(f, (x,))
-    monkeypatch.setattr(emission, "_CACHED", 0)
-    far, _ = program(f, (x,))
-    assert near.regular == far.regular > 0
-    assert "aten.transpose.int" in {str(node.target) for node in far.graph.graph.nodes}
-    assert torch.equal(near((x,)), far((x,)))
-    v = torch.rand(x.shape, dtype=torch.float64)
-    J = torch.sparse_coo_tensor(np.stack([pattern.rows, pattern.indices]), far((x,)), pattern.shape)
-    assert_close((J @ v.reshape(-1, 1)).reshape(-1), torch.func.jvp(f, (x,), (v,))[1].reshape(-1), 1e-9)
 
 
 def test_a_stencil_assembled_from_its_cells_has_a_slot_for_each_neighbour():
@@ -253,12 +239,20 @@ def test_a_tall_result_that_is_cut_across_its_rows():
         lambda x: torch.complex(x, 2 * x).abs() * x,
         lambda x: (x * torch.exp(1j * x)).real + torch.view_as_complex(x.reshape(-1, 2)).angle().repeat(2),
         lambda x: (torch.view_as_complex(x.reshape(-1, 2)).roll(1).conj() * 1j).real,
+        lambda x: (torch.complex(_gathered(x), x).conj() ** 2).imag,
+        lambda x: (torch.view_as_complex(_gathered(x).reshape(-1, 2)) * torch.exp(1j * x[::2])).real,
+        lambda x: torch.view_as_real(torch.view_as_complex(_gathered(x).reshape(-1, 2)).roll(1) * (1 - 2j)),
     ],
 )
 def test_complex_numbers_inside(f, direction):
     x = torch.rand(160, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.1
     made, pattern = program(f, (x,), direction)
     assert_close(dense(made((x,)), pattern), dense_jacobian(f, (x,)), 1e-11)
+
+
+def _gathered(x):
+    """Irregular sums: some elements have one input, some many, some none."""
+    return torch.zeros_like(x).index_add(0, torch.arange(x.numel()) ** 2 % 97, x * x.roll(3))
 
 
 def test_integer_arguments_are_inputs_of_the_program_too():
@@ -318,6 +312,15 @@ def _stepped(x, k):
     y[::k, 1:] = x[::k, :2] * x[::k, 1:]
     y.T[0, k] = 0
     return y
+
+
+def test_what_was_taken_apart_by_columns_is_viewed_in_another_shape():
+    def f(x):
+        return STEPS["averages"](STEPS["cross"](x, 2), 3)
+
+    x = torch.rand(ROWS, COLUMNS, dtype=torch.float64)
+    made, pattern = program(f, (x,))
+    assert_close(dense(made((x,)), pattern), dense_jacobian(f, (x,)), 1e-11)
 
 
 @settings(max_examples=100, deadline=None)

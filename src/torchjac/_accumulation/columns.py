@@ -32,6 +32,7 @@ _MOVES = frozenset("slice_backward select_backward constant_pad_nd cat index_sel
 _SAME = frozenset({"clone", "alias"})
 
 _aten = torch.ops.aten
+_VIEWS = (_aten.view.default, _aten._unsafe_view.default)
 
 
 def columnwise(graph: Graph, tensors: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> GraphModule:
@@ -81,7 +82,8 @@ class _Rewriter:
             if columns is not None:
                 self._columns[node] = columns
             else:
-                self._wholes[node] = self._call(node.target, *map_arg((node.args, node.kwargs), self._whole))
+                target = _aten.reshape.default if node.target in _VIEWS else node.target  # other strides than before
+                self._wholes[node] = self._call(target, *map_arg((node.args, node.kwargs), self._whole))
 
     def _like(self, node: Node) -> Any:
         """What shows the shape of a call's result."""
@@ -242,8 +244,7 @@ class _Rewriter:
         others = {n: self._values[n].cpu() for n in node.all_input_nodes if n not in of}
         args, kwargs = _mapped(node, of | others)
         target: Any = node.target
-        reshapes = target in (_aten.view.default, _aten._unsafe_view.default)
-        moved: torch.Tensor = torch.reshape(*args) if reshapes else target(*args, **kwargs)
+        moved: torch.Tensor = torch.reshape(*args) if target in _VIEWS else target(*args, **kwargs)
         return moved
 
 

@@ -18,7 +18,6 @@ from .recorder import Recorder
 from .slots import Coefficient, Entries, Ints, Slot, State
 
 _MOSTLY = 0.9  # of the values must be in order for the rest to be put right
-_CACHED = 2**20  # values that a processor's caches hold
 _STRIPES, _HOLES = 16, 1.1  # pieces to cut values into; places of all slots for each value
 
 
@@ -242,16 +241,10 @@ def _striped(sources: Sequence[Source], places: Sequence[Ints], nnz: int, dtype:
 
 
 def _interleaved(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(rows, widths) tensors side by side, flat.
-
-    Written piece by piece, the memory passes by once a piece: beyond the caches, one after the other and transposed is
-    faster, in one dimension more, so that it is not taken for a few columns.
-    """
-    if len(pieces) == 1:
-        return pieces[0].reshape(-1)
-    if any(piece.shape[1] > 1 for piece in pieces) or sum(piece.numel() for piece in pieces) < _CACHED:
+    """(rows, widths) tensors side by side, flat."""
+    if any(piece.shape[1] > 1 for piece in pieces):
         return torch.cat(list(pieces), 1).reshape(-1)
-    return torch.cat([piece.reshape(1, 1, -1) for piece in pieces], 1).transpose(1, 2).reshape(-1)
+    return torch.stack([piece.reshape(-1) for piece in pieces], 1).reshape(-1)
 
 
 def _block(source: Source, place: Ints) -> _Block | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from .._tangent.call import Call
@@ -155,10 +156,13 @@ def total(reader: States, call: Call, out: torch.Tensor) -> State:
 def pairs(reader: States, call: Call, out: torch.Tensor) -> State:
     """(...) complex -> (..., 2) real."""
     given, state = reader.state(call.args[0]), state_of(out)
-    _refuse_entries(reader, call, given)
     for slot in given.slots:
         ids = slot.map.ids.unsqueeze(-1).expand(out.shape)
         state.add(Slot(IndexMap(ids), torch.view_as_real(given.full(slot).resolve_conj()), slot.clean))
+    for entries in given.entries:
+        rows = np.stack([2 * entries.rows, 2 * entries.rows + 1], 1).reshape(-1)
+        values = torch.view_as_real(entries.values.to(given.like.dtype).resolve_conj()).reshape(-1)
+        state.entries.append(Entries(rows, entries.columns.repeat(2), values))
     return state
 
 
@@ -166,11 +170,14 @@ def pairs(reader: States, call: Call, out: torch.Tensor) -> State:
 def numbers(reader: States, call: Call, out: torch.Tensor) -> State:
     """(..., 2) real -> (...) complex."""
     given, state = reader.state(call.args[0]), state_of(out)
-    _refuse_entries(reader, call, given)
     for slot in given.slots:
         for part, unit in enumerate((1, 1j)):
             c = given.full(slot).select(-1, part) * torch.full_like(state.like, unit)
             state.add(Slot(IndexMap(slot.map.ids.select(-1, part)), c, slot.clean))
+    for entries in given.entries:
+        odd = torch.from_numpy(entries.rows % 2 == 1).to(out.device)
+        units = torch.where(odd, torch.full_like(state.like, 1j), torch.ones_like(state.like))
+        state.entries.append(Entries(entries.rows // 2, entries.columns, entries.values * units))
     return state
 
 
@@ -192,8 +199,3 @@ def conjugate(reader: States, call: Call, out: torch.Tensor) -> State:
         reader.state(call.args[0]), lambda c: c.conj_physical() if isinstance(c, torch.Tensor) else c.conjugate()
     )
     return state
-
-
-def _refuse_entries(reader: States, call: Call, given: State) -> None:
-    if given.entries:
-        raise reader.refusal(call, "irregular complex tensors are not followed")

@@ -9,7 +9,7 @@ import torch
 
 import torchjac as tj
 from torchjac import TorchjacWarning
-from torchjac._compiled import Compiled
+from torchjac._compiling import Compiled
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 x = torch.rand(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
