@@ -351,3 +351,17 @@ def test_no_more_numbers_are_written_than_may_be(direction):
     assert build(function, (x,), pattern, direction, 10**7, most=numbers).numbers == numbers
     with pytest.raises(CannotAccumulateError, match=f"more than {numbers - 1} numbers are written"):
         build(function, (x,), pattern, direction, 10**7, most=numbers - 1)
+
+
+def test_zeros_of_a_shape_are_constants_kept_once():
+    def f(x):
+        out = torch.zeros_like(x)
+        for k in range(4):
+            out = out + torch.slice_scatter(torch.zeros_like(x * x), x[k:] * (k + 1), 0, k)
+        return out
+
+    x = torch.rand(9, dtype=torch.float64)
+    made, pattern = program(f, (x,))
+    assert_close(dense(made((x,)), pattern), dense_jacobian(f, (x,)))
+    assert "aten.zeros_like.default" not in {str(node.target) for node in made.graph.graph.nodes}
+    assert sum(t.shape == x.shape for t in made.graph.buffers()) <= 1

@@ -64,7 +64,7 @@ class Recorder(TorchDispatchMode):
         if func._schema.is_mutable and not all(map(self.is_constant, given)):
             raise CannotAccumulateError(base_name(func), "it writes to a tensor in place")
         out = func(*args, **kwargs)
-        if func in _FRESH:
+        if base_name(func) in _FRESH:
             self._made[out] = True
             return out
         if torch.Tag.nondeterministic_seeded in func.tags:
@@ -125,14 +125,21 @@ class Recorder(TorchDispatchMode):
         if t in self._nodes:
             node: torch.fx.Node = self._nodes[t]
             return node
-        is_number = t.dim() == 0 and t in self._made and t.device.type == "cpu"
-        key = (repr(t.tolist()), t.dtype) if is_number else id(t)
+        key = _filled_with(t) if t in self._made else None
+        key = id(t) if key is None else key
         if key not in self._constants:
             name = f"constant_{len(self._root)}"
             self._root[name] = _in_memory(t)
             self._alive.append(t)  # so that its id stays its own
             self._constants[key] = _marked(self.graph.get_attr(name), t)
         return self._constants[key]
+
+
+def _filled_with(t: torch.Tensor) -> Any:
+    """What tells a tensor of one number repeated from others like it; None for others."""
+    if t.device.type != "cpu" or t.numel() == 0 or not bool((t == t.reshape(-1)[0]).all()):
+        return None
+    return repr(t.reshape(-1)[0].tolist()), t.shape, t.stride(), t.dtype
 
 
 def _in_memory(t: torch.Tensor) -> torch.Tensor:
@@ -158,7 +165,10 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 _SAME = frozenset({"alias", "expand", "view", "clone", "_to_copy", "slice"})
-_FRESH = frozenset({torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default})
+_FRESH = frozenset(  # of an operand, at most the shape counts
+    "lift_fresh lift_fresh_copy zeros_like ones_like full_like new_zeros new_ones new_full "
+    "_new_zeros_with_same_feature_meta".split()
+)
 
 
 def _key(value: Any) -> Any:
