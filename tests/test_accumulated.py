@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 
 import pytest
@@ -13,6 +14,7 @@ from test_opinfo_values import ORACLE_IS_WRONG, difference, in_reals
 import torchjac as tj
 from torchjac import _accumulated, _choosing, _evaluating
 from torchjac._accumulation import CannotAccumulateError
+from torchjac._compiling import compiled as compiling
 from torchjac._demo.problems import brusselator, generated_bundle
 
 
@@ -140,6 +142,26 @@ def test_compiled_auto_keeps_what_is_faster_compiled(monkeypatch, eager, compile
         (compiled != "accumulate",) * 2,
         (compiled == "accumulate",) * 2,
     ]
+
+
+@pytest.mark.parametrize("kept", ["accumulate", "products"])
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_rival_that_does_not_compile_is_no_news_unless_it_is_kept(kept, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("no compiler for products")
+
+    monkeypatch.setattr(compiling, "compile_products", fails)
+    x = torch.rand(2000, dtype=torch.float64)
+    seconds = iter([0.003, 0.004] if kept == "accumulate" else [0.004, 0.003])
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run, than: 2 * than)
+    monkeypatch.setattr(_evaluating, "seconds_of", lambda run: next(seconds))
+    plan = tj.plan_jacobian(lambda x: x.roll(1) * x.sin(), x, compile=True)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        plan.values(x)
+    assert (plan.mode == "accumulate") == (kept == "accumulate")
+    ours = [str(w.message) for w in said if issubclass(w.category, tj.TorchjacWarning)]
+    assert ours == ([] if kept == "accumulate" else ["compile=True runs eagerly, because no compiler for products"])
 
 
 def test_compiled_gradients_are_not_lost_when_products_win(monkeypatch):

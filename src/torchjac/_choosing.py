@@ -22,7 +22,7 @@ from ._budget import TooSmallError, fit_chunks, least_of
 from ._candidates import Choice, Measured, choose, choose_some, worth_accumulating
 from ._colored import Colored
 from ._colors import Coloring
-from ._compiling import Values
+from ._compiling import Compiled
 from ._dense import Dense
 from ._detection import is_cheap
 from ._draws import Draws
@@ -74,7 +74,7 @@ class Choosing:
     _whole_pattern: SparsityPattern
     _once: bool
     _fitted: bool
-    _program: Values | None
+    _program: Compiled | None
     _undecided: Undecided | None = None
 
     @property

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ._accumulated import Accumulated
 from ._choosing import Choosing, Undecided
 from ._colors import ColumnColors, RowColors
-from ._compiling import Compiled, Values
+from ._compiling import Compiled
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, OptionError, TorchjacWarning
 from ._function import Choices
@@ -64,31 +64,35 @@ class Evaluating(Choosing):
         return self._parametric or any(given)
 
     def _wants_eager(self, args: tuple[Any, ...]) -> bool:
-        return not getattr(self._program, "differentiable", False) and self._wants_graph(args)
+        assert self._program is not None
+        return not self._program.differentiable and self._wants_graph(args)
 
     def _compile(self, args: tuple[Any, ...], values: torch.Tensor) -> None:
         """From the next call on, run the compiled program, where it exists and gives the same."""
+        program = None
         if not isinstance(self._strategy, Accumulated):
             self._find_parameters(args)
         graph_wanted = values.requires_grad or self._wants_graph(args)
         if isinstance(self._strategy, Accumulated) or not graph_wanted:
-            self._program = self._compiled(self._strategy, args, values)
-        if self._undecided is not None and not graph_wanted:
-            self._decide(self._undecided, args, values)
+            program = self._compiled(self._strategy, args, values)
+        if program is not None and self._undecided is not None and not graph_wanted:
+            program = self._decide(self._undecided, program, args, values)
+        if program is not None:
+            program.say()
+        self._program = program
 
-    def _decide(self, between: Undecided, args: tuple[Any, ...], values: torch.Tensor) -> None:
+    def _decide(self, between: Undecided, program: Compiled, args: tuple[Any, ...], values: torch.Tensor) -> Compiled:
         """Compile the other candidate too, and keep the faster."""
-        assert self._program is not None
         accumulates = self._strategy is between.program
         other = self._compiled(between.products if accumulates else between.program, args, values)
-        programs = (self._program, other) if accumulates else (other, self._program)
+        programs = (program, other) if accumulates else (other, program)
         with torch.no_grad():
             accumulated, products = (seconds_of(partial(program, args)) for program in programs)
         self._undecided = None
         self._strategy, self._choice = between.decided((accumulated, products))
-        self._program = programs[self._strategy is between.products]
         if self._strategy is between.products:
             self._find_parameters(args)
+        return programs[self._strategy is between.products]
 
     def _find_parameters(self, args: tuple[Any, ...]) -> None:
         """Whether f brings parameters that somebody may differentiate by: compiled products would lose them."""
@@ -101,13 +105,14 @@ class Evaluating(Choosing):
             warnings.warn(text, TorchjacWarning, stacklevel=6)
         self._parametric = parametric
 
-    def _compiled(self, strategy: Strategy, args: tuple[Any, ...], values: torch.Tensor) -> Values:
-        """The compiled program of ``strategy``; its eager one where that does not give ``values``."""
+    def _compiled(self, strategy: Strategy, args: tuple[Any, ...], values: torch.Tensor) -> Compiled:
+        """The compiled program of ``strategy``, or its eager one where that does not give ``values``."""
         options = self.options.compile if isinstance(self.options.compile, dict) else {}
         graph = strategy.program(args).graph if isinstance(strategy, Accumulated) else None
         constants = [c for side in strategy.sides for c in side.constants]
         program = Compiled(strategy.values, args, constants, options, graph)
-        return program if program.agrees(args, values) else strategy.values
+        program.compare(args, values)
+        return program
 
     def _products(self, args: tuple[Any, ...], draws: Draws | None = None) -> torch.Tensor:
         """The values; by reverse mode from now on, where PyTorch refuses the forward products that auto chose."""

@@ -18,7 +18,7 @@ import torch
 
 from ._assembly import Assembly
 from ._candidates import Choice
-from ._compiling import Values
+from ._compiling import Compiled
 from ._detection import detect, glance
 from ._draws import Draws
 from ._equations import Places
@@ -83,7 +83,7 @@ class JacobianPlan(Evaluating):
         if options.blocksize is not None:
             self.seconds["blocks"] = time.perf_counter() - start
         self._checked_for: Choices | None = None
-        self._program: Values | None = None
+        self._program: Compiled | None = None
         self._gradient_checked = self._parametric = False
         self.shared: dict[Any, Any] = {}  # what ``distributed`` prepared for groups of ranks
 

@@ -258,8 +258,9 @@ class Sharded:
             if shard.num_products:
                 constants = [c for side in shard.sides for c in side.constants]
                 program = Compiled(self._eager, args, constants, options)
-                if program.agrees(args, local):
-                    self._program = program
+                program.compare(args, local)
+                program.say()
+                self._program = program
 
         self.ranks.together(compiled)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import torchjac as tj
-from torchjac import TorchjacWarning
+from torchjac import TorchjacWarning, _accumulated
 from torchjac._compiling import Compiled
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -64,8 +64,9 @@ def test_other_arguments_are_inputs_of_the_program():
 )
 def test_what_cannot_be_compiled_runs_eagerly_and_says_why(f, reason):
     plan = tj.plan_jacobian(f, x, mode="reverse")
+    program = Compiled(plan._strategy.values, (x,), [], {})
     with pytest.warns(TorchjacWarning, match=f"compile=True runs eagerly.*{reason}"):
-        program = Compiled(plan._strategy.values, (x,), [], {})
+        program.say()
     torch.manual_seed(0)
     got = program((x,))
     torch.manual_seed(0)
@@ -157,6 +158,7 @@ def test_a_region_ends_where_large_computed_tensors_are_shifted(size, steps, reg
         return x
 
     given = []
+    monkeypatch.setattr(_accumulated, "seconds_of", lambda run: 1.0)  # forward
     monkeypatch.setattr(torch, "compile", lambda graph, **options: (given.append(options), graph)[1])
     at, other = torch.rand(2, size, dtype=torch.float64)
     plan = tj.plan_jacobian(wave, at, mode="accumulate")

@@ -1,5 +1,5 @@
 """``compile=True``: a plan's program of tensor ops, compiled."""
 
-from .compiled import Compiled, Values
+from .compiled import Compiled
 
-__all__ = ["Compiled", "Values"]
+__all__ = ["Compiled"]

@@ -22,7 +22,7 @@ Values = Callable[[tuple[Any, ...]], torch.Tensor]
 
 
 class Compiled:
-    """``values`` compiled for arguments like ``args``; runs eagerly, and says why, where it cannot be compiled.
+    """``values`` compiled for arguments like ``args``; runs eagerly where it cannot be compiled: ``eager_because``.
 
     ``constants`` are the tensors that the seeds are made of: what depends on them runs once a color. ``graph`` is the
     program where there is one already.
@@ -40,6 +40,7 @@ class Compiled:
         self.differentiable = graph is not None  # a program of ordinary ops; a captured one has lost its derivatives
         self._program: Callable[..., torch.Tensor] | None = None
         self.regions = 0
+        self.eager_because = ""
         tensors, self._spec, self._fixed = _split(args)
         try:
             if graph is None:
@@ -49,21 +50,24 @@ class Compiled:
             with torch.no_grad(), _one_tracing():
                 self._program(*tensors)  # compiles
         except RuntimeError as error:
-            self._program = None
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warnings.warn(f"compile=True runs eagerly, because {reason}", TorchjacWarning, stacklevel=5)
+            self._drop((str(error).strip() or type(error).__name__).splitlines()[0])
 
-    def agrees(self, args: tuple[Any, ...], values: torch.Tensor) -> bool:
-        """Whether the program gives ``values`` at ``args``, to the square root of the precision; else it is dropped."""
+    def _drop(self, reason: str) -> None:
+        self._program, self.regions, self.eager_because = None, 0, reason
+
+    def compare(self, args: tuple[Any, ...], values: torch.Tensor) -> None:
+        """Drop the program unless it gives ``values`` at ``args``, to the square root of the precision."""
         if self._program is None:
-            return False
+            return
         got, scale = self(args), float(values.detach().abs().nan_to_num(0, 0, 0).max()) if values.numel() else 0.0
         close = (got - values).abs() <= scale * torch.finfo(values.dtype).eps ** 0.5
-        if bool((close | (got == values) | (got.isnan() & values.isnan())).all()):
-            return True
-        self._program, self.regions = None, 0
-        warnings.warn("compile=True runs eagerly, because compiled values are not the eager ones", TorchjacWarning, 5)
-        return False
+        if not bool((close | (got == values) | (got.isnan() & values.isnan())).all()):
+            self._drop("compiled values are not the eager ones")
+
+    def say(self) -> None:
+        """Warn where it runs eagerly."""
+        if self.eager_because:
+            warnings.warn(f"compile=True runs eagerly, because {self.eager_because}", TorchjacWarning, stacklevel=5)
 
     def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
         """The values at ``args``: (nnz,); with a graph only if ``differentiable``; eager where it was not compiled."""
