@@ -39,6 +39,9 @@ class Program:
     slots: of each output (forward) or input (reverse), how many index maps; the last of them irregular entries.
     regular: share of the values that come out in order, without a gather.
     numbers: how many numbers all ops write, those that repeat aside; what an evaluation costs, roughly.
+    product: how many numbers the ops write that a JVP or VJP adds to f, for each product.
+    width: how many coefficients each of these has here, on average.
+    irregular: whether some of what comes out has entries, in no order that slots have.
     """
 
     graph: torch.fx.GraphModule
@@ -46,6 +49,9 @@ class Program:
     slots: tuple[int, ...]
     regular: float
     numbers: int
+    product: int
+    width: float
+    irregular: bool
 
     @property
     def ops(self) -> int:
@@ -120,7 +126,10 @@ def _build(
         values, regular = emit(sources, pattern, function.dtype, function.device, recorder, part, symmetric)
     slots = tuple(len(state.slots) + bool(state.entries) for state in states)
     graph, tensors = recorder.program(values)
-    return Program(columnwise(unsigned(graph), tensors, given), direction, slots, regular, recorder.numbers)
+    by_columns = columnwise(unsigned(graph), tensors, given)
+    width = reader.coefficients / max(reader.numbers, 1)
+    irregular = any(state.entries for state in states)
+    return Program(by_columns, direction, slots, regular, recorder.numbers, reader.numbers, width, irregular)
 
 
 def _read(

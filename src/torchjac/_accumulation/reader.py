@@ -46,6 +46,7 @@ class Reader(ValueTrace):
         self.recorder, self._limit = recorder, limit
         self._states: Any = WeakTensorKeyDictionary()
         self.moved: dict[Any, IndexMap] = {}
+        self.numbers = self.coefficients = 0  # of all tensors that depend on v, views aside
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
         """Let t be a part of v."""
@@ -86,6 +87,9 @@ class Reader(ValueTrace):
                 raise self.refusal(call, f"{state.size:,} coefficients are more than colored products would compute")
             if state.slots or state.entries:
                 self._states[t] = state
+                if not is_view(func):
+                    self.numbers += t.numel()
+                    self.coefficients += state.size
         return call.out
 
     def _aside(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
