@@ -7,16 +7,16 @@ parameter, a buffer, a closure) is referred to, not copied, so the program follo
 from __future__ import annotations
 
 import operator
+from functools import cache
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._tangent.call import base_name
 from .._tangent.trace import is_view
 from .._tangent.values import tensors
+from .beside import Beside
 from .refusal import CannotAccumulateError
 
 
@@ -29,8 +29,9 @@ class Recorder(TorchDispatchMode):
         self.graph = torch.fx.Graph()
         self._root: dict[str, torch.Tensor] = {}
         self._alive: list[torch.Tensor] = []
-        self._nodes: Any = WeakTensorKeyDictionary()  # tensor -> node, for what depends on something that may change
-        self._made: Any = WeakTensorKeyDictionary()  # tensors that were computed from constants alone
+        self._inputs = 0
+        # the node of what depends on something that may change; _CONSTANT of what was computed from constants alone
+        self._seen: Beside[Any] = Beside()
         self._known: dict[Any, torch.fx.Node] = {}
         self._constants: dict[Any, torch.fx.Node] = {}
         self.stage = 0  # of the nodes recorded from now on; later stages are compiled apart
@@ -42,11 +43,13 @@ class Recorder(TorchDispatchMode):
 
     def take(self, t: torch.Tensor) -> None:
         """Let t be the program's next input."""
-        self._nodes[t] = _marked(self.graph.placeholder(f"input_{len(self._nodes)}"), t)
+        self._seen[t] = _marked(self.graph.placeholder(f"input_{self._inputs}"), t)
+        self._inputs += 1
 
     def is_constant(self, t: torch.Tensor) -> bool:
         """Whether t's numbers are known now and for ever."""
-        return t not in self._nodes and (t in self._made or not (t.is_floating_point() or t.is_complex()))
+        seen = self._seen.get(t)
+        return seen is _CONSTANT or (seen is None and not (t.is_floating_point() or t.is_complex()))
 
     def program(self, out: torch.Tensor) -> tuple[torch.fx.Graph, dict[str, torch.Tensor]]:
         """What computes ``out`` from the inputs, and nothing else: a graph, and the tensors that it refers to."""
@@ -58,38 +61,21 @@ class Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        given = tensors(args) + tensors(kwargs.values())
-        if given and not any(t.is_floating_point() or t.is_complex() or t in self._nodes for t in given):
-            return self._of_maps(func(*args, **kwargs))  # the many small ops on index maps
-        if func._schema.is_mutable and not all(map(self.is_constant, given)):
+        given = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
+        constant = all(map(self.is_constant, given))
+        if not constant and func._schema.is_mutable:
             raise CannotAccumulateError(base_name(func), "it writes to a tensor in place")
         out = func(*args, **kwargs)
-        if func in _FRESH:
-            self._made[out] = True
-            return out
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if _is_random(func):
             raise CannotAccumulateError(str(func), "random numbers, which would be the same in every call")
-        if base_name(func) in _SAME and isinstance(out, torch.Tensor) and _alike(out, given[0]):
-            self._follow(out, given[0])
-        elif all(map(self.is_constant, given)):
+        if constant or func in _FRESH:
             for t in tensors((out,)):
-                self._made[t] = True
+                self._seen[t] = _CONSTANT
+        elif base_name(func) in _SAME and isinstance(out, torch.Tensor) and _alike(out, given[0]):
+            self._seen[out] = self._node(given[0])  # the same numbers in the same order: no op is needed
         else:
             self._record(func, args, kwargs, out)
         return out
-
-    def _of_maps(self, out: Any) -> Any:
-        for t in tensors((out,)):
-            if t.is_floating_point():
-                self._made[t] = True
-        return out
-
-    def _follow(self, out: torch.Tensor, same: torch.Tensor) -> None:
-        """``out`` has the same numbers in the same order: no op is needed."""
-        if self.is_constant(same):
-            self._made[out] = True
-        else:
-            self._nodes[out] = self._node(same)
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         node_args, node_kwargs = torch.fx.node.map_aggregate((args, kwargs), self._of)
@@ -97,14 +83,14 @@ class Recorder(TorchDispatchMode):
         node = self._known.get(key)
         if node is None:
             node = self._known[key] = self.graph.call_function(func, node_args, node_kwargs)
-            node.meta |= {"stage": self.stage, "like": tree_map_only(torch.Tensor, _like, out)}
+            node.meta |= {"stage": self.stage, "like": _like(out)}
             self._count(func, out)
         if isinstance(out, torch.Tensor):
-            self._nodes[out] = _marked(node, out)
+            self._seen[out] = _marked(node, out)
         elif isinstance(out, (tuple, list)):
             for k, t in enumerate(out):
                 if isinstance(t, torch.Tensor):
-                    self._nodes[t] = self._item(node, k)
+                    self._seen[t] = self._item(node, k)
 
     def _count(self, func: Any, out: Any) -> None:
         self.numbers += 0 if is_view(func) else sum(t.numel() for t in tensors((out,)))
@@ -122,10 +108,10 @@ class Recorder(TorchDispatchMode):
 
     def _node(self, t: torch.Tensor) -> torch.fx.Node:
         """The node of t; a reference to t itself where no op computed it from something that may change."""
-        if t in self._nodes:
-            node: torch.fx.Node = self._nodes[t]
-            return node
-        is_number = t.dim() == 0 and t in self._made and t.device.type == "cpu"
+        seen = self._seen.get(t)
+        if isinstance(seen, torch.fx.Node):
+            return seen
+        is_number = t.dim() == 0 and seen is _CONSTANT and t.device.type == "cpu"
         key = (repr(t.tolist()), t.dtype) if is_number else id(t)
         if key not in self._constants:
             name = f"constant_{len(self._root)}"
@@ -140,8 +126,10 @@ def _in_memory(t: torch.Tensor) -> torch.Tensor:
     return torch.zeros(t.shape, dtype=t.dtype, device=t.device) if t._is_zerotensor() else t
 
 
-def _like(out: torch.Tensor) -> torch.Tensor:
+def _like(out: Any) -> Any:
     """A tensor of the same shape and dtype, without memory; of integers (indices) and booleans the numbers too."""
+    if not isinstance(out, torch.Tensor):
+        return type(out)(map(_like, out)) if isinstance(out, (list, tuple)) else out
     return out.detach() if not (out.is_floating_point() or out.is_complex()) else out.new_empty(()).expand(out.shape)
 
 
@@ -157,6 +145,12 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     return not lazy and (a.shape, a.stride(), a.dtype, a.layout) == (b.shape, b.stride(), b.dtype, b.layout)
 
 
+@cache
+def _is_random(func: torch._ops.OpOverload) -> bool:
+    return torch.Tag.nondeterministic_seeded in func.tags
+
+
+_CONSTANT = object()
 _SAME = frozenset({"alias", "expand", "view", "clone", "_to_copy", "slice"})
 _FRESH = frozenset({torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default})
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,8 @@ class State:
     """All that one tensor depends on."""
 
     shape: torch.Size
-    like: torch.Tensor  # a number of the tensor's dtype and device
+    dtype: torch.dtype
+    device: torch.device
     slots: list[Slot] = field(default_factory=list)
     entries: list[Entries] = field(default_factory=list)
 
@@ -74,9 +76,10 @@ class State:
         """Coefficients in all."""
         return len(self.slots) * self.shape.numel() + sum(e.size for e in self.entries)
 
-    def new(self, shape: torch.Size, like: torch.Tensor | None = None) -> State:
-        """An empty one."""
-        return State(shape, self.like if like is None else like)
+    @cached_property
+    def like(self) -> torch.Tensor:
+        """A number of the tensor's dtype and device."""
+        return torch.zeros((), dtype=self.dtype, device=self.device)
 
     def add(self, slot: Slot) -> None:
         """One more slot, merged with one that has the same map, or agrees with it, or knows the other elements.
@@ -124,7 +127,7 @@ class State:
                 mask = (slot.map.flat == canonical) & (canonical != 0)
                 if mask.any():
                     c = add_coefficients(c, self._where(mask.reshape(self.shape), slot.coefficient))
-            self.slots.append(Slot(IndexMap(torch.from_numpy(canonical).view(self.shape)), c, clean=True))
+            self.slots.append(Slot(IndexMap(torch.from_numpy(canonical.reshape(self.shape))), c, clean=True))
 
     def _distinct(self, places: Ints) -> int:
         """The most different inputs that one of the elements at ``places`` has."""
@@ -181,7 +184,7 @@ class State:
         """The entries, for a tensor that this one is broadcast to."""
         if shape == self.shape or not self.entries:
             return self.entries
-        source = torch.arange(self.shape.numel()).reshape(self.shape).expand(shape).reshape(-1).numpy()
+        source = np.broadcast_to(np.arange(self.shape.numel()).reshape(self.shape), shape).reshape(-1)
         return [spread(entries, source, self.shape.numel()) for entries in self.entries]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from .beside import unseen
 from .index_map import IndexMap
 from .slots import Coefficient, Entries, Slot, State
 from .states import States, state_of
@@ -25,12 +26,11 @@ def summed(reader: States, operand: torch.Tensor, out: torch.Tensor, dims: Seque
     for slot in given.slots:
         if _same_along(slot.map, gone):
             c = given.full(slot).sum(gone, keepdim=keepdim) if gone else given.tensor(slot.coefficient)
-            index = _select(slot.map.ids, gone, [0] * len(gone), keepdim)
-            state.add(Slot(IndexMap(index), c, slot.clean))
+            state.add(Slot(_selected(slot.map, gone, [0] * len(gone), keepdim), c, slot.clean))
         elif count * len(given.slots) <= _SPLIT:
             for place in itertools.product(*(range(operand.shape[d]) for d in gone)):
                 part = _select_coefficient(slot.coefficient, given.shape, gone, place, keepdim)
-                state.add(Slot(IndexMap(_select(slot.map.ids, gone, place, keepdim)), part, slot.clean))
+                state.add(Slot(_selected(slot.map, gone, place, keepdim), part, slot.clean))
         else:
             state.entries.append(_summed(given._as_entries(slot), operand.shape, gone))
     state.entries += [_summed(entries, operand.shape, gone) for entries in given.entries]
@@ -44,6 +44,11 @@ def _same_along(index: IndexMap, dims: Sequence[int]) -> bool:
         if ids.shape[d] != 1 and ids.strides[d] != 0 and not (ids == ids.take([0], d)).all():
             return False
     return all(ids.shape[d] > 0 for d in dims)
+
+
+def _selected(index: IndexMap, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> IndexMap:
+    with unseen():
+        return IndexMap(_select(index.ids, dims, place, keepdim))
 
 
 def _select(t: torch.Tensor, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> torch.Tensor:
@@ -63,5 +68,5 @@ def _select_coefficient(
 
 def _summed(entries: Entries, shape: torch.Size, gone: Sequence[int]) -> Entries:
     kept = [1 if d in gone else s for d, s in enumerate(shape)]
-    target = torch.arange(int(np.prod(kept))).reshape(kept).expand(shape).reshape(-1).numpy()
+    target = np.broadcast_to(np.arange(math.prod(kept)).reshape(kept), shape).reshape(-1)
     return Entries(target[entries.rows], entries.columns, entries.values).coalesced()
