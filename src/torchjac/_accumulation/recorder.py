@@ -1,4 +1,4 @@
-"""The recorder: every tensor op that runs under it becomes a node of a graph, each distinct computation once.
+"""The recorder: every tensor op that runs under it becomes a node of a tape, each distinct computation once.
 
 Ops whose operands are all made of constants leave no node: what they return is a constant. A tensor from outside (a
 parameter, a buffer, a closure) is referred to, not copied, so the program follows what is written to it later.
@@ -18,6 +18,7 @@ from .._tangent.trace import is_view
 from .._tangent.values import tensors
 from .beside import Beside
 from .refusal import CannotAccumulateError
+from .tape import Node, Tape
 
 
 class Recorder(TorchDispatchMode):
@@ -26,14 +27,11 @@ class Recorder(TorchDispatchMode):
     def __init__(self, most: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         self.numbers, self._most = 0, most  # written by one evaluation, and how many may be
-        self.graph = torch.fx.Graph()
-        self._root: dict[str, torch.Tensor] = {}
+        self._tape = Tape()
         self._alive: list[torch.Tensor] = []
-        self._inputs = 0
         # the node of what depends on something that may change; _CONSTANT of what was computed from constants alone
         self._seen: Beside[Any] = Beside()
-        self._known: dict[Any, torch.fx.Node] = {}
-        self._constants: dict[Any, torch.fx.Node] = {}
+        self._constants: dict[Any, Node] = {}
         self.stage = 0  # of the nodes recorded from now on; later stages are compiled apart
 
     @classmethod
@@ -43,19 +41,17 @@ class Recorder(TorchDispatchMode):
 
     def take(self, t: torch.Tensor) -> None:
         """Let t be the program's next input."""
-        self._seen[t] = _marked(self.graph.placeholder(f"input_{self._inputs}"), t)
-        self._inputs += 1
+        self._seen[t] = _marked(self._tape.input(), t, t)
 
     def is_constant(self, t: torch.Tensor) -> bool:
         """Whether t's numbers are known now and for ever."""
         seen = self._seen.get(t)
         return seen is _CONSTANT or (seen is None and not (t.is_floating_point() or t.is_complex()))
 
-    def program(self, out: torch.Tensor) -> tuple[torch.fx.Graph, dict[str, torch.Tensor]]:
-        """What computes ``out`` from the inputs, and nothing else: a graph, and the tensors that it refers to."""
-        self.graph.output(self._node(out))
-        self.graph.eliminate_dead_code()
-        return self.graph, self._root
+    def program(self, out: torch.Tensor) -> Tape:
+        """What computes ``out`` from the inputs, and nothing else; every node shows what its result looks like."""
+        self._tape.end(self._node(out))
+        return self._tape
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -78,46 +74,43 @@ class Recorder(TorchDispatchMode):
         return out
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        node_args, node_kwargs = torch.fx.node.map_aggregate((args, kwargs), self._of)
-        key = (func, _key(node_args), _key(node_kwargs))
-        node = self._known.get(key)
-        if node is None:
-            node = self._known[key] = self.graph.call_function(func, node_args, node_kwargs)
-            node.meta |= {"stage": self.stage, "like": _like(out)}
+        node, new = self._tape.call(func, self._of(args), self._of(kwargs))
+        if new:
+            node.stage, node.like = self.stage, _like(out)
             self._count(func, out)
         if isinstance(out, torch.Tensor):
-            self._seen[out] = _marked(node, out)
+            self._seen[out] = _marked(node, out, node.like)
         elif isinstance(out, (tuple, list)):
             for k, t in enumerate(out):
                 if isinstance(t, torch.Tensor):
-                    self._seen[t] = self._item(node, k)
+                    item, _ = self._tape.call(operator.getitem, (node, k))
+                    item.stage, item.like = self.stage, node.like[k]
+                    self._seen[t] = item
 
     def _count(self, func: Any, out: Any) -> None:
         self.numbers += 0 if is_view(func) else sum(t.numel() for t in tensors((out,)))
         if self._most is not None and self.numbers > self._most:
             raise CannotAccumulateError(base_name(func), f"more than {self._most:,} numbers are written")
 
-    def _item(self, node: torch.fx.Node, k: int) -> torch.fx.Node:
-        key = (operator.getitem, node, k)
-        if key not in self._known:
-            self._known[key] = self.graph.call_function(operator.getitem, (node, k))
-        return self._known[key]
-
     def _of(self, value: Any) -> Any:
-        return self._node(value) if isinstance(value, torch.Tensor) else value
+        """Arguments, with nodes for tensors."""
+        if isinstance(value, torch.Tensor):
+            return self._node(value)
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._of, value))
+        return {name: self._of(v) for name, v in value.items()} if isinstance(value, dict) else value
 
-    def _node(self, t: torch.Tensor) -> torch.fx.Node:
+    def _node(self, t: torch.Tensor) -> Node:
         """The node of t; a reference to t itself where no op computed it from something that may change."""
         seen = self._seen.get(t)
-        if isinstance(seen, torch.fx.Node):
+        if isinstance(seen, Node):
             return seen
         is_number = t.dim() == 0 and seen is _CONSTANT and t.device.type == "cpu"
         key = (repr(t.tolist()), t.dtype) if is_number else id(t)
         if key not in self._constants:
-            name = f"constant_{len(self._root)}"
-            self._root[name] = _in_memory(t)
             self._alive.append(t)  # so that its id stays its own
-            self._constants[key] = _marked(self.graph.get_attr(name), t)
+            held = _in_memory(t)
+            self._constants[key] = _marked(self._tape.tensor(held), t, held)
         return self._constants[key]
 
 
@@ -133,10 +126,11 @@ def _like(out: Any) -> Any:
     return out.detach() if not (out.is_floating_point() or out.is_complex()) else out.new_empty(()).expand(out.shape)
 
 
-def _marked(node: torch.fx.Node, t: torch.Tensor) -> torch.fx.Node:
-    """The node of t; where t is real, with its dtype."""
+def _marked(node: Node, t: torch.Tensor, like: Any) -> Node:
+    """The node of t with what t looks like; where t is real, with its dtype."""
+    node.like = like
     if t.is_floating_point():
-        node.meta["dtype"] = t.dtype
+        node.dtype = t.dtype
     return node
 
 
@@ -153,14 +147,3 @@ def _is_random(func: torch._ops.OpOverload) -> bool:
 _CONSTANT = object()
 _SAME = frozenset({"alias", "expand", "view", "clone", "_to_copy", "slice"})
 _FRESH = frozenset({torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default})
-
-
-def _key(value: Any) -> Any:
-    """A hashable stand-in that tells 1, 1.0 and True apart."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_key(v) for v in value)
-    if isinstance(value, dict):
-        return tuple((name, _key(v)) for name, v in value.items())
-    if isinstance(value, slice):
-        return ("slice", value.start, value.stop, value.step)
-    return (type(value), value)
