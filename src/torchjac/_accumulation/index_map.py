@@ -32,7 +32,8 @@ class IndexMap:
     @cached_property
     def array(self) -> Ints:
         """The ids, as an array that shares their memory."""
-        return self.ids.numpy()
+        with unseen():
+            return self.ids.numpy()
 
     @cached_property
     def flat(self) -> Ints:

@@ -165,7 +165,8 @@ class State:
 
     def full(self, slot: Slot) -> torch.Tensor:
         """A slot's coefficient with the shape of the tensor."""
-        return self.tensor(slot.coefficient).expand(self.shape)
+        c = self.tensor(slot.coefficient)
+        return c if c.shape == self.shape else c.expand(self.shape)
 
     def all_entries(self) -> list[Entries]:
         """Slots as entries too."""
