@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from .index_map import IndexMap, sample
+from .ordering import sorted_pairs
 
 Coefficient = torch.Tensor | float
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -52,13 +53,17 @@ class Entries:
 
     def coalesced(self) -> Entries:
         """Every (row, column) once, values summed."""
-        width = int(self.columns.max()) + 1 if self.size else 1
-        keys, inverse = np.unique(self.rows * width + self.columns, return_inverse=True)
-        if keys.size == self.size:
+        order = sorted_pairs(self.rows, self.columns)
+        rows, columns = self.rows[order], self.columns[order]
+        new = np.ones(self.size, bool)
+        new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+        if new.all():
             return self
-        target = torch.from_numpy(inverse).to(self.values.device)
-        values = self.values.new_zeros(keys.size).index_add(0, target, self.values)
-        return Entries(keys // width, keys % width, values)
+        target = np.empty(self.size, np.int64)
+        target[order] = np.cumsum(new) - 1
+        rows, columns = rows[new], columns[new]
+        index = torch.from_numpy(target).to(self.values.device)
+        return Entries(rows, columns, self.values.new_zeros(rows.size).index_add(0, index, self.values))
 
 
 @dataclass
