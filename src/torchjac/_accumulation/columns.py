@@ -17,7 +17,7 @@ import torch
 
 from .._tangent.call import base_name
 from .._tangent.trace import is_pointwise, is_view
-from .tape import TENSOR, Node, Tape, replaced
+from .tape import TENSOR, Node, Tape, key_of, replaced
 
 _LONG = 64  # rows of a tensor worth taking apart
 _SMALL = 24  # columns, at most
@@ -51,6 +51,7 @@ class _Rewriter:
         self._wholes: dict[Node, Node] = {}
         self._columns: dict[Node, Columns] = {}
         self._lone: set[Node] = set()  # columns that are one number for all rows
+        self._places: dict[Any, list[int] | None] = {}
         self._stage = 0
 
     def take(self, node: Node) -> None:
@@ -193,34 +194,42 @@ class _Rewriter:
         return found.reshape(out.shape[1:])
 
     def _move(self, node: Node, out: torch.Tensor) -> Columns | None:
-        """An op that moves whole columns, seen by running it on the numbers of all elements.
+        """An op that moves whole columns."""
+        table: list[Column] = [0.0]
+        moved = {n: n.like for n in node.inputs if n.like.dtype == out.dtype}  # the others are indices
+        if not all(_is_tall(t) and t.shape[0] == out.shape[0] for t in moved.values()):
+            return None
+        for n in moved:
+            table.extend(self._split(n).reshape(-1))
+        shapes: Any = {n: (n.like.shape, list(moved).index(n)) if n in moved else ("index", id(n)) for n in node.inputs}
+        key = key_of(node.target, replaced(node.args, shapes.__getitem__), replaced(node.kwargs, shapes.__getitem__))
+        if key not in self._places:
+            self._places[key] = _places(node, moved)
+        places = self._places[key]
+        if places is None:
+            return None
+        found = np.empty(len(places), object)
+        found[:] = [table[place] for place in places]
+        return found.reshape(out.shape[1:])
 
-        Where element c of row r has the number 1 + r * C + c, whole columns are moved if from row to row every place
-        of the result counts on by C, its operand's columns; 0 is what no operand has.
-        """
-        table: dict[int, tuple[Column, int]] = {0: (0.0, 0)}
-        numbers: dict[Node, torch.Tensor] = {}
-        start = 1
-        for n in node.inputs:
-            t = n.like
-            if t.dtype != out.dtype:
-                continue  # an index
-            if not _is_tall(t) or t.shape[0] != out.shape[0]:
-                return None
-            mine = self._split(n).reshape(-1)
-            numbers[n] = torch.arange(start, start + t.numel()).reshape(t.shape)
-            table |= {start + k: (column, mine.size) for k, column in enumerate(mine)}
-            start += t.numel()
-        moved = _again(node, numbers)
-        first = moved[0].reshape(-1).tolist()
-        if any(place not in table for place in first):
-            return None
-        steps = [table[place][1] for place in first]
-        if not _counts_on(moved, steps, numbers):
-            return None
-        found = np.empty(len(first), object)
-        found[:] = [table[place][0] for place in first]
-        return found.reshape(moved.shape[1:])
+
+def _places(node: Node, operands: dict[Node, torch.Tensor]) -> list[int] | None:
+    """For each column of a move's result, which of its operands' columns it is, counted from 1; 0 for zeros.
+
+    It is run on the numbers of all elements. Where element c of row r has the number 1 + r * C + c, whole columns are
+    moved if from row to row every column of the result counts on by C; 0 is what no operand has.
+    """
+    table, numbers, start = {0: (0, 0)}, {}, 1
+    for n, t in operands.items():
+        count = t.numel() // t.shape[0]
+        numbers[n] = torch.arange(start, start + t.numel()).reshape(t.shape)
+        table |= {start + k: (len(table) + k, count) for k in range(count)}
+        start += t.numel()
+    moved = _again(node, numbers)
+    first = moved[0].reshape(-1).tolist()
+    if any(place not in table for place in first) or not _counts_on(moved, [table[p][1] for p in first], numbers):
+        return None
+    return [table[place][0] for place in first]
 
 
 def _counts_on(moved: torch.Tensor, steps: list[int], numbers: dict[Node, torch.Tensor]) -> bool:

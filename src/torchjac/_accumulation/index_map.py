@@ -53,7 +53,7 @@ class IndexMap:
     @cached_property
     def empty(self) -> bool:
         """Whether no element depends on any."""
-        return not self._small.any()
+        return self.array.size == 0 or not (self.array.item(0) or self.full or self._small.any())
 
     @cached_property
     def _hash(self) -> int:
@@ -90,7 +90,14 @@ class IndexMap:
         if self.ids.shape == shape:
             return self
         with unseen():
-            return IndexMap(self.ids.expand(shape))
+            return self.viewed(self.ids.expand(shape))
+
+    def viewed(self, ids: torch.Tensor) -> IndexMap:
+        """The map with ``ids``, which are some of these, or all, any number of times."""
+        view = IndexMap(ids)
+        if self.full:
+            view.__dict__["full"] = True
+        return view
 
 
 def sample(count: int) -> Ints:

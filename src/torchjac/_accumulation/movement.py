@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_map
 
 from .._tangent.call import Call, base_name
 from .._tangent.relations import Ids, Move
@@ -18,6 +17,7 @@ from .beside import unseen
 from .index_map import IndexMap
 from .slots import Slot, State, aligned, spread
 from .states import States, state_of
+from .tape import replaced
 
 
 def move(reader: States, call: Call, out: torch.Tensor, which: int | None = None) -> State:
@@ -56,7 +56,7 @@ def _moved_slot(
     given = {id(t): s.full(g) for t, s, g in there}
 
     def replace(t: Any) -> Any:
-        if not isinstance(t, torch.Tensor) or not any(t is o for o in operands):
+        if not any(t is o for o in operands):
             return t
         return given[id(t)] if id(t) in given else torch.zeros_like(t)
 
@@ -68,7 +68,7 @@ def _moved_slot(
 def _run_move(reader: States, call: Call, replace: Any) -> Any:
     if base_name(call.op) == "as_strided":  # of a coefficient, this memory would hold something else
         raise reader.refusal(call, "it reads memory that is not that of one dense tensor")
-    args, kwargs = tree_map(replace, (call.args, call.kwargs))
+    args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)
     if base_name(call.op) in ("view", "_unsafe_view") and call.has("size"):
         return torch.reshape(*args)
     return call.op(*args, **kwargs)
@@ -83,9 +83,10 @@ def _moved_map(
     if fixed or key not in reader.moved:
         ids = {id(t): m.ids for t, m in zip(operands, maps, strict=True)}
         moved = _ids_through(reader, call, operands, ids, which)
+        index = maps[0].viewed(moved) if is_view(call.op) else IndexMap(moved)
         if fixed:  # what another tensor says may differ between two calls with the same key
-            return IndexMap(moved)
-        reader.moved[key] = IndexMap(moved)
+            return index
+        reader.moved[key] = index
     return reader.moved[key]
 
 
@@ -103,7 +104,7 @@ def _ids_through(
         with unseen():
             return relation.run(of)
     with unseen():
-        moved = _run_move(reader, call, lambda t: ids.get(id(t), t) if isinstance(t, torch.Tensor) else t)
+        moved = _run_move(reader, call, lambda t: ids.get(id(t), t))
     out: Ids = moved if which is None else moved[which]
     return out
 

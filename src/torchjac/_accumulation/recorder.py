@@ -18,7 +18,7 @@ from .._tangent.trace import is_view
 from .._tangent.values import tensors
 from .beside import Beside
 from .refusal import CannotAccumulateError
-from .tape import Node, Tape
+from .tape import Node, Tape, replaced
 
 
 class Recorder(TorchDispatchMode):
@@ -74,7 +74,8 @@ class Recorder(TorchDispatchMode):
         return out
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        node, new = self._tape.call(func, self._of(args), self._of(kwargs))
+        own = replaced((args, kwargs), self._node, torch.Tensor)
+        node, new = self._tape.call(func, *own)
         if new:
             node.stage, node.like = self.stage, _like(out)
             self._count(func, out)
@@ -91,14 +92,6 @@ class Recorder(TorchDispatchMode):
         self.numbers += 0 if is_view(func) else sum(t.numel() for t in tensors((out,)))
         if self._most is not None and self.numbers > self._most:
             raise CannotAccumulateError(base_name(func), f"more than {self._most:,} numbers are written")
-
-    def _of(self, value: Any) -> Any:
-        """Arguments, with nodes for tensors."""
-        if isinstance(value, torch.Tensor):
-            return self._node(value)
-        if isinstance(value, (list, tuple)):
-            return type(value)(map(self._of, value))
-        return {name: self._of(v) for name, v in value.items()} if isinstance(value, dict) else value
 
     def _node(self, t: torch.Tensor) -> Node:
         """The node of t; a reference to t itself where no op computed it from something that may change."""

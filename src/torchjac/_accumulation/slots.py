@@ -115,15 +115,23 @@ class State:
             assert isinstance(values, torch.Tensor)
             self.entries.append(Entries(entries.rows, entries.columns, values))
 
-    def compact(self) -> None:
+    def compact(self, tight: set[tuple[IndexMap, ...]]) -> None:
         """As few slots as an element has different inputs, where sums of unlike maps left more of them.
 
-        Slot k then holds every element's k-th smallest input, so that maps of later sums are equal.
+        Slot k then holds every element's k-th smallest input, so that maps of later sums are equal. ``tight`` maps
+        were found to need all of their slots.
         """
-        if len(self.slots) < 3 or self._distinct(sample(self.shape.numel())) > _LOOSE * len(self.slots):
+        if len(self.slots) < 3:
+            return
+        maps = tuple(slot.map for slot in self.slots)
+        if maps in tight:
+            return
+        if self._distinct(sample(self.shape.numel())) > _LOOSE * len(self.slots):
+            tight.add(maps)
             return
         inputs = distinct_sorted([slot.map.flat for slot in self.slots])
         if len(inputs) > _LOOSE * len(self.slots):
+            tight.add(maps)
             return
         old, self.slots = self.slots, []
         for canonical in inputs:

@@ -11,7 +11,7 @@ import torch
 
 from .beside import unseen
 from .index_map import IndexMap
-from .slots import Coefficient, Entries, Slot, State
+from .slots import Entries, Slot, State
 from .states import States, state_of
 
 _SPLIT = 64  # a sum makes at most so many slots; beyond, entries
@@ -28,8 +28,11 @@ def summed(reader: States, operand: torch.Tensor, out: torch.Tensor, dims: Seque
             c = given.full(slot).sum(gone, keepdim=keepdim) if gone else given.tensor(slot.coefficient)
             state.add(Slot(_selected(slot.map, gone, [0] * len(gone), keepdim), c, slot.clean))
         elif count * len(given.slots) <= _SPLIT:
+            c = slot.coefficient
+            if isinstance(c, torch.Tensor) and c.dim():
+                c = given.full(slot)
             for place in itertools.product(*(range(operand.shape[d]) for d in gone)):
-                part = _select_coefficient(slot.coefficient, given.shape, gone, place, keepdim)
+                part = _select(c, gone, place, keepdim) if isinstance(c, torch.Tensor) and c.dim() else c
                 state.add(Slot(_selected(slot.map, gone, place, keepdim), part, slot.clean))
         else:
             state.entries.append(_summed(given._as_entries(slot), operand.shape, gone))
@@ -41,14 +44,17 @@ def _same_along(index: IndexMap, dims: Sequence[int]) -> bool:
     """Whether all summands depend on the same input."""
     ids = index.array
     for d in dims:
-        if ids.shape[d] != 1 and ids.strides[d] != 0 and not (ids == ids.take([0], d)).all():
+        if ids.shape[d] == 1 or ids.strides[d] == 0 or not ids.size:
+            continue
+        last = (0,) * d + (-1,)
+        if (ids[last] != ids[(0,) * (d + 1)]).any() or not (ids == ids.take([0], d)).all():
             return False
     return all(ids.shape[d] > 0 for d in dims)
 
 
 def _selected(index: IndexMap, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> IndexMap:
     with unseen():
-        return IndexMap(_select(index.ids, dims, place, keepdim))
+        return index.viewed(_select(index.ids, dims, place, keepdim))
 
 
 def _select(t: torch.Tensor, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> torch.Tensor:
@@ -56,14 +62,6 @@ def _select(t: torch.Tensor, dims: Sequence[int], place: Sequence[int], keepdim:
     for d, at in sorted(zip(dims, place, strict=True), reverse=True):
         t = t.narrow(d, at, 1) if keepdim else t.select(d, at)
     return t
-
-
-def _select_coefficient(
-    c: Coefficient, shape: torch.Size, dims: Sequence[int], place: Sequence[int], keepdim: bool
-) -> Coefficient:
-    if not isinstance(c, torch.Tensor) or c.dim() == 0:
-        return c
-    return _select(c.expand(shape), dims, place, keepdim)
 
 
 def _summed(entries: Entries, shape: torch.Size, gone: Sequence[int]) -> Entries:

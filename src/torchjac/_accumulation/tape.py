@@ -66,18 +66,17 @@ class Tape:
 
     def call(self, target: Any, args: Any, kwargs: Any = None) -> tuple[Node, bool]:
         """The node of a call, and whether it is new."""
-        kwargs = kwargs or {}
-        key = key_of(target, args, kwargs)
+        inputs: dict[Node, None] = {}
+        key = key_of(target, args, kwargs, inputs)
         node = self._known.get(key)
         if node is not None:
             return node, False
-        node = self._known[key] = self._added(Node(target, args, kwargs))
-        node.inputs = tuple(dict.fromkeys([*_nodes(args), *_nodes(kwargs.values())]))
+        node = self._known[key] = self._added(Node(target, args, kwargs or {}, inputs=tuple(inputs)))
         return node, True
 
     def known(self, target: Any, args: Any) -> Node | None:
         """The node of a call, if it was made."""
-        return self._known.get(key_of(target, args, {}))
+        return self._known.get(key_of(target, args))
 
     def _added(self, node: Node) -> Node:
         self.nodes.append(node)
@@ -151,41 +150,33 @@ class Tape:
         return torch.fx.GraphModule(root, graph)
 
 
-def replaced(value: Any, by: Callable[[Node], Any]) -> Any:
-    """Arguments, with ``by(node)`` in place of every node."""
-    if isinstance(value, Node):
+def replaced(value: Any, by: Callable[[Any], Any], kind: type = Node) -> Any:
+    """Arguments, with ``by(node)`` in place of every node, or of whatever is of that kind."""
+    if isinstance(value, kind):
         return by(value)
     if isinstance(value, (list, tuple)):
-        return type(value)([replaced(v, by) for v in value]) if _nodes(value) else value
+        return type(value)([replaced(v, by, kind) for v in value])
     if isinstance(value, dict):
-        return {name: replaced(v, by) for name, v in value.items()}
+        return {name: replaced(v, by, kind) for name, v in value.items()}
     return value
 
 
-def key_of(target: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-    """A hashable stand-in for a call, that tells 1, 1.0 and True apart, and 0.0 from -0.0."""
-    return target, _key(args), tuple((name, _key(value)) for name, value in kwargs.items())
+def key_of(target: Any, args: Any, kwargs: Mapping[str, Any] | None = None, nodes: Any = None) -> Any:
+    """A hashable stand-in for a call, that tells 1, 1.0 and True, and 0.0 and -0.0 apart; ``nodes`` collects its nodes."""
+    nodes = {} if nodes is None else nodes
+    key = target, *[_key(value, nodes) for value in args]
+    return (key, *[(name, _key(value, nodes)) for name, value in kwargs.items()]) if kwargs else key
 
 
-def _key(value: Any) -> Any:
+def _key(value: Any, nodes: dict[Node, None]) -> Any:
     if isinstance(value, Node):
+        nodes[value] = None
         return value
     if isinstance(value, (list, tuple)):
-        return tuple(map(_key, value))
+        return tuple([_key(v, nodes) for v in value])
     if isinstance(value, slice):
         return ("slice", value.start, value.stop, value.step)
     return (type(value), repr(value) if isinstance(value, (float, complex)) else value)
-
-
-def _nodes(values: Any) -> list[Node]:
-    """The nodes among the values and in lists among them."""
-    found: list[Node] = []
-    for value in values:
-        if isinstance(value, Node):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found += _nodes(value)
-    return found
 
 
 def _register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
