@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,12 @@ class IndexMap:
         """The ids, (elements,)."""
         return self.array.reshape(-1)
 
+    def at(self, places: Ints) -> Ints:
+        """The ids at flat places."""
+        if self.array.flags.c_contiguous or not self.array.ndim:
+            return self.flat[places]
+        return self.array[np.unravel_index(places, self.array.shape)]
+
     @cached_property
     def _small(self) -> Ints:
         """The ids, each dimension that repeats one number cut to length 1."""
@@ -57,8 +63,7 @@ class IndexMap:
 
     @cached_property
     def _hash(self) -> int:
-        few = np.unravel_index(sample(self.array.size), self.array.shape) if self.array.ndim else ()
-        return hash((self.array.shape, self.array[few].tobytes()))
+        return hash((self.array.shape, self.at(sample(self.array.size)).tobytes()))
 
     def __hash__(self) -> int:
         return self._hash
@@ -66,7 +71,13 @@ class IndexMap:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return isinstance(other, IndexMap) and self._hash == other._hash and np.array_equal(self.array, other.array)
+        if not isinstance(other, IndexMap) or self._hash != other._hash:
+            return False
+        if self.array is not other.array:
+            if not np.array_equal(self.array, other.array):
+                return False
+            other.__dict__["array"] = self.array  # so that the next look is short
+        return True
 
     def disjoint(self, other: IndexMap) -> bool:
         """Whether no element depends on an input in both."""
@@ -83,7 +94,7 @@ class IndexMap:
         if self.full and other.full:
             return self == other
         few = sample(self.flat.size)
-        return _agree(self.flat[few], other.flat[few]) and _agree(self.array, other.array) and not self.disjoint(other)
+        return _agree(self.at(few), other.at(few)) and _agree(self.array, other.array) and not self.disjoint(other)
 
     def broadcast(self, shape: torch.Size) -> IndexMap:
         """The same, expanded to ``shape``."""
@@ -100,6 +111,7 @@ class IndexMap:
         return view
 
 
+@cache
 def sample(count: int) -> Ints:
     """A few places among ``count``, evenly spread."""
     few = min(_SAMPLES, count)

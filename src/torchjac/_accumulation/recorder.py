@@ -32,6 +32,7 @@ class Recorder(TorchDispatchMode):
         # the node of what depends on something that may change; _CONSTANT of what was computed from constants alone
         self._seen: Beside[Any] = Beside()
         self._constants: dict[Any, Node] = {}
+        self._likes: dict[Any, torch.Tensor] = {}
         self.stage = 0  # of the nodes recorded from now on; later stages are compiled apart
 
     @classmethod
@@ -59,15 +60,16 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         given = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
         constant = all(map(self.is_constant, given))
-        if not constant and func._schema.is_mutable:
+        kind = _kind(func)
+        if not constant and kind == "mutable":
             raise CannotAccumulateError(base_name(func), "it writes to a tensor in place")
         out = func(*args, **kwargs)
-        if _is_random(func):
+        if kind == "random":
             raise CannotAccumulateError(str(func), "random numbers, which would be the same in every call")
-        if constant or func in _FRESH:
+        if constant or kind == "fresh":
             for t in tensors((out,)):
                 self._seen[t] = _CONSTANT
-        elif base_name(func) in _SAME and isinstance(out, torch.Tensor) and _alike(out, given[0]):
+        elif kind == "same" and isinstance(out, torch.Tensor) and _alike(out, given[0]):
             self._seen[out] = self._node(given[0])  # the same numbers in the same order: no op is needed
         else:
             self._record(func, args, kwargs, out)
@@ -77,7 +79,7 @@ class Recorder(TorchDispatchMode):
         own = replaced((args, kwargs), self._node, torch.Tensor)
         node, new = self._tape.call(func, *own)
         if new:
-            node.stage, node.like = self.stage, _like(out)
+            node.stage, node.like = self.stage, self._like(out)
             self._count(func, out)
         if isinstance(out, torch.Tensor):
             self._seen[out] = _marked(node, out, node.like)
@@ -87,6 +89,17 @@ class Recorder(TorchDispatchMode):
                     item, _ = self._tape.call(operator.getitem, (node, k))
                     item.stage, item.like = self.stage, node.like[k]
                     self._seen[t] = item
+
+    def _like(self, out: Any) -> Any:
+        """A tensor of the same shape and dtype, without memory; of integers (indices) and booleans the numbers too."""
+        if not isinstance(out, torch.Tensor):
+            return type(out)(map(self._like, out)) if isinstance(out, (list, tuple)) else out
+        if not (out.is_floating_point() or out.is_complex()):
+            return out.detach()
+        key = out.shape, out.dtype, out.device
+        if key not in self._likes:
+            self._likes[key] = out.new_empty(()).expand(out.shape)
+        return self._likes[key]
 
     def _count(self, func: Any, out: Any) -> None:
         self.numbers += 0 if is_view(func) else sum(t.numel() for t in tensors((out,)))
@@ -112,13 +125,6 @@ def _in_memory(t: torch.Tensor) -> torch.Tensor:
     return torch.zeros(t.shape, dtype=t.dtype, device=t.device) if t._is_zerotensor() else t
 
 
-def _like(out: Any) -> Any:
-    """A tensor of the same shape and dtype, without memory; of integers (indices) and booleans the numbers too."""
-    if not isinstance(out, torch.Tensor):
-        return type(out)(map(_like, out)) if isinstance(out, (list, tuple)) else out
-    return out.detach() if not (out.is_floating_point() or out.is_complex()) else out.new_empty(()).expand(out.shape)
-
-
 def _marked(node: Node, t: torch.Tensor, like: Any) -> Node:
     """The node of t with what t looks like; where t is real, with its dtype."""
     node.like = like
@@ -133,8 +139,13 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 @cache
-def _is_random(func: torch._ops.OpOverload) -> bool:
-    return torch.Tag.nondeterministic_seeded in func.tags
+def _kind(func: torch._ops.OpOverload) -> str:
+    """What is special about an op."""
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return "random"
+    if func._schema.is_mutable:
+        return "mutable"
+    return "fresh" if func in _FRESH else "same" if base_name(func) in _SAME else ""
 
 
 _CONSTANT = object()

@@ -144,7 +144,7 @@ class State:
 
     def _distinct(self, places: Ints) -> int:
         """The most different inputs that one of the elements at ``places`` has."""
-        return len(distinct_sorted([slot.map.flat[places] for slot in self.slots]))
+        return len(distinct_sorted([slot.map.at(places) for slot in self.slots]))
 
     def _where(self, mask: np.ndarray[Any, np.dtype[np.bool_]], c: Coefficient) -> Coefficient:
         if mask.all():
@@ -236,7 +236,7 @@ def _ranked(state: State) -> list[Slot]:
     if len(state.slots) < 2:
         return state.slots
     places = sample(state.shape.numel())
-    ids = np.stack([slot.map.flat[places] for slot in state.slots])
+    ids = np.stack([slot.map.at(places) for slot in state.slots])
     rank = (ids[None] < ids[:, None]).sum((1, 2))
     return [state.slots[k] for k in np.argsort(rank, kind="stable")]
 

@@ -11,7 +11,7 @@ import torch
 
 from .beside import unseen
 from .index_map import IndexMap
-from .slots import Entries, Slot, State
+from .slots import Coefficient, Entries, Slot, State
 from .states import States, state_of
 
 _SPLIT = 64  # a sum makes at most so many slots; beyond, entries
@@ -28,11 +28,11 @@ def summed(reader: States, operand: torch.Tensor, out: torch.Tensor, dims: Seque
             c = given.full(slot).sum(gone, keepdim=keepdim) if gone else given.tensor(slot.coefficient)
             state.add(Slot(_selected(slot.map, gone, [0] * len(gone), keepdim), c, slot.clean))
         elif count * len(given.slots) <= _SPLIT:
-            c = slot.coefficient
-            if isinstance(c, torch.Tensor) and c.dim():
-                c = given.full(slot)
+            coefficient: Coefficient = slot.coefficient
+            small = not isinstance(coefficient, torch.Tensor) or coefficient.dim() == 0
+            whole = coefficient if small else given.full(slot)
             for place in itertools.product(*(range(operand.shape[d]) for d in gone)):
-                part = _select(c, gone, place, keepdim) if isinstance(c, torch.Tensor) and c.dim() else c
+                part = whole if small or not isinstance(whole, torch.Tensor) else _select(whole, gone, place, keepdim)
                 state.add(Slot(_selected(slot.map, gone, place, keepdim), part, slot.clean))
         else:
             state.entries.append(_summed(given._as_entries(slot), operand.shape, gone))

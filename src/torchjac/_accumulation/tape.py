@@ -162,9 +162,12 @@ def replaced(value: Any, by: Callable[[Any], Any], kind: type = Node) -> Any:
 
 
 def key_of(target: Any, args: Any, kwargs: Mapping[str, Any] | None = None, nodes: Any = None) -> Any:
-    """A hashable stand-in for a call, that tells 1, 1.0 and True, and 0.0 and -0.0 apart; ``nodes`` collects its nodes."""
+    """A hashable stand-in for a call, that tells 1, 1.0 and True apart, and 0.0 and -0.0; ``nodes`` collects nodes.
+
+    An op is known by its id: PyTorch hashes it in Python, again at every look.
+    """
     nodes = {} if nodes is None else nodes
-    key = target, *[_key(value, nodes) for value in args]
+    key = id(target), *[_key(value, nodes) for value in args]
     return (key, *[(name, _key(value, nodes)) for name, value in kwargs.items()]) if kwargs else key
 
 
