@@ -332,7 +332,11 @@ def test_random_programs(steps, direction):
         return x
 
     x = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    made, pattern = program(f, (x,), direction)
+    try:
+        made, pattern = program(f, (x,), direction)
+    except CannotAccumulateError as refusal:
+        assert refusal.why == "irregular complex tensors are not followed"  # noqa: PT017  # the only one these meet
+        return
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     expected = torch.func.jvp(f, (x,), (v,))[1].reshape(-1)
     assert_close(dense(made((x,)), pattern) @ v.reshape(-1), expected, 1e-10)

@@ -100,8 +100,14 @@ class IndexMap:
         """The same, expanded to ``shape``."""
         if self.ids.shape == shape:
             return self
-        with unseen():
-            return self.viewed(self.ids.expand(shape))
+        if shape not in self._wider:
+            with unseen():
+                self._wider[shape] = self.viewed(self.ids.expand(shape))
+        return self._wider[shape]
+
+    @cached_property
+    def _wider(self) -> dict[torch.Size, IndexMap]:
+        return {}
 
     def viewed(self, ids: torch.Tensor) -> IndexMap:
         """The map with ``ids``, which are some of these, or all, any number of times."""

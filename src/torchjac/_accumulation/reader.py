@@ -25,6 +25,7 @@ from .._tangent.rules import RULES
 from .._tangent.trace import decomposition, is_pointwise, is_view
 from .._tangent.values import ValueTrace, tensors
 from .beside import Beside
+from .compaction import Plans, compact
 from .differentiable import DIFFERENTIABLE
 from .index_map import IndexMap
 from .movement import move
@@ -46,7 +47,7 @@ class Reader(ValueTrace):
         self.recorder, self._limit = recorder, limit
         self._states: Beside[State] = Beside()
         self.moved: dict[Any, IndexMap] = {}
-        self._tight: set[tuple[IndexMap, ...]] = set()
+        self._plans: Plans = {}
         self.numbers = self.coefficients = 0  # of all tensors that depend on v, views aside
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
@@ -82,7 +83,7 @@ class Reader(ValueTrace):
         call.out = self.run(func, args, kwargs, inputs)
         outs = [t for t in tensors((call.out,)) if t.is_floating_point() or t.is_complex()]
         for t, state in zip(outs, self._through(call, outs), strict=True):
-            state.compact(self._tight)
+            compact(state, self._plans)
             if state.size > self._limit:
                 raise self.refusal(call, f"{state.size:,} coefficients are more than colored products would compute")
             if state.slots or state.entries:

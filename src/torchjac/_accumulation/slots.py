@@ -9,11 +9,9 @@ everywhere stay Python numbers, and cost nothing to carry.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -115,45 +113,6 @@ class State:
             assert isinstance(values, torch.Tensor)
             self.entries.append(Entries(entries.rows, entries.columns, values))
 
-    def compact(self, tight: set[tuple[IndexMap, ...]]) -> None:
-        """As few slots as an element has different inputs, where sums of unlike maps left more of them.
-
-        Slot k then holds every element's k-th smallest input, so that maps of later sums are equal. ``tight`` maps
-        were found to need all of their slots.
-        """
-        if len(self.slots) < 3:
-            return
-        maps = tuple(slot.map for slot in self.slots)
-        if maps in tight:
-            return
-        if self._distinct(sample(self.shape.numel())) > _LOOSE * len(self.slots):
-            tight.add(maps)
-            return
-        inputs = distinct_sorted([slot.map.flat for slot in self.slots])
-        if len(inputs) > _LOOSE * len(self.slots):
-            tight.add(maps)
-            return
-        old, self.slots = self.slots, []
-        for canonical in inputs:
-            c: Coefficient = 0.0
-            for slot in old:
-                mask = (slot.map.flat == canonical) & (canonical != 0)
-                if mask.any():
-                    c = add_coefficients(c, self._where(mask.reshape(self.shape), slot.coefficient))
-            self.slots.append(Slot(IndexMap(torch.from_numpy(canonical.reshape(self.shape))), c, clean=True))
-
-    def _distinct(self, places: Ints) -> int:
-        """The most different inputs that one of the elements at ``places`` has."""
-        return len(distinct_sorted([slot.map.at(places) for slot in self.slots]))
-
-    def _where(self, mask: np.ndarray[Any, np.dtype[np.bool_]], c: Coefficient) -> Coefficient:
-        if mask.all():
-            return c
-        for d in range(mask.ndim):  # a mask that repeats itself is kept small
-            first = mask.take([0], d)
-            mask = first if (mask == first).all() else mask
-        return torch.where(torch.from_numpy(mask).to(self.like.device), self.tensor(c), torch.zeros_like(self.like))
-
     def _joined(self, a: Slot, b: Slot) -> Slot:
         """Two slots as one, where no element has an input in one of them and another in the other."""
         joined = a.map.joined(b.map)
@@ -239,28 +198,3 @@ def _ranked(state: State) -> list[Slot]:
     ids = np.stack([slot.map.at(places) for slot in state.slots])
     rank = (ids[None] < ids[:, None]).sum((1, 2))
     return [state.slots[k] for k in np.argsort(rank, kind="stable")]
-
-
-def distinct_sorted(ids: Sequence[Ints]) -> list[Ints]:
-    """K ids of each element -> as many as one has that differ: each element's own, in order; 0 where it has fewer."""
-    rows = _sorted([np.where(row == 0, _LAST, row) for row in ids])
-    repeated = [(high == low) & (high != _LAST) for low, high in itertools.pairwise(rows)]
-    if any(again.any() for again in repeated):
-        rows = _sorted([rows[0], *(np.where(again, _LAST, row) for again, row in zip(repeated, rows[1:], strict=True))])
-    rows = [np.where(row == _LAST, 0, row) for row in rows]
-    return [row for row in rows if row.any()]
-
-
-def _sorted(rows: list[Ints]) -> list[Ints]:
-    """Every column of ``rows`` in order: a network of exchanges between neighbours, for a few rows the fastest."""
-    if len(rows) > _FEW:
-        return list(np.sort(np.stack(rows), 0))
-    for turn in range(len(rows)):
-        for k in range(turn % 2, len(rows) - 1, 2):
-            rows[k], rows[k + 1] = np.minimum(rows[k], rows[k + 1]), np.maximum(rows[k], rows[k + 1])
-    return rows
-
-
-_LOOSE = 0.8  # so many inputs a slot, and it is left as it is
-_FEW = 16  # rows to sort
-_LAST = np.iinfo(np.int64).max

@@ -26,14 +26,14 @@ def summed(reader: States, operand: torch.Tensor, out: torch.Tensor, dims: Seque
     for slot in given.slots:
         if _same_along(slot.map, gone):
             c = given.full(slot).sum(gone, keepdim=keepdim) if gone else given.tensor(slot.coefficient)
-            state.add(Slot(_selected(slot.map, gone, [0] * len(gone), keepdim), c, slot.clean))
+            state.add(Slot(_selected(reader, slot.map, gone, [0] * len(gone), keepdim), c, slot.clean))
         elif count * len(given.slots) <= _SPLIT:
             coefficient: Coefficient = slot.coefficient
             small = not isinstance(coefficient, torch.Tensor) or coefficient.dim() == 0
             whole = coefficient if small else given.full(slot)
             for place in itertools.product(*(range(operand.shape[d]) for d in gone)):
                 part = whole if small or not isinstance(whole, torch.Tensor) else _select(whole, gone, place, keepdim)
-                state.add(Slot(_selected(slot.map, gone, place, keepdim), part, slot.clean))
+                state.add(Slot(_selected(reader, slot.map, gone, place, keepdim), part, slot.clean))
         else:
             state.entries.append(_summed(given._as_entries(slot), operand.shape, gone))
     state.entries += [_summed(entries, operand.shape, gone) for entries in given.entries]
@@ -52,9 +52,12 @@ def _same_along(index: IndexMap, dims: Sequence[int]) -> bool:
     return all(ids.shape[d] > 0 for d in dims)
 
 
-def _selected(index: IndexMap, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> IndexMap:
-    with unseen():
-        return index.viewed(_select(index.ids, dims, place, keepdim))
+def _selected(reader: States, index: IndexMap, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> IndexMap:
+    key = ("select", index, *dims, *place, keepdim)
+    if key not in reader.moved:
+        with unseen():
+            reader.moved[key] = index.viewed(_select(index.ids, dims, place, keepdim))
+    return reader.moved[key]
 
 
 def _select(t: torch.Tensor, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> torch.Tensor:
