@@ -6,8 +6,10 @@ import gc
 import weakref
 
 import torch
+from test_program import program
 
 from torchjac._accumulation.beside import Beside
+from torchjac._accumulation.recorder import Recorder
 from torchjac._accumulation.tape import INPUT, Tape
 
 aten = torch.ops.aten
@@ -78,5 +80,29 @@ def test_what_is_beside_a_tensor_goes_with_it():
     assert found.get(t) is value
     assert found.get(other) is None
     del t, value
+    assert seen() is None  # without a look by the garbage collector
+
+
+def test_a_reading_leaves_nothing_behind_for_the_garbage_collector():
+    x = torch.rand(9)
+    recorder = Recorder()
+    held = weakref.ref(recorder)
+    recorder.take(x)
+    with torch.no_grad(), recorder:
+        x.sin()
+    gc.disable()
+    try:
+        del recorder
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+def test_a_program_does_not_keep_the_arguments_it_was_made_at():
+    x = torch.rand(80, 3)
+    memory = weakref.ref(x.untyped_storage())
+    made = program(lambda x: x.sin() * x.roll(1, 1), (x,))[0]  # the pattern may: it can be asked why
+    del x
     gc.collect()
-    assert seen() is None
+    assert memory() is None
+    assert made.ops

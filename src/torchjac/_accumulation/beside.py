@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -20,7 +21,15 @@ class Beside(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._found: dict[int, tuple[weakref.ref[torch.Tensor], T]] = {}
+        self._found: dict[int, tuple[weakref.KeyedRef[int, torch.Tensor], T]] = {}
+        mine = weakref.ref(self)
+
+        def gone(reference: Any) -> None:
+            beside = mine()
+            if beside is not None:
+                beside._found.pop(reference.key, None)
+
+        self._gone: Callable[[Any], None] = gone
 
     def get(self, t: torch.Tensor) -> T | None:
         """The value beside t; None where there is none."""
@@ -28,5 +37,5 @@ class Beside(Generic[T]):
         return found[1] if found is not None and found[0]() is t else None
 
     def __setitem__(self, t: torch.Tensor, value: T) -> None:
-        key, found = id(t), self._found
-        found[key] = weakref.ref(t, lambda _: found.pop(key, None)), value
+        key = id(t)
+        self._found[key] = weakref.KeyedRef(t, self._gone, key), value

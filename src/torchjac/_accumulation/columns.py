@@ -40,6 +40,8 @@ def columnwise(program: Tape) -> Tape:
             rewriter.take(node)
     assert program.out is not None, "the program has no end"
     rewriter.tape.end(rewriter.whole(program.out))
+    for node in rewriter.tape.nodes:
+        node.like = None  # of an input, it would keep the arguments
     return rewriter.tape
 
 
