@@ -84,7 +84,16 @@ def test_one_direction_is_built_where_the_pattern_is_symmetric(built):
     assert built == [("forward", "")]
 
 
-def test_the_second_direction_is_given_up_where_it_writes_more_numbers(built):
+def test_one_direction_is_built_where_it_carries_few_coefficients(built):
+    bundle = generated_bundle(6, 20, 60)
+    args = (bundle.cameras, bundle.points)
+    plan = accumulated(bundle.residuals, *args, argnums=(0, 1), ravel=True)
+    assert built == [("reverse", "")]  # two for each number, where a row has nine
+    assert_close(plan(*args), dense_jacobian(bundle.residuals, args, (0, 1)), 1e-11)
+
+
+def test_the_second_direction_is_given_up_where_it_writes_more_numbers(built, monkeypatch):
+    monkeypatch.setattr(_accumulated, "_WIDER", 100)
     bundle = generated_bundle(6, 20, 60)
     args = (bundle.cameras, bundle.points)
     plan = accumulated(bundle.residuals, *args, argnums=(0, 1), ravel=True)
@@ -118,6 +127,19 @@ def test_where_one_direction_stops_the_other_serves(built):
     plan = accumulated(f, x)
     assert [(way, bool(why)) for way, why in built] == [("reverse", True), ("forward", False)]
     assert_close(plan(x), dense_jacobian(f, (x,)))
+
+
+def test_products_are_looked_for_only_when_somebody_asks(monkeypatch):
+    x = torch.rand(9, dtype=torch.float64)
+    with monkeypatch.context() as m:
+        m.setattr(_choosing, "choose", lambda *_, **__: pytest.fail("colored"))
+        m.setattr(_accumulated, "seconds_of", lambda run: pytest.fail("timed"))
+        plan = accumulated(stencil, x)
+        assert_close(plan(x), dense_jacobian(stencil, (x,)))
+    text = plan.explain()
+    assert "3 JVPs" in text
+    assert plan.explain() == text
+    assert (plan.mode, plan.num_products, plan.coloring) == ("accumulate", 0, None)
 
 
 @pytest.mark.parametrize("eager", ["accumulate", "products"])

@@ -88,3 +88,24 @@ def test_what_accumulation_would_cost_and_where_it_stops(monkeypatch):
     assert re.search(r"0.50 ms predicted  <-- chosen\n", tj.plan_jacobian(stencil, torch.rand(12_000)).explain())
     stopped = tj.plan_jacobian(lambda x: stencil(x) * x.view(-1, 2).cumprod(1).view(-1), torch.rand(12_000)).explain()
     assert re.search(r"accumulate      stops at cumprod at .*test_explain.py:\d+", stopped)
+
+
+def test_what_accumulation_and_colors_write_where_it_was_asked_for():
+    rows = tj.plan_jacobian(stencil, torch.rand(12), mode="accumulate").explain().splitlines()
+    numbers = {
+        row[10:25].strip(): int(re.search(r"([\d,]+) numbers written", row)[1].replace(",", "")) for row in rows[5:9]
+    }
+    (program,) = [row for row in rows if "accumulate " in row]
+    assert re.search(r"accumulate +forward, 3 slots, \d+ ops, .*, \d+ numbers written  <-- chosen", program)
+    assert numbers["dense forward"] == 4 * numbers["colored forward"] > 0
+    assert sum("<-- chosen" in row for row in rows) == 1
+    assert any("none: a program computes the entries themselves, asked for" in row for row in rows)
+
+
+def test_what_colors_of_a_hessian_would_write():
+    def energy(x):
+        return (x[1:] * x[:-1]).sin().sum()
+
+    text = tj.plan_hessian(energy, torch.rand(12), mode="accumulate").explain()
+    assert re.search(r"star +\d HVPs, forward-over-reverse, \d+ numbers written\n", text)
+    assert re.search(r"accumulate +forward, .*, \d+ numbers written  <-- chosen", text)

@@ -18,6 +18,7 @@ from ._types import Mode
 
 _FEW, _PER_ENTRY, _PER_PRODUCT = 2**20, 8, 2  # coefficients that a tensor may have: more, and colors are cheaper
 _WORTH = 0.8  # of the forward program's time, for the transposed one to be taken
+_WIDER = 2  # times the coefficients at its end, and a direction is not tried
 
 
 class Accumulated:
@@ -53,7 +54,19 @@ class Accumulated:
         self._limit = max(_FEW, _PER_ENTRY * pattern.nnz, _PER_PRODUCT * numbers)
         self._program: Program | None = None
         self._built_for: Choices | None = None
-        self.seconds = 0.0  # of one evaluation, as measured
+        self._seconds: float | None = None  # of one evaluation, where it was measured
+
+    @property
+    def known(self) -> Program | None:
+        """The program that was built last."""
+        return self._program
+
+    def seconds(self, args: tuple[Any, ...]) -> float:
+        """Of one evaluation, measured at ``args`` unless it was before."""
+        program = self.program(args)
+        if self._seconds is None:
+            self._seconds = seconds_of(lambda: program(args))
+        return self._seconds
 
     def kept(self, side: Side) -> int:
         """Bytes kept while products run in chunks: there are none."""
@@ -63,25 +76,38 @@ class Accumulated:
         """Build the program of the tangent, or of its transpose where that may be faster.
 
         Where rows and columns have the same pattern, both are as much work: the tangent's values come in row order.
-        Elsewhere the second program ends where it writes more numbers than the first does, and else a clock decides.
+        Elsewhere the second is built where it may carry fewer coefficients from op to op: it ends where it writes more
+        numbers than the first does, and else a clock decides.
         """
         found: dict[Direction, Program] = {}
         refusals: dict[Direction, CannotAccumulateError] = {}
         order: tuple[Direction, ...] = ("forward", "reverse") if self._square else ("reverse", "forward")
         for direction in order:
-            if found and self._mirrored:
+            first = next(iter(found.values()), None)
+            if first is not None and (self._mirrored or self._is_narrow(first)):
                 break
-            most = min((program.numbers for program in found.values()), default=None)
+            most = None if first is None else first.numbers
             try:
                 found[direction] = self._built(args, direction, most)
             except CannotAccumulateError as refusal:
                 refusals[direction] = refusal
         if not found:
             raise refusals["forward"]
-        taken = {way: seconds_of(lambda: program(args)) for way, program in found.items()}  # noqa: B023  # called at once
-        best = next(iter(found)) if len(found) == 1 else self._better(found, taken)
-        self._program, self.seconds = found[best], taken[best]
-        self._built_for = self._function.choices(args)
+        best, self._seconds = next(iter(found)), None
+        if len(found) > 1:
+            taken = {way: seconds_of(lambda: program(args)) for way, program in found.items()}  # noqa: B023  # called at once
+            best = self._better(found, taken)
+            self._seconds = taken[best]
+        self._program, self._built_for = found[best], self._function.choices(args)
+
+    def _is_narrow(self, program: Program) -> bool:
+        """Whether a program carries clearly fewer coefficients than the other direction has at its end.
+
+        Of what has one shape everywhere, the other direction's values may come in order: there it is worth a try.
+        """
+        m, n = self._pattern.shape
+        ends = m if program.direction == "reverse" else n
+        return program.irregular and _WIDER * program.width * ends < self._pattern.nnz
 
     def _better(self, found: dict[Direction, Program], taken: dict[Direction, float]) -> Direction:
         """The direction that runs faster; compiled, one whose values come in order: they are written once."""

@@ -39,7 +39,7 @@ class Candidate:
     """One way to build the Jacobian: its products in words, and the seconds predicted for them, if any are.
 
     ``counts``: how many JVPs and VJPs, or at the least; none where that was not looked for. ``compiled``: seconds that
-    the compiled program was measured to take.
+    the compiled program was measured to take. ``numbers``: how many it writes to memory, where no clock was asked.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Candidate:
     chosen: bool = False
     counts: tuple[int, int] | None = None
     compiled: float | None = None
+    numbers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Choice:
         row = Candidate("accumulate", f"stops at {refusal}")
         return replace(self, candidates=(*self.candidates, row))
 
-    def with_accumulation(self, program: str, both: Measured, chosen: bool, asked: bool) -> Choice:
+    def with_accumulation(self, program: str, both: Measured, chosen: bool) -> Choice:
         """Direct accumulation, ``program``, beside the products chosen before, both timed."""
         (mine, others), (compiled, others_compiled) = both.eager, both.compiled
         rows = [
@@ -79,7 +80,16 @@ class Choice:
         rows.append(Candidate("accumulate", program, mine, chosen, compiled=compiled))
         if not chosen:
             return replace(self, candidates=tuple(rows))
-        return Choice(None, self.direction, tuple(rows), "asked for" if asked else "the least measured time")
+        return Choice(None, self.direction, tuple(rows), "the least measured time")
+
+    def beside_accumulation(self, program: str, numbers: int, product: int) -> Choice:
+        """Direct accumulation, which was asked for, beside these products: by the numbers that each of them writes."""
+        rows = [
+            c if c.counts is None else replace(c, chosen=False, numbers=sum(c.counts) * product)
+            for c in self.candidates
+        ]
+        rows.append(Candidate("accumulate", program, chosen=True, numbers=numbers))
+        return Choice(None, self.direction, tuple(rows), "asked for")
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,11 @@ def choose(
         direction = "forward" if isinstance(coloring, ColumnColors) else "reverse"
     candidates = _candidates(pattern, coloring, direction, prices, bounds, asked)
     return Choice(coloring, direction, candidates, "asked for" if asked else _why(coloring, direction, bounds, prices))
+
+
+def few_products(pattern: SparsityPattern) -> int:
+    """About how many products colors would make of the pattern, known without coloring."""
+    return min(_largest(pattern.rows), _largest(pattern.indices))
 
 
 def worth_accumulating(pattern: SparsityPattern, products: int, compiled: bool) -> bool:

@@ -19,7 +19,7 @@ import torch
 from ._accumulated import Accumulated
 from ._accumulation import CannotAccumulateError
 from ._budget import TooSmallError, fit_chunks, least_of
-from ._candidates import Choice, Measured, choose, choose_some, worth_accumulating
+from ._candidates import Choice, Measured, choose, choose_some, few_products, worth_accumulating
 from ._colored import Colored
 from ._colors import Coloring
 from ._compiling import Compiled
@@ -37,6 +37,8 @@ from ._progress import progress
 from ._saving import Saved
 from ._side import Engines, Strategy, seconds_of
 from ._types import Mode
+
+_UNTOLD = Choice(None, "forward", (), "asked for")  # accumulation, before anyone wants to know what else there is
 
 _CLEAR = 12  # times faster op by op: then faster compiled too
 
@@ -57,7 +59,7 @@ class Undecided:
         """The faster, by the seconds that the two take compiled."""
         chosen = compiled[0] < compiled[1]
         both = Measured(self.seconds, compiled)
-        choice = self.choice.with_accumulation(str(self.program), both, chosen, asked=False)
+        choice = self.choice.with_accumulation(str(self.program), both, chosen)
         return self.program if chosen else self.products, choice
 
 
@@ -106,38 +108,59 @@ class Choosing:
         """The strategy for ``mode``; for "auto" the one predicted to cost least of those that fit the memory."""
         self._undecided = None
         if mode == "accumulate":
-            return self._accumulating(self._prepare_products("auto", args), args, asked=True)
+            return self._asked_accumulation(args)
         strategy = self._prepare_products(mode, args)
         if (
             mode == "auto"
             and not self._once
             and worth_accumulating(self.pattern, strategy.num_products, bool(self.options.compile))
         ):
-            return self._accumulating(strategy, args, asked=False)
+            return self._accumulating(strategy, args)
         return strategy
 
-    def _accumulating(self, products: Strategy, args: tuple[Any, ...], asked: bool) -> Strategy:
-        """Direct accumulation where it is possible and, unless asked for, faster than ``products``."""
+    def _asked_accumulation(self, args: tuple[Any, ...]) -> Strategy:
+        """Direct accumulation, with products looked for only where it stops; ``_told_choice`` has them beside it."""
+        start, program = time.perf_counter(), self._accumulated(few_products(self.pattern))
+        try:
+            with torch.no_grad():
+                program.prepare(args)
+        except CannotAccumulateError as error:
+            warnings.warn(f"mode='accumulate' uses colors here, because of {error}", TorchjacWarning, stacklevel=6)
+            products = self._prepare_products("auto", args)
+            self._choice = self._choice.without_accumulation(str(error))
+            return products
+        self.seconds |= {"coloring": 0.0, "accumulation": time.perf_counter() - start}
+        self._choice = _UNTOLD
+        self._fitted, self._program = True, None
+        return program
+
+    def _told_choice(self) -> Choice:
+        """What was chosen and what else there is: colors that accumulation made needless are looked for now."""
+        strategy = self._strategy
+        if self._choice is _UNTOLD and isinstance(strategy, Accumulated) and strategy.known is not None:
+            numbers, product = strategy.known.numbers, strategy.known.product
+            self._choice = self._choose("auto", None).beside_accumulation(str(strategy), numbers, product)
+        return self._choice
+
+    def _accumulating(self, products: Strategy, args: tuple[Any, ...]) -> Strategy:
+        """Direct accumulation where it is possible and faster than ``products``."""
         start, program = time.perf_counter(), self._accumulated(products.num_products)
         with torch.no_grad():
             try:
                 program.prepare(args)
             except CannotAccumulateError as error:
                 self._choice = self._choice.without_accumulation(str(error))
-                if asked:
-                    warnings.warn(
-                        f"mode='accumulate' uses colors here, because of {error}", TorchjacWarning, stacklevel=6
-                    )
                 return products
-            others = seconds_of(lambda: products.values(args), than=program.seconds)
+            mine = program.seconds(args)
+            others = seconds_of(lambda: products.values(args), than=mine)
         self.seconds["accumulation"] = time.perf_counter() - start
-        seconds = program.seconds, others
-        close = others < _CLEAR * program.seconds and program.seconds < _CLEAR * others
-        both = close and not asked and bool(self.options.compile) and self._fits(program, args)
+        seconds = mine, others
+        close = others < _CLEAR * mine and mine < _CLEAR * others
+        both = close and bool(self.options.compile) and self._fits(program, args)
         if both:
             self._undecided = Undecided(program, products, self._choice, seconds)
-        chosen = asked or (program.seconds < others and (both or self._fits(program, args)))
-        self._choice = self._choice.with_accumulation(str(program), Measured(seconds), chosen, asked)
+        chosen = mine < others and (both or self._fits(program, args))
+        self._choice = self._choice.with_accumulation(str(program), Measured(seconds), chosen)
         return program if chosen else products
 
     def _accumulated(self, products: int) -> Accumulated:
@@ -188,7 +211,7 @@ class Choosing:
         )
         fit_chunks(strategy, self._function, args, budget, check, once=self._once)
 
-    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]]) -> Choice:
+    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]] | None) -> Choice:
         if self.options.entries is None:
             return choose(self.pattern, mode, self._engines, measuring, once=self._once)
         return choose_some(self._whole_pattern, self.pattern, mode, self._engines, measuring)

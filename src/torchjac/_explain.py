@@ -79,9 +79,10 @@ def _products(plan: Facts) -> str:
 
 def _candidate(candidate: Candidate) -> str:
     predicted = "" if candidate.seconds is None else f", {1000 * candidate.seconds:.2f} ms predicted"
+    numbers = "" if candidate.numbers is None else f", {candidate.numbers:,} numbers written"
     compiled = "" if candidate.compiled is None else f", {1000 * candidate.compiled:.2f} ms compiled"
     chosen = "  <-- chosen" if candidate.chosen else ""
-    return f"{candidate.name:<15} {candidate.products}{predicted}{compiled}{chosen}"
+    return f"{candidate.name:<15} {candidate.products}{predicted}{numbers}{compiled}{chosen}"
 
 
 def _dense_blocks(plan: Facts) -> str:

@@ -123,7 +123,7 @@ class HessianPlan(JacobianPlan):
     def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
         return self._differentiable(lambda: super(HessianPlan, self)._find_pattern(args))
 
-    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]]) -> Choice:
+    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]] | None) -> Choice:
         options, compiled = self.options, self.options.compile is not False
         return choose_symmetric(self._part.whole, mode, options.recovery, self._engines, measuring, compiled)
 

@@ -255,7 +255,7 @@ class JacobianPlan(Evaluating):
             self.chunk,
             self.seconds,
             detected=isinstance(self.options.sparsity, str),
-            choice=self._choice,
+            choice=self._told_choice(),
             memory=self.options.budget,
             itemsize=self._function.dtype.itemsize,
             whole=self._whole_pattern.nnz,

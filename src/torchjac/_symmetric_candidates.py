@@ -34,7 +34,7 @@ def choose_symmetric(
     mode: Mode,
     recovery: SymmetricRecovery,
     made: Engines,
-    measuring: Callable[[], tuple[Any, ...]],
+    measuring: Callable[[], tuple[Any, ...]] | None,
     compiled: bool = False,
 ) -> Choice:
     """The candidate for ``mode`` and ``recovery``; for "auto" the cheapest. A batch is timed at ``measuring()``."""
@@ -45,13 +45,14 @@ def choose_symmetric(
     ways: list[Direction] = (
         ["forward", "reverse"] if mode == "auto" else ["reverse" if mode == "reverse" else "forward"]
     )
-    timed = count * 2 * n > _TINY
-    costs = {way: _timed(made, way, direct, count, measuring()) for way in ways} if timed else {}
+    costs = {}
+    if measuring is not None and count * 2 * n > _TINY:
+        costs = {way: _timed(made, way, direct, count, measuring()) for way in ways}
     direction = ways[0]
     if len(costs) > 1 and costs["forward"].of(count) > _CLEARLY * costs["reverse"].of(count):
         direction = "reverse"
     coloring, levels = direct, 0
-    if direct is not None and recovery == "auto" and timed:
+    if direct is not None and recovery == "auto" and costs:
         coloring, levels = _fewer(pattern, direct, costs[direction], _COMPILED_LEVELS if compiled else _LEVELS)
     candidates = [_candidate("dense", n, direction, None, direct is None)]
     if direct is not None:
@@ -61,7 +62,9 @@ def choose_symmetric(
     if coloring is not direct and coloring is not None:
         name = f"{_name(coloring)}, {levels} levels"
         candidates.append(_candidate(name, coloring.num_colors, direction, costs.get(direction), True))
-    return Choice(coloring, direction, tuple(candidates), "asked for" if mode != "auto" else _why(direction, timed))
+    return Choice(
+        coloring, direction, tuple(candidates), "asked for" if mode != "auto" else _why(direction, bool(costs))
+    )
 
 
 def _why(direction: Direction, timed: bool) -> str:

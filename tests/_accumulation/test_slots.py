@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from torchjac._accumulation.compaction import distinct_sorted
 from torchjac._accumulation.index_map import IndexMap
-from torchjac._accumulation.slots import distinct_sorted
 
 ids = arrays.arrays(np.int64, st.tuples(st.integers(1, 19), st.integers(0, 5)), elements=st.integers(0, 4))
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import torch
-from torch.fx import Graph, GraphModule, Node
-from torch.fx.node import map_arg
 
 from .._tangent.call import base_name
 from .._tangent.trace import is_pointwise, is_view
+from .tape import TENSOR, Node, Tape, key_of, replaced
 
 _LONG = 64  # rows of a tensor worth taking apart
 _SMALL = 24  # columns, at most
@@ -35,75 +33,55 @@ _aten = torch.ops.aten
 _VIEWS = (_aten.view.default, _aten._unsafe_view.default)
 
 
-def columnwise(graph: Graph, tensors: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> GraphModule:
-    """The program of a graph that refers to ``tensors``, where those with few columns are computed column by column.
-
-    ``inputs`` show their shapes; a call shows its own in ``node.meta["like"]``.
-    """
-    rewriter = _Rewriter(tensors, inputs)
+def columnwise(program: Tape) -> Tape:
+    """The same program, where tensors with few columns are computed column by column. ``like`` shows the shapes."""
+    rewriter = _Rewriter()
     with torch.no_grad():
-        for node in graph.nodes:
+        for node in program.nodes:
             rewriter.take(node)
-    return rewriter.program()
+    assert program.out is not None, "the program has no end"
+    rewriter.tape.end(rewriter.whole(program.out))
+    for node in rewriter.tape.nodes:
+        node.like = None  # of an input, it would keep the arguments
+    return rewriter.tape
 
 
 class _Rewriter:
-    """Walks through the old program node by node, and writes the new one beside it; ``_values`` show the shapes."""
+    """Walks through the old program node by node, and writes the new one beside it."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> None:
-        self._tensors, self._inputs = tensors, iter(inputs)
-        self._new, self._root = Graph(), torch.nn.Module()
-        self._values: dict[Node, Any] = {}
+    def __init__(self) -> None:
+        self.tape = Tape()
         self._wholes: dict[Node, Node] = {}
         self._columns: dict[Node, Columns] = {}
-        self._known: dict[Any, Node] = {}
         self._lone: set[Node] = set()  # columns that are one number for all rows
+        self._places: dict[Any, list[int] | None] = {}
         self._stage = 0
-
-    def program(self) -> GraphModule:
-        """What was written."""
-        self._new.eliminate_dead_code()
-        return GraphModule(self._root, self._new)
 
     def take(self, node: Node) -> None:
         """The next node of the old program."""
-        if node.op == "placeholder":
-            self._values[node], self._wholes[node] = next(self._inputs), self._new.placeholder(str(node.target))
-        elif node.op == "get_attr":
-            self._values[node] = t = self._tensors[str(node.target)]
-            _register(self._root, str(node.target), t)
-            self._wholes[node] = self._new.get_attr(str(node.target))
-        elif node.op == "output":
-            self._new.output(map_arg(node.args[0], self._whole))
+        if not node.is_call:
+            self._wholes[node] = self.tape.copied(node)
+            return
+        self._stage = node.stage
+        columns = self._by_columns(node, node.like)
+        if columns is not None:
+            self._columns[node] = columns
         else:
-            self._stage = node.meta.get("stage", 0)
-            self._values[node] = out = self._like(node)
-            columns = self._by_columns(node, out)
-            if columns is not None:
-                self._columns[node] = columns
-            else:
-                target = _aten.reshape.default if node.target in _VIEWS else node.target  # other strides than before
-                self._wholes[node] = self._call(target, *map_arg((node.args, node.kwargs), self._whole))
-
-    def _like(self, node: Node) -> Any:
-        """What shows the shape of a call's result."""
-        if node.target is operator.getitem:
-            source, k = node.args
-            return self._values[source][k]  # type: ignore[index]  # of a node, by number
-        return node.meta["like"]
+            target = _aten.reshape.default if node.target in _VIEWS else node.target  # other strides than before
+            args, kwargs = replaced(node.args, self.whole), replaced(node.kwargs, self.whole)
+            self._wholes[node] = self._call(target, args, kwargs)
 
     def _call(self, target: Any, args: Any, kwargs: Any = None) -> Node:
         """A node of the new program; the same for the same call."""
-        key = (target, repr((args, kwargs)))
-        if key not in self._known:
-            self._known[key] = node = self._new.call_function(target, args, kwargs or {})
-            node.meta["stage"] = self._stage
-        return self._known[key]
+        node, new = self.tape.call(target, args, kwargs)
+        if new:
+            node.stage = self._stage
+        return node
 
-    def _whole(self, node: Node) -> Node:
+    def whole(self, node: Node) -> Node:
         """The new node for all of an old one's tensor."""
         if node not in self._wholes:
-            t, columns = self._values[node], self._columns[node]
+            t, columns = node.like, self._columns[node]
             if t.dim() == 1:
                 self._wholes[node] = self._vector(columns.item(), t)
                 return self._wholes[node]
@@ -128,7 +106,7 @@ class _Rewriter:
     def _split(self, node: Node) -> Columns:
         """The columns of an old node."""
         if node not in self._columns:
-            small = self._values[node].shape[1:]
+            small = node.like.shape[1:]
             found = np.empty(small, object)
             for place in np.ndindex(*small):
                 select = lambda n, at: self._call(_aten.select.int, (n, 1, at))  # noqa: E731  # two words long
@@ -140,8 +118,8 @@ class _Rewriter:
 
     def _by_columns(self, node: Node, out: Any) -> Columns | None:
         """The columns of a call's result; None where it is better left whole."""
-        tall = [n for n in node.all_input_nodes if _is_tall(self._values[n])]
-        if any(isinstance(t, torch.Tensor) and t.is_complex() for t in (out, *map(self._values.get, tall))):
+        tall = [n for n in node.inputs if _is_tall(n.like)]
+        if any(isinstance(t, torch.Tensor) and t.is_complex() for t in (out, *(n.like for n in tall))):
             return None
         if node.target is operator.getitem or not _is_tall(out) or not any(self._changes(n) for n in tall):
             return None
@@ -159,12 +137,12 @@ class _Rewriter:
 
     def _changes(self, node: Node) -> bool:
         """Whether a node may have other numbers in the next call."""
-        return node.op != "get_attr" or self._values[node].is_floating_point()
+        return node.target is not TENSOR or bool(node.like.is_floating_point())
 
     def _pointwise(self, node: Node, shape: torch.Size) -> Columns | None:
         """The op on every column."""
         parts: dict[Node, Columns] = {}
-        for n in node.all_input_nodes:
+        for n in node.inputs:
             operand = self._operand(n, shape)
             if operand is None:
                 return None
@@ -172,26 +150,29 @@ class _Rewriter:
         found = np.empty(shape[1:], object)
         for place in np.ndindex(*shape[1:]):
             mine: dict[Node, Any] = {n: part[place] for n, part in parts.items()}
-            condition, chosen, other = _mapped(node, mine)[0] if node.target is _aten.where.self else (None, None, None)
+            condition, chosen, other = (
+                replaced(node.args, mine.__getitem__) if node.target is _aten.where.self else (None, None, None)
+            )
             if isinstance(condition, bool):
                 found[place] = chosen if condition else other
             else:
-                tensors = {n: self._scalar(column, self._values[n]) for n, column in mine.items()}
-                found[place] = made = self._call(node.target, *_mapped(node, tensors))
+                tensors = {n: self._scalar(column, n.like) for n, column in mine.items()}
+                args, kwargs = replaced(node.args, tensors.__getitem__), replaced(node.kwargs, tensors.__getitem__)
+                found[place] = made = self._call(node.target, args, kwargs)
                 if self._lone.issuperset(tensors.values()):
                     self._lone.add(made)
         return found
 
     def _operand(self, node: Node, shape: torch.Size) -> Columns | None:
         """The columns of an operand that is broadcast to ``shape``; numbers where its rows are all the same."""
-        t = self._values[node]
+        t = node.like
         padded = (1,) * (len(shape) - t.dim()) + tuple(t.shape)
         if padded[0] == shape[0]:
             columns = self._split(node).reshape(padded[1:]) if t.dim() == len(shape) else None
         elif not self._changes(node) and t.numel() <= _SMALL and t.dtype == torch.bool:
             columns = np.array(t.reshape(-1).tolist(), object).reshape(padded[1:])
         elif t.numel() <= _SMALL:
-            flat = self._call(_aten.reshape.default, (self._whole(node), [-1]))
+            flat = self._call(_aten.reshape.default, (self.whole(node), [-1]))
             columns = np.empty(t.numel(), object)
             columns[:] = [self._call(_aten.select.int, (flat, 0, k)) for k in range(t.numel())]
             self._lone.update(columns)
@@ -204,7 +185,7 @@ class _Rewriter:
         """Sums over dimensions of columns: the columns added."""
         operand, dims = node.args[0], node.args[1] if len(node.args) > 1 else None
         assert isinstance(operand, Node)
-        t = self._values[operand]
+        t = operand.like
         gone = sorted({d % t.dim() for d in dims}) if isinstance(dims, (list, tuple)) and dims else [0]
         if gone[0] == 0 or not _is_tall(t) or t.dtype != out.dtype:
             return None
@@ -217,57 +198,62 @@ class _Rewriter:
         return found.reshape(out.shape[1:])
 
     def _move(self, node: Node, out: torch.Tensor) -> Columns | None:
-        """An op that moves whole columns, seen by running it on the numbers of columns and of rows."""
+        """An op that moves whole columns."""
         table: list[Column] = [0.0]
-        column_of: dict[Node, torch.Tensor] = {}
-        row_of: dict[Node, torch.Tensor] = {}
-        for n in node.all_input_nodes:
-            t = self._values[n]
-            if t.dtype != out.dtype:
-                continue  # an index
-            if not _is_tall(t) or t.shape[0] != out.shape[0]:
-                return None
-            mine = self._split(n).reshape(-1)
-            column_of[n] = (torch.arange(mine.size) + len(table)).reshape(1, *t.shape[1:]).expand(t.shape)
-            row_of[n] = _rows(t.shape)
-            table.extend(mine)
-        columns, rows = (self._again(node, of) for of in (column_of, row_of))
-        kept = (rows == _rows(out.shape)) | (columns == 0)
-        if not bool((columns == columns[:1]).all()) or not bool(kept.all()):
+        moved = {n: n.like for n in node.inputs if n.like.dtype == out.dtype}  # the others are indices
+        if not all(_is_tall(t) and t.shape[0] == out.shape[0] for t in moved.values()):
             return None
-        found = np.empty(columns.shape[1:], object)
-        for place in np.ndindex(*columns.shape[1:]):
-            found[place] = table[int(columns[(0, *place)])]
-        return found
+        for n in moved:
+            table.extend(self._split(n).reshape(-1))
+        shapes: Any = {n: (n.like.shape, list(moved).index(n)) if n in moved else ("index", id(n)) for n in node.inputs}
+        key = key_of(node.target, replaced(node.args, shapes.__getitem__), replaced(node.kwargs, shapes.__getitem__))
+        if key not in self._places:
+            self._places[key] = _places(node, moved)
+        places = self._places[key]
+        if places is None:
+            return None
+        found = np.empty(len(places), object)
+        found[:] = [table[place] for place in places]
+        return found.reshape(out.shape[1:])
 
-    def _again(self, node: Node, of: dict[Node, torch.Tensor]) -> torch.Tensor:
-        others = {n: self._values[n].cpu() for n in node.all_input_nodes if n not in of}
-        args, kwargs = _mapped(node, of | others)
-        target: Any = node.target
-        moved: torch.Tensor = torch.reshape(*args) if target in _VIEWS else target(*args, **kwargs)
-        return moved
+
+def _places(node: Node, operands: dict[Node, torch.Tensor]) -> list[int] | None:
+    """For each column of a move's result, which of its operands' columns it is, counted from 1; 0 for zeros.
+
+    It is run on the numbers of all elements. Where element c of row r has the number 1 + r * C + c, whole columns are
+    moved if from row to row every column of the result counts on by C; 0 is what no operand has.
+    """
+    table, numbers, start = {0: (0, 0)}, {}, 1
+    for n, t in operands.items():
+        count = t.numel() // t.shape[0]
+        numbers[n] = torch.arange(start, start + t.numel()).reshape(t.shape)
+        table |= {start + k: (len(table) + k, count) for k in range(count)}
+        start += t.numel()
+    moved = _again(node, numbers)
+    first = moved[0].reshape(-1).tolist()
+    if any(place not in table for place in first) or not _counts_on(moved, [table[p][1] for p in first], numbers):
+        return None
+    return [table[place][0] for place in first]
 
 
-def _mapped(node: Node, given: Mapping[Node, Any]) -> tuple[Any, Any]:
-    """The arguments of a call, with its nodes replaced."""
-    replace: Any = given.__getitem__
-    args, kwargs = map_arg((node.args, node.kwargs), replace)
-    return args, kwargs
+def _counts_on(moved: torch.Tensor, steps: list[int], numbers: dict[Node, torch.Tensor]) -> bool:
+    """Whether column k of ``moved`` goes on by ``steps[k]`` from row to row."""
+    if len(numbers) == 1:
+        (whole,) = numbers.values()
+        if moved.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr():  # a stride is a difference
+            return all(step == moved.stride(0) for step in steps)
+    rows = moved.reshape(moved.shape[0], -1).numpy()
+    return bool((rows[1:] - rows[:-1] == np.array(steps)).all())
+
+
+def _again(node: Node, of: dict[Node, torch.Tensor]) -> torch.Tensor:
+    """The op on ``of`` in place of its operands; what else it is given (an index) stays."""
+    given = of | {n: n.like.cpu() for n in node.inputs if n not in of}
+    args, kwargs = replaced(node.args, given.__getitem__), replaced(node.kwargs, given.__getitem__)
+    moved: torch.Tensor = torch.reshape(*args) if node.target in _VIEWS else node.target(*args, **kwargs)
+    return moved
 
 
 def _is_tall(t: Any) -> bool:
     """Whether t is a tensor of many rows with few columns each."""
     return isinstance(t, torch.Tensor) and t.dim() > 0 and t.shape[0] >= _LONG and 0 < math.prod(t.shape[1:]) <= _SMALL
-
-
-def _rows(shape: torch.Size) -> torch.Tensor:
-    """The row number, plus one, of every element."""
-    return torch.arange(1, shape[0] + 1).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
-
-
-def _register(root: torch.nn.Module, name: str, t: torch.Tensor) -> None:
-    """Let a program refer to a tensor by name: the tensor itself, not a copy."""
-    if isinstance(t, torch.nn.Parameter):
-        root.register_parameter(name, t)
-    else:
-        root.register_buffer(name, t)

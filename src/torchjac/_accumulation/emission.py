@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from .._pattern import SparsityPattern
+from .ordering import positions
 from .recorder import Recorder
 from .slots import Coefficient, Entries, Ints, Slot, State
 
 _MOSTLY = 0.9  # of the values must be in order for the rest to be put right
+_SAMPLE = 1000  # coefficients that show how most of them lie; all are compared with that later
 _STRIPES, _HOLES = 16, 1.1  # pieces to cut values into; places of all slots for each value
 
 
@@ -75,8 +77,8 @@ def emit(
     ``part``: drop entries that the pattern does not have. ``symmetric``: the matrix is, and one triangle is computed.
     """
     sources = [source.as_number() if source.is_constant(recorder) else source for source in sources]
-    nnz, keys = pattern.nnz, pattern.rows.astype(np.int64) * pattern.shape[1] + pattern.indices
-    places = [_positions(source, keys, pattern.shape[1], part) for source in sources]
+    nnz = pattern.nnz
+    places = [_positions(source, pattern, part) for source in sources]
     target = np.concatenate([*places, np.empty(0, np.int64)])
     kept = np.flatnonzero(target >= 0)
     if kept.size == 0:
@@ -93,7 +95,7 @@ def emit(
         index = np.empty(nnz, np.int64)
         index[target[kept]] = kept
         if symmetric:
-            sources, index = _upper(sources, places, index, keys, pattern)
+            sources, index = _upper(sources, places, index, pattern)
         everything = _side_by_side(sources, dtype)
         recorder.stage = 1  # a compiler would compute coefficients again where they are gathered
         return everything.index_select(0, torch.from_numpy(index).to(device)), 0.0
@@ -111,15 +113,15 @@ def _side_by_side(sources: Sequence[Source], dtype: torch.dtype) -> torch.Tensor
 
 
 def _upper(
-    sources: Sequence[Source], places: Sequence[Ints], index: Ints, keys: Ints, pattern: SparsityPattern
+    sources: Sequence[Source], places: Sequence[Ints], index: Ints, pattern: SparsityPattern
 ) -> tuple[list[Source], Ints]:
     """The sources that are left when each value below the diagonal is read where its mirror image is computed.
 
     ``index``: of each value, its place in the sources side by side.
     """
     below = np.flatnonzero(pattern.rows > pattern.indices)
-    mirrored = pattern.indices[below].astype(np.int64) * pattern.shape[1] + pattern.rows[below]
-    index[below] = index[np.searchsorted(keys, mirrored)]
+    rows, columns = pattern.indices[below], pattern.rows[below]
+    index[below] = index[positions(pattern.indptr, pattern.indices, pattern.shape[1], rows, columns)]
     starts = np.concatenate([[0], np.cumsum([place.size for place in places])])
     owner = np.searchsorted(starts, index, side="right") - 1
     used = np.unique(owner)
@@ -128,22 +130,20 @@ def _upper(
     return [sources[k] for k in used], index - shift[owner]
 
 
-def _positions(source: Source, keys: Ints, width: int, part: bool) -> Ints:
-    """Where in the values, which belong to the sorted ``keys``, each coefficient belongs; -1 for nowhere."""
+def _positions(source: Source, pattern: SparsityPattern, part: bool) -> Ints:
+    """Where in the values each coefficient belongs; -1 for nowhere."""
     there = source.columns >= 0
     there &= source.rows >= 0
-    wanted = source.rows[there] * width + source.columns[there]
-    found = np.searchsorted(keys, wanted)
-    hit = np.zeros(found.size, bool)
-    inside = found < keys.size
-    hit[inside] = keys[found[inside]] == wanted[inside]
-    if not hit.all() and not part:
-        row, column = divmod(int(wanted[np.flatnonzero(~hit)[0]]), width)
-        raise MissingEntriesError(row, column)
-    if hit.size == there.size and hit.all():
+    everywhere = bool(there.all())
+    rows, columns = (source.rows, source.columns) if everywhere else (source.rows[there], source.columns[there])
+    found = positions(pattern.indptr, pattern.indices, pattern.shape[1], rows, columns)
+    missing = np.flatnonzero(found < 0)
+    if missing.size and not part:
+        raise MissingEntriesError(int(rows[missing[0]]), int(columns[missing[0]]))
+    if everywhere:
         return found
     place = np.full(there.size, -1)
-    place[there] = np.where(hit, found, -1)
+    place[there] = found
     return place
 
 
@@ -251,12 +251,14 @@ def _block(source: Source, place: Ints) -> _Block | None:
     """How most of the coefficients lie in the values; None where they do not lie evenly."""
     if place.size == 0 or int(place.min()) < 0:
         return None
-    grid = place.reshape(source.shape)
+    few = _few(place.size)
     dims: list[tuple[int, int]] = []  # (length, stride), outermost first
-    for d, size in enumerate(source.shape):
+    beyond = place.size
+    for size in source.shape:
+        beyond, outside = beyond // size, beyond
         if size > 1:
-            steps, often = np.unique(np.diff(grid, axis=d), return_counts=True)
-            dims.append((size, int(steps[often.argmax()])))
+            before = few[few % outside < outside - beyond]
+            dims.append((size, _mode(place[before + beyond] - place[before])))
     merged: list[tuple[int, int]] = []
     for size, stride in dims:
         if merged and merged[-1][1] == size * stride:
@@ -270,6 +272,15 @@ def _block(source: Source, place: Ints) -> _Block | None:
     if len(merged) > 1:
         return None
     outer, stride = merged[0] if merged else (1, inner)
-    offsets = (np.arange(outer)[:, None] * stride + np.arange(inner)).reshape(-1)
-    bases, often = np.unique(place - offsets, return_counts=True)
-    return _Block(int(bases[often.argmax()]), outer, stride, inner)
+    return _Block(_mode(place[few] - few // inner * stride - few % inner), outer, stride, inner)
+
+
+def _few(count: int) -> Ints:
+    """Places among ``count`` at random: what most of these have, most of all have."""
+    return np.arange(count) if count <= _SAMPLE else np.random.default_rng(0).integers(0, count, _SAMPLE)
+
+
+def _mode(numbers: Ints) -> int:
+    """The number that occurs most often."""
+    distinct, often = np.unique(numbers, return_counts=True)
+    return int(distinct[often.argmax()])

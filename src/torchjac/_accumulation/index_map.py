@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
+from .beside import unseen
+
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
-_WEIGHTS = 97  # elements between two that share a weight of the hash
 _SAMPLES = 31
 
 
@@ -31,12 +32,19 @@ class IndexMap:
     @cached_property
     def array(self) -> Ints:
         """The ids, as an array that shares their memory."""
-        return self.ids.numpy()
+        with unseen():
+            return self.ids.numpy()
 
     @cached_property
     def flat(self) -> Ints:
         """The ids, (elements,)."""
         return self.array.reshape(-1)
+
+    def at(self, places: Ints) -> Ints:
+        """The ids at flat places."""
+        if self.array.flags.c_contiguous or not self.array.ndim:
+            return self.flat[places]
+        return self.array[np.unravel_index(places, self.array.shape)]
 
     @cached_property
     def _small(self) -> Ints:
@@ -51,12 +59,11 @@ class IndexMap:
     @cached_property
     def empty(self) -> bool:
         """Whether no element depends on any."""
-        return not self._small.any()
+        return self.array.size == 0 or not (self.array.item(0) or self.full or self._small.any())
 
     @cached_property
     def _hash(self) -> int:
-        weights = np.arange(1, self.flat.size + 1) % _WEIGHTS + 1
-        return hash((self.array.shape, int((self.flat * weights).sum())))
+        return hash((self.array.shape, self.at(sample(self.array.size)).tobytes()))
 
     def __hash__(self) -> int:
         return self._hash
@@ -64,7 +71,13 @@ class IndexMap:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return isinstance(other, IndexMap) and self._hash == other._hash and np.array_equal(self.array, other.array)
+        if not isinstance(other, IndexMap) or self._hash != other._hash:
+            return False
+        if self.array is not other.array:
+            if not np.array_equal(self.array, other.array):
+                return False
+            other.__dict__["array"] = self.array  # so that the next look is short
+        return True
 
     def disjoint(self, other: IndexMap) -> bool:
         """Whether no element depends on an input in both."""
@@ -81,13 +94,30 @@ class IndexMap:
         if self.full and other.full:
             return self == other
         few = sample(self.flat.size)
-        return _agree(self.flat[few], other.flat[few]) and _agree(self.array, other.array) and not self.disjoint(other)
+        return _agree(self.at(few), other.at(few)) and _agree(self.array, other.array) and not self.disjoint(other)
 
     def broadcast(self, shape: torch.Size) -> IndexMap:
         """The same, expanded to ``shape``."""
-        return self if self.ids.shape == shape else IndexMap(self.ids.expand(shape))
+        if self.ids.shape == shape:
+            return self
+        if shape not in self._wider:
+            with unseen():
+                self._wider[shape] = self.viewed(self.ids.expand(shape))
+        return self._wider[shape]
+
+    @cached_property
+    def _wider(self) -> dict[torch.Size, IndexMap]:
+        return {}
+
+    def viewed(self, ids: torch.Tensor) -> IndexMap:
+        """The map with ``ids``, which are some of these, or all, any number of times."""
+        view = IndexMap(ids)
+        if self.full:
+            view.__dict__["full"] = True
+        return view
 
 
+@cache
 def sample(count: int) -> Ints:
     """A few places among ``count``, evenly spread."""
     few = min(_SAMPLES, count)

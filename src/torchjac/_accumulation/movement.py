@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils._pytree import tree_map
 
 from .._tangent.call import Call, base_name
 from .._tangent.relations import Ids, Move
 from .._tangent.rules import RULES
 from .._tangent.trace import is_view
 from .._tangent.values import tensors
+from .beside import unseen
 from .index_map import IndexMap
 from .slots import Slot, State, aligned, spread
 from .states import States, state_of
+from .tape import replaced
 
 
 def move(reader: States, call: Call, out: torch.Tensor, which: int | None = None) -> State:
@@ -27,8 +29,8 @@ def move(reader: States, call: Call, out: torch.Tensor, which: int | None = None
         state.add(_moved_slot(reader, call, operands, states, group, out, which))
     for operand, given in zip(operands, states, strict=True):
         if given.entries:
-            source = _moved_map(reader, call, [operand], [IndexMap(_places(operand.shape))], which).ids
-            flat = source.expand(out.shape).reshape(-1).numpy() - 1
+            places = IndexMap(torch.from_numpy(np.arange(1, operand.numel() + 1).reshape(operand.shape)))
+            flat = _moved_map(reader, call, [operand], [places], which).broadcast(out.shape).flat - 1
             state.entries += [spread(e, flat, operand.numel()) for e in given.entries]
     return state
 
@@ -43,10 +45,7 @@ def _moved_slot(
     which: int | None,
 ) -> Slot:
     there = [(t, s, g) for t, s, g in zip(operands, states, group, strict=True) if g is not None]
-    maps = [
-        IndexMap(torch.zeros((), dtype=torch.int64).expand(t.shape)) if g is None else g.map
-        for t, g in zip(operands, group, strict=True)
-    ]
+    maps = [_nothing(t.shape) if g is None else g.map for t, g in zip(operands, group, strict=True)]
     moved = _moved_map(reader, call, operands, maps, which).broadcast(out.shape)
     numbers = {g.coefficient for _, _, g in there if not isinstance(g.coefficient, torch.Tensor)}
     if len(numbers) == 1 and all(not isinstance(g.coefficient, torch.Tensor) for _, _, g in there):
@@ -57,7 +56,7 @@ def _moved_slot(
     given = {id(t): s.full(g) for t, s, g in there}
 
     def replace(t: Any) -> Any:
-        if not isinstance(t, torch.Tensor) or not any(t is o for o in operands):
+        if not any(t is o for o in operands):
             return t
         return given[id(t)] if id(t) in given else torch.zeros_like(t)
 
@@ -69,7 +68,7 @@ def _moved_slot(
 def _run_move(reader: States, call: Call, replace: Any) -> Any:
     if base_name(call.op) == "as_strided":  # of a coefficient, this memory would hold something else
         raise reader.refusal(call, "it reads memory that is not that of one dense tensor")
-    args, kwargs = tree_map(replace, (call.args, call.kwargs))
+    args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)
     if base_name(call.op) in ("view", "_unsafe_view") and call.has("size"):
         return torch.reshape(*args)
     return call.op(*args, **kwargs)
@@ -84,9 +83,10 @@ def _moved_map(
     if fixed or key not in reader.moved:
         ids = {id(t): m.ids for t, m in zip(operands, maps, strict=True)}
         moved = _ids_through(reader, call, operands, ids, which)
+        index = maps[0].viewed(moved) if is_view(call.op) else IndexMap(moved)
         if fixed:  # what another tensor says may differ between two calls with the same key
-            return IndexMap(moved)
-        reader.moved[key] = IndexMap(moved)
+            return index
+        reader.moved[key] = index
     return reader.moved[key]
 
 
@@ -94,21 +94,24 @@ def _ids_through(
     reader: States, call: Call, operands: Sequence[torch.Tensor], ids: dict[int, Ids], which: int | None
 ) -> Ids:
     def of(t: torch.Tensor) -> Ids:
-        return ids[id(t)] if id(t) in ids else torch.zeros((), dtype=torch.int64).expand(t.shape)
+        return ids[id(t)] if id(t) in ids else _nothing(t.shape).ids
 
     rule = RULES.get(base_name(call.op))
     if rule is not None and not is_view(call.op):
         with reader.following():
             (relation,) = rule(call)
         assert isinstance(relation, Move)
-        return relation.run(of)
-    moved = _run_move(reader, call, lambda t: ids.get(id(t), t) if isinstance(t, torch.Tensor) else t)
+        with unseen():
+            return relation.run(of)
+    with unseen():
+        moved = _run_move(reader, call, lambda t: ids.get(id(t), t))
     out: Ids = moved if which is None else moved[which]
     return out
 
 
-def _places(shape: torch.Size) -> Ids:
-    return torch.arange(1, shape.numel() + 1).reshape(shape)
+def _nothing(shape: torch.Size) -> IndexMap:
+    """The map of what depends on nothing."""
+    return IndexMap(torch.from_numpy(np.zeros((), np.int64))).broadcast(shape)
 
 
 def _has_tensor(value: Any) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from .._tangent.call import Call
 from .slots import Entries, Slot, State
 from .states import States, state_of
+from .tape import replaced
 
 
 def pointwise(reader: States, call: Call, operands: Sequence[torch.Tensor], out: torch.Tensor) -> State:
@@ -36,7 +36,7 @@ def _applied(
             return c
         return torch.zeros((), dtype=t.dtype, device=t.device) if any(t is o for o in others) else t
 
-    args, kwargs = tree_map(replace, (call.args, call.kwargs))
+    args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)
     result: torch.Tensor = call.op(*args, **kwargs)
     return result
 
@@ -55,11 +55,9 @@ def _scaled_entries(
     def replace(t: Any) -> Any:
         if t is operand:
             return entries.values
-        if not isinstance(t, torch.Tensor):
-            return t
         if any(t is o for o in others):
             return torch.zeros((), dtype=t.dtype, device=t.device)
         return t if t.numel() == 1 else t.expand(shape).reshape(-1).index_select(0, rows)
 
-    args, kwargs = tree_map(replace, (call.args, call.kwargs))
+    args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)
     return Entries(entries.rows, entries.columns, call.op(*args, **kwargs))

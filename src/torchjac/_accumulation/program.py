@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from traceback import clear_frames
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from .recorder import Recorder
 from .refusal import CannotAccumulateError
 from .signs import unsigned
 from .slots import State
+from .tape import Tape
 
 Direction = Literal["forward", "reverse"]
 
@@ -31,7 +33,7 @@ _NOT_PURE = "functionalize"  # in the errors of the transform
 
 @dataclass(frozen=True)
 class Program:
-    """``graph(*tensors of args)`` gives the values of a pattern's entries, (nnz,), row-major.
+    """``tape`` computes the values of a pattern's entries, (nnz,), row-major, from the tensors of args.
 
     Attributes
     ----------
@@ -39,23 +41,37 @@ class Program:
     slots: of each output (forward) or input (reverse), how many index maps; the last of them irregular entries.
     regular: share of the values that come out in order, without a gather.
     numbers: how many numbers all ops write, those that repeat aside; what an evaluation costs, roughly.
+    product: how many numbers the ops write that a JVP or VJP adds to f, for each product.
+    width: how many coefficients each of these has here, on average.
+    irregular: whether some of what comes out has entries, in no order that slots have.
     """
 
-    graph: torch.fx.GraphModule
+    tape: Tape
     direction: Direction
     slots: tuple[int, ...]
     regular: float
     numbers: int
+    product: int
+    width: float
+    irregular: bool
 
     @property
     def ops(self) -> int:
         """How many tensor ops one evaluation takes."""
-        return sum(node.op == "call_function" for node in self.graph.graph.nodes)
+        return sum(node.is_call for node in self.tape.nodes)
+
+    @cached_property
+    def graph(self) -> torch.fx.GraphModule:
+        """The same as a graph, to be compiled."""
+        return self.tape.module()
+
+    @cached_property
+    def _run(self) -> Callable[..., torch.Tensor]:
+        return self.tape.runner()
 
     def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
         """(nnz,)."""
-        values: torch.Tensor = self.graph(*(t for t in tree_leaves(args) if isinstance(t, torch.Tensor)))
-        return values
+        return self._run(*(t for t in tree_leaves(args) if isinstance(t, torch.Tensor)))
 
 
 def build(
@@ -119,8 +135,10 @@ def _build(
         sources = list(_sources(states, ends, direction == "reverse" and not symmetric))
         values, regular = emit(sources, pattern, function.dtype, function.device, recorder, part, symmetric)
     slots = tuple(len(state.slots) + bool(state.entries) for state in states)
-    graph, tensors = recorder.program(values)
-    return Program(columnwise(unsigned(graph), tensors, given), direction, slots, regular, recorder.numbers)
+    by_columns = columnwise(unsigned(recorder.program(values)))
+    width = reader.coefficients / max(reader.numbers, 1)
+    irregular = any(state.entries for state in states)
+    return Program(by_columns, direction, slots, regular, recorder.numbers, reader.numbers, width, irregular)
 
 
 def _read(

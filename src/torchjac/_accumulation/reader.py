@@ -18,13 +18,14 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._tangent.call import Call, base_name
 from .._tangent.relations import Ids, Move, Pointwise, Relation, Scatter
 from .._tangent.rules import RULES
 from .._tangent.trace import decomposition, is_pointwise, is_view
 from .._tangent.values import ValueTrace, tensors
+from .beside import Beside
+from .compaction import Plans, compact
 from .differentiable import DIFFERENTIABLE
 from .index_map import IndexMap
 from .movement import move
@@ -44,8 +45,10 @@ class Reader(ValueTrace):
     def __init__(self, recorder: Recorder, limit: int) -> None:
         super().__init__()
         self.recorder, self._limit = recorder, limit
-        self._states: Any = WeakTensorKeyDictionary()
+        self._states: Beside[State] = Beside()
         self.moved: dict[Any, IndexMap] = {}
+        self._plans: Plans = {}
+        self.numbers = self.coefficients = 0  # of all tensors that depend on v, views aside
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
         """Let t be a part of v."""
@@ -55,18 +58,17 @@ class Reader(ValueTrace):
 
     def state(self, t: torch.Tensor) -> State:
         """What t depends on."""
-        found: State = self._states[t] if t in self._states else State(t.shape, t.new_zeros(()))
-        return found
+        return self._states.get(t) or state_of(t)
 
     def depends(self, t: Any) -> bool:
         """Whether t depends on v."""
-        return isinstance(t, torch.Tensor) and t in self._states
+        return isinstance(t, torch.Tensor) and self._states.get(t) is not None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        inputs = tensors(args) + tensors(kwargs.values())
+        inputs = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
         if not any(map(self.depends, inputs)):
             return self._aside(func, args, kwargs, inputs)
         simpler = self._simpler(func)
@@ -81,11 +83,14 @@ class Reader(ValueTrace):
         call.out = self.run(func, args, kwargs, inputs)
         outs = [t for t in tensors((call.out,)) if t.is_floating_point() or t.is_complex()]
         for t, state in zip(outs, self._through(call, outs), strict=True):
-            state.compact()
+            compact(state, self._plans)
             if state.size > self._limit:
                 raise self.refusal(call, f"{state.size:,} coefficients are more than colored products would compute")
             if state.slots or state.entries:
                 self._states[t] = state
+                if not is_view(func):
+                    self.numbers += t.numel()
+                    self.coefficients += state.size
         return call.out
 
     def _aside(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:

@@ -1,4 +1,4 @@
-"""The recorder: every tensor op that runs under it becomes a node of a graph, each distinct computation once.
+"""The recorder: every tensor op that runs under it becomes a node of a tape, each distinct computation once.
 
 Ops whose operands are all made of constants leave no node: what they return is a constant. A tensor from outside (a
 parameter, a buffer, a closure) is referred to, not copied, so the program follows what is written to it later.
@@ -7,17 +7,18 @@ parameter, a buffer, a closure) is referred to, not copied, so the program follo
 from __future__ import annotations
 
 import operator
+from functools import cache
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._tangent.call import base_name
 from .._tangent.trace import is_view
 from .._tangent.values import tensors
+from .beside import Beside
 from .refusal import CannotAccumulateError
+from .tape import Node, Tape, replaced
 
 
 class Recorder(TorchDispatchMode):
@@ -26,13 +27,12 @@ class Recorder(TorchDispatchMode):
     def __init__(self, most: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         self.numbers, self._most = 0, most  # written by one evaluation, and how many may be
-        self.graph = torch.fx.Graph()
-        self._root: dict[str, torch.Tensor] = {}
-        self._alive: list[torch.Tensor] = []
-        self._nodes: Any = WeakTensorKeyDictionary()  # tensor -> node, for what depends on something that may change
-        self._made: Any = WeakTensorKeyDictionary()  # tensors that were computed from constants alone
-        self._known: dict[Any, torch.fx.Node] = {}
-        self._constants: dict[Any, torch.fx.Node] = {}
+        self._tape = Tape()
+        # the node of what depends on something that may change; _CONSTANT of what was computed from constants alone
+        self._seen: Beside[Any] = Beside()
+        self._held: Beside[Node] = Beside()  # of tensors that the program refers to
+        self._filled: dict[Any, Node] = {}  # of constants that are one number throughout
+        self._likes: dict[Any, torch.Tensor] = {}
         self.stage = 0  # of the nodes recorded from now on; later stages are compiled apart
 
     @classmethod
@@ -42,97 +42,86 @@ class Recorder(TorchDispatchMode):
 
     def take(self, t: torch.Tensor) -> None:
         """Let t be the program's next input."""
-        self._nodes[t] = _marked(self.graph.placeholder(f"input_{len(self._nodes)}"), t)
+        self._seen[t] = _marked(self._tape.input(), t, t)
 
     def is_constant(self, t: torch.Tensor) -> bool:
         """Whether t's numbers are known now and for ever."""
-        return t not in self._nodes and (t in self._made or not (t.is_floating_point() or t.is_complex()))
+        seen = self._seen.get(t)
+        return seen is _CONSTANT or (seen is None and not (t.is_floating_point() or t.is_complex()))
 
-    def program(self, out: torch.Tensor) -> tuple[torch.fx.Graph, dict[str, torch.Tensor]]:
-        """What computes ``out`` from the inputs, and nothing else: a graph, and the tensors that it refers to."""
-        self.graph.output(self._node(out))
-        self.graph.eliminate_dead_code()
-        return self.graph, self._root
+    def program(self, out: torch.Tensor) -> Tape:
+        """What computes ``out`` from the inputs, and nothing else; every node shows what its result looks like."""
+        self._tape.end(self._node(out))
+        return self._tape
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        given = tensors(args) + tensors(kwargs.values())
-        if given and not any(t.is_floating_point() or t.is_complex() or t in self._nodes for t in given):
-            return self._of_maps(func(*args, **kwargs))  # the many small ops on index maps
-        if func._schema.is_mutable and not all(map(self.is_constant, given)):
+        given = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
+        constant = all(map(self.is_constant, given))
+        kind = _kind(func)
+        if not constant and kind == "mutable":
             raise CannotAccumulateError(base_name(func), "it writes to a tensor in place")
         out = func(*args, **kwargs)
-        if base_name(func) in _FRESH:
-            self._made[out] = True
-            return out
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if kind == "random":
             raise CannotAccumulateError(str(func), "random numbers, which would be the same in every call")
-        if base_name(func) in _SAME and isinstance(out, torch.Tensor) and _alike(out, given[0]):
-            self._follow(out, given[0])
-        elif all(map(self.is_constant, given)):
+        if constant or kind == "fresh":
             for t in tensors((out,)):
-                self._made[t] = True
+                self._seen[t] = _CONSTANT
+        elif kind == "same" and isinstance(out, torch.Tensor) and _alike(out, given[0]):
+            self._seen[out] = self._node(given[0])  # the same numbers in the same order: no op is needed
         else:
             self._record(func, args, kwargs, out)
         return out
 
-    def _of_maps(self, out: Any) -> Any:
-        for t in tensors((out,)):
-            if t.is_floating_point():
-                self._made[t] = True
-        return out
-
-    def _follow(self, out: torch.Tensor, same: torch.Tensor) -> None:
-        """``out`` has the same numbers in the same order: no op is needed."""
-        if self.is_constant(same):
-            self._made[out] = True
-        else:
-            self._nodes[out] = self._node(same)
-
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        node_args, node_kwargs = torch.fx.node.map_aggregate((args, kwargs), self._of)
-        key = (func, _key(node_args), _key(node_kwargs))
-        node = self._known.get(key)
-        if node is None:
-            node = self._known[key] = self.graph.call_function(func, node_args, node_kwargs)
-            node.meta |= {"stage": self.stage, "like": tree_map_only(torch.Tensor, _like, out)}
+        own = replaced((args, kwargs), self._node, torch.Tensor)
+        node, new = self._tape.call(func, *own)
+        if new:
+            node.stage, node.like = self.stage, self._like(out)
             self._count(func, out)
         if isinstance(out, torch.Tensor):
-            self._nodes[out] = _marked(node, out)
+            self._seen[out] = _marked(node, out, node.like)
         elif isinstance(out, (tuple, list)):
             for k, t in enumerate(out):
                 if isinstance(t, torch.Tensor):
-                    self._nodes[t] = self._item(node, k)
+                    item, _ = self._tape.call(operator.getitem, (node, k))
+                    item.stage, item.like = self.stage, node.like[k]
+                    self._seen[t] = item
+
+    def _like(self, out: Any) -> Any:
+        """A tensor of the same shape and dtype, without memory; of integers (indices) and booleans the numbers too."""
+        if not isinstance(out, torch.Tensor):
+            return type(out)(map(self._like, out)) if isinstance(out, (list, tuple)) else out
+        if not (out.is_floating_point() or out.is_complex()):
+            return out.detach()
+        key = out.shape, out.dtype, out.device
+        if key not in self._likes:
+            self._likes[key] = out.new_empty(()).expand(out.shape)
+        return self._likes[key]
 
     def _count(self, func: Any, out: Any) -> None:
         self.numbers += 0 if is_view(func) else sum(t.numel() for t in tensors((out,)))
         if self._most is not None and self.numbers > self._most:
             raise CannotAccumulateError(base_name(func), f"more than {self._most:,} numbers are written")
 
-    def _item(self, node: torch.fx.Node, k: int) -> torch.fx.Node:
-        key = (operator.getitem, node, k)
-        if key not in self._known:
-            self._known[key] = self.graph.call_function(operator.getitem, (node, k))
-        return self._known[key]
-
-    def _of(self, value: Any) -> Any:
-        return self._node(value) if isinstance(value, torch.Tensor) else value
-
-    def _node(self, t: torch.Tensor) -> torch.fx.Node:
+    def _node(self, t: torch.Tensor) -> Node:
         """The node of t; a reference to t itself where no op computed it from something that may change."""
-        if t in self._nodes:
-            node: torch.fx.Node = self._nodes[t]
-            return node
-        key = _filled_with(t) if t in self._made else None
-        key = id(t) if key is None else key
-        if key not in self._constants:
-            name = f"constant_{len(self._root)}"
-            self._root[name] = _in_memory(t)
-            self._alive.append(t)  # so that its id stays its own
-            self._constants[key] = _marked(self.graph.get_attr(name), t)
-        return self._constants[key]
+        seen = self._seen.get(t)
+        if isinstance(seen, Node):
+            return seen
+        held = self._held.get(t)
+        if held is None:
+            filled = _filled_with(t) if seen is _CONSTANT else None
+            held = self._filled.get(filled)
+            if held is None:
+                kept = _in_memory(t)
+                held = _marked(self._tape.tensor(kept), t, kept)
+            if filled is not None:
+                self._filled[filled] = held
+            self._held[t] = held
+        return held
 
 
 def _filled_with(t: torch.Tensor) -> Any:
@@ -147,15 +136,11 @@ def _in_memory(t: torch.Tensor) -> torch.Tensor:
     return torch.zeros(t.shape, dtype=t.dtype, device=t.device) if t._is_zerotensor() else t
 
 
-def _like(out: torch.Tensor) -> torch.Tensor:
-    """A tensor of the same shape and dtype, without memory; of integers (indices) and booleans the numbers too."""
-    return out.detach() if not (out.is_floating_point() or out.is_complex()) else out.new_empty(()).expand(out.shape)
-
-
-def _marked(node: torch.fx.Node, t: torch.Tensor) -> torch.fx.Node:
-    """The node of t; where t is real, with its dtype."""
+def _marked(node: Node, t: torch.Tensor, like: Any) -> Node:
+    """The node of t with what t looks like; where t is real, with its dtype."""
+    node.like = like
     if t.is_floating_point():
-        node.meta["dtype"] = t.dtype
+        node.dtype = t.dtype
     return node
 
 
@@ -164,19 +149,19 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     return not lazy and (a.shape, a.stride(), a.dtype, a.layout) == (b.shape, b.stride(), b.dtype, b.layout)
 
 
+@cache
+def _kind(func: torch._ops.OpOverload) -> str:
+    """What is special about an op."""
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return "random"
+    if func._schema.is_mutable:
+        return "mutable"
+    return "fresh" if base_name(func) in _FRESH else "same" if base_name(func) in _SAME else ""
+
+
+_CONSTANT = object()
 _SAME = frozenset({"alias", "expand", "view", "clone", "_to_copy", "slice"})
 _FRESH = frozenset(  # of an operand, at most the shape counts
     "lift_fresh lift_fresh_copy zeros_like ones_like full_like new_zeros new_ones new_full "
     "_new_zeros_with_same_feature_meta".split()
 )
-
-
-def _key(value: Any) -> Any:
-    """A hashable stand-in that tells 1, 1.0 and True apart."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_key(v) for v in value)
-    if isinstance(value, dict):
-        return tuple((name, _key(v)) for name, v in value.items())
-    if isinstance(value, slice):
-        return ("slice", value.start, value.stop, value.step)
-    return (type(value), value)

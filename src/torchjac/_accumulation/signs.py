@@ -11,11 +11,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch.fx import Graph, Node
-from torch.fx.node import map_arg
 
 from .._tangent.call import base_name
 from .._tangent.trace import is_view
+from .tape import Node, Tape, replaced
 
 _aten = torch.ops.aten
 
@@ -33,42 +32,36 @@ class Signed(NamedTuple):
     node: Node
 
 
-def unsigned(program: Graph) -> Graph:
+def unsigned(program: Tape) -> Tape:
     """The same program, with fewer negations; real tensors of one dtype only, which the recorder has marked."""
     rewriter = _Rewriter()
     for node in program.nodes:
         rewriter.take(node)
-    rewriter.graph.eliminate_dead_code()
-    return rewriter.graph
+    assert program.out is not None, "the program has no end"
+    rewriter.tape.end(rewriter.plain(program.out))
+    return rewriter.tape
 
 
 class _Rewriter:
     """Writes the new program beside the old one, node by node."""
 
     def __init__(self) -> None:
-        self.graph = Graph()
+        self.tape = Tape()
         self._signed: dict[Node, Signed] = {}
-        self._known: dict[Any, Node] = {}
         self._order: dict[Node, int] = {}
 
     def take(self, node: Node) -> None:
         """The next node of the old program."""
-        if node.op == "output":
-            self.graph.output(map_arg(node.args[0], self._plain))
-            return
-        found = self._rewritten(node) if node.op == "call_function" else None
-        if found is None and node.op == "call_function":
-            found = Signed(1, self._call(node, *map_arg((node.args, node.kwargs), self._plain)))
-        elif found is None:
-            found = Signed(1, self.graph.node_copy(node))
-            self._order[found.node] = len(self._order)
+        found = self._rewritten(node) if node.is_call else Signed(1, self.tape.copied(node))
+        if found is None:
+            found = Signed(1, self._call(node, replaced(node.args, self.plain), replaced(node.kwargs, self.plain)))
         self._signed[node] = found
+        self._order.setdefault(found.node, len(self._order))
 
     def _rewritten(self, node: Node) -> Signed | None:
         """The node with its operands' signs taken out; None where they do not come out."""
-        kind = node.meta.get("dtype")
-        inputs = node.all_input_nodes
-        if kind is None or any(n.meta.get("dtype") != kind for n in inputs if n.meta.get("dtype") is not None):
+        kind, inputs = node.dtype, node.inputs
+        if kind is None or any(n.dtype != kind for n in inputs if n.dtype is not None):
             return None
         if node.target in _NEGATIONS:
             (operand,) = (self._signed[n] for n in inputs)
@@ -79,7 +72,7 @@ class _Rewriter:
             return self._sum(node)
         if _moves(node) and isinstance(node.args[0], Node):
             operand = self._signed[node.args[0]]
-            rest, kwargs = map_arg((node.args[1:], node.kwargs), self._plain)
+            rest, kwargs = replaced(node.args[1:], self.plain), replaced(node.kwargs, self.plain)
             return Signed(operand.sign, self._call(node, (operand.node, *rest), kwargs))
         return None
 
@@ -87,11 +80,10 @@ class _Rewriter:
         sign = 1
         args: list[Any] = []
         for a in node.args:
-            negative = not isinstance(a, Node) and a < 0  # type: ignore[operator]  # what is no node is a number
-            mine, factor = self._signed[a] if isinstance(a, Node) else (-1, -a) if negative else (1, a)  # type: ignore[operator]  # as above
+            mine, factor = self._signed[a] if isinstance(a, Node) else (-1, -a) if a < 0 else (1, a)
             sign *= mine
             args.append(factor)
-        same = args[1] == 1 and node.all_input_nodes[0].meta.get("dtype") is not None
+        same = args[1] == 1 and node.inputs[0].dtype is not None
         return Signed(sign, args[0] if same else self._call(node, tuple(args)))
 
     def _sum(self, node: Node) -> Signed:
@@ -101,12 +93,12 @@ class _Rewriter:
         if a.sign == b.sign:
             return Signed(a.sign, self._call(node, (a.node, b.node), target=_aten.add.Tensor))
         plus, minus = (a.node, b.node) if a.sign == 1 else (b.node, a.node)
-        opposite = self._known.get(_key(_aten.sub.Tensor, (minus, plus)))
+        opposite = self.tape.known(_aten.sub.Tensor, (minus, plus))
         if opposite is not None:
             return Signed(-1, opposite)
         return Signed(1, self._call(node, (plus, minus), target=_aten.sub.Tensor))
 
-    def _plain(self, node: Node) -> Node:
+    def plain(self, node: Node) -> Node:
         """The new node for an old one, negated where its sign says so."""
         sign, new = self._signed[node]
         return new if sign == 1 else self._call(node, (new,), target=_aten.neg.default)
@@ -116,16 +108,11 @@ class _Rewriter:
         target = target or node.target
         if target in _COMMUTATIVE and all(isinstance(a, Node) for a in args):
             args = tuple(sorted(args, key=self._order.__getitem__))
-        key = _key(target, args, kwargs)
-        if key not in self._known:
-            self._known[key] = new = self.graph.call_function(target, args, kwargs or {})
-            new.meta.update(node.meta)
-            self._order[new] = len(self._order)
-        return self._known[key]
-
-
-def _key(target: Any, args: Any, kwargs: Any = None) -> Any:
-    return target, repr((args, kwargs or {}))
+        made, new = self.tape.call(target, args, kwargs)
+        if new:
+            made.stage, made.like, made.dtype = node.stage, node.like, node.dtype
+            self._order[made] = len(self._order)
+        return made
 
 
 def _moves(node: Node) -> bool:

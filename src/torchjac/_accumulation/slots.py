@@ -9,15 +9,15 @@ everywhere stay Python numbers, and cost nothing to carry.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from .index_map import IndexMap, sample
+from .ordering import sorted_pairs
 
 Coefficient = torch.Tensor | float
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -51,13 +51,17 @@ class Entries:
 
     def coalesced(self) -> Entries:
         """Every (row, column) once, values summed."""
-        width = int(self.columns.max()) + 1 if self.size else 1
-        keys, inverse = np.unique(self.rows * width + self.columns, return_inverse=True)
-        if keys.size == self.size:
+        order = sorted_pairs(self.rows, self.columns)
+        rows, columns = self.rows[order], self.columns[order]
+        new = np.ones(self.size, bool)
+        new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+        if new.all():
             return self
-        target = torch.from_numpy(inverse).to(self.values.device)
-        values = self.values.new_zeros(keys.size).index_add(0, target, self.values)
-        return Entries(keys // width, keys % width, values)
+        target = np.empty(self.size, np.int64)
+        target[order] = np.cumsum(new) - 1
+        rows, columns = rows[new], columns[new]
+        index = torch.from_numpy(target).to(self.values.device)
+        return Entries(rows, columns, self.values.new_zeros(rows.size).index_add(0, index, self.values))
 
 
 @dataclass
@@ -65,7 +69,8 @@ class State:
     """All that one tensor depends on."""
 
     shape: torch.Size
-    like: torch.Tensor  # a number of the tensor's dtype and device
+    dtype: torch.dtype
+    device: torch.device
     slots: list[Slot] = field(default_factory=list)
     entries: list[Entries] = field(default_factory=list)
 
@@ -74,9 +79,10 @@ class State:
         """Coefficients in all."""
         return len(self.slots) * self.shape.numel() + sum(e.size for e in self.entries)
 
-    def new(self, shape: torch.Size, like: torch.Tensor | None = None) -> State:
-        """An empty one."""
-        return State(shape, self.like if like is None else like)
+    @cached_property
+    def like(self) -> torch.Tensor:
+        """A number of the tensor's dtype and device."""
+        return torch.zeros((), dtype=self.dtype, device=self.device)
 
     def add(self, slot: Slot) -> None:
         """One more slot, merged with one that has the same map, or agrees with it, or knows the other elements.
@@ -107,37 +113,6 @@ class State:
             assert isinstance(values, torch.Tensor)
             self.entries.append(Entries(entries.rows, entries.columns, values))
 
-    def compact(self) -> None:
-        """As few slots as an element has different inputs, where sums of unlike maps left more of them.
-
-        Slot k then holds every element's k-th smallest input, so that maps of later sums are equal.
-        """
-        if len(self.slots) < 3 or self._distinct(sample(self.shape.numel())) > _LOOSE * len(self.slots):
-            return
-        inputs = distinct_sorted([slot.map.flat for slot in self.slots])
-        if len(inputs) > _LOOSE * len(self.slots):
-            return
-        old, self.slots = self.slots, []
-        for canonical in inputs:
-            c: Coefficient = 0.0
-            for slot in old:
-                mask = (slot.map.flat == canonical) & (canonical != 0)
-                if mask.any():
-                    c = add_coefficients(c, self._where(mask.reshape(self.shape), slot.coefficient))
-            self.slots.append(Slot(IndexMap(torch.from_numpy(canonical).view(self.shape)), c, clean=True))
-
-    def _distinct(self, places: Ints) -> int:
-        """The most different inputs that one of the elements at ``places`` has."""
-        return len(distinct_sorted([slot.map.flat[places] for slot in self.slots]))
-
-    def _where(self, mask: np.ndarray[Any, np.dtype[np.bool_]], c: Coefficient) -> Coefficient:
-        if mask.all():
-            return c
-        for d in range(mask.ndim):  # a mask that repeats itself is kept small
-            first = mask.take([0], d)
-            mask = first if (mask == first).all() else mask
-        return torch.where(torch.from_numpy(mask).to(self.like.device), self.tensor(c), torch.zeros_like(self.like))
-
     def _joined(self, a: Slot, b: Slot) -> Slot:
         """Two slots as one, where no element has an input in one of them and another in the other."""
         joined = a.map.joined(b.map)
@@ -162,7 +137,8 @@ class State:
 
     def full(self, slot: Slot) -> torch.Tensor:
         """A slot's coefficient with the shape of the tensor."""
-        return self.tensor(slot.coefficient).expand(self.shape)
+        c = self.tensor(slot.coefficient)
+        return c if c.shape == self.shape else c.expand(self.shape)
 
     def all_entries(self) -> list[Entries]:
         """Slots as entries too."""
@@ -181,7 +157,7 @@ class State:
         """The entries, for a tensor that this one is broadcast to."""
         if shape == self.shape or not self.entries:
             return self.entries
-        source = torch.arange(self.shape.numel()).reshape(self.shape).expand(shape).reshape(-1).numpy()
+        source = np.broadcast_to(np.arange(self.shape.numel()).reshape(self.shape), shape).reshape(-1)
         return [spread(entries, source, self.shape.numel()) for entries in self.entries]
 
 
@@ -219,31 +195,6 @@ def _ranked(state: State) -> list[Slot]:
     if len(state.slots) < 2:
         return state.slots
     places = sample(state.shape.numel())
-    ids = np.stack([slot.map.flat[places] for slot in state.slots])
+    ids = np.stack([slot.map.at(places) for slot in state.slots])
     rank = (ids[None] < ids[:, None]).sum((1, 2))
     return [state.slots[k] for k in np.argsort(rank, kind="stable")]
-
-
-def distinct_sorted(ids: Sequence[Ints]) -> list[Ints]:
-    """K ids of each element -> as many as one has that differ: each element's own, in order; 0 where it has fewer."""
-    rows = _sorted([np.where(row == 0, _LAST, row) for row in ids])
-    repeated = [(high == low) & (high != _LAST) for low, high in itertools.pairwise(rows)]
-    if any(again.any() for again in repeated):
-        rows = _sorted([rows[0], *(np.where(again, _LAST, row) for again, row in zip(repeated, rows[1:], strict=True))])
-    rows = [np.where(row == _LAST, 0, row) for row in rows]
-    return [row for row in rows if row.any()]
-
-
-def _sorted(rows: list[Ints]) -> list[Ints]:
-    """Every column of ``rows`` in order: a network of exchanges between neighbours, for a few rows the fastest."""
-    if len(rows) > _FEW:
-        return list(np.sort(np.stack(rows), 0))
-    for turn in range(len(rows)):
-        for k in range(turn % 2, len(rows) - 1, 2):
-            rows[k], rows[k + 1] = np.minimum(rows[k], rows[k + 1]), np.maximum(rows[k], rows[k + 1])
-    return rows
-
-
-_LOOSE = 0.8  # so many inputs a slot, and it is left as it is
-_FEW = 16  # rows to sort
-_LAST = np.iinfo(np.int64).max

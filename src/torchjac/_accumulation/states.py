@@ -33,4 +33,4 @@ class States(Protocol):
 
 def state_of(out: torch.Tensor) -> State:
     """An empty one for ``out``."""
-    return State(out.shape, torch.zeros((), dtype=out.dtype, device=out.device))
+    return State(out.shape, out.dtype, out.device)

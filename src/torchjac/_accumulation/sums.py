@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from .beside import unseen
 from .index_map import IndexMap
 from .slots import Coefficient, Entries, Slot, State
 from .states import States, state_of
@@ -25,12 +26,14 @@ def summed(reader: States, operand: torch.Tensor, out: torch.Tensor, dims: Seque
     for slot in given.slots:
         if _same_along(slot.map, gone):
             c = given.full(slot).sum(gone, keepdim=keepdim) if gone else given.tensor(slot.coefficient)
-            index = _select(slot.map.ids, gone, [0] * len(gone), keepdim)
-            state.add(Slot(IndexMap(index), c, slot.clean))
+            state.add(Slot(_selected(reader, slot.map, gone, [0] * len(gone), keepdim), c, slot.clean))
         elif count * len(given.slots) <= _SPLIT:
+            coefficient: Coefficient = slot.coefficient
+            small = not isinstance(coefficient, torch.Tensor) or coefficient.dim() == 0
+            whole = coefficient if small else given.full(slot)
             for place in itertools.product(*(range(operand.shape[d]) for d in gone)):
-                part = _select_coefficient(slot.coefficient, given.shape, gone, place, keepdim)
-                state.add(Slot(IndexMap(_select(slot.map.ids, gone, place, keepdim)), part, slot.clean))
+                part = whole if small or not isinstance(whole, torch.Tensor) else _select(whole, gone, place, keepdim)
+                state.add(Slot(_selected(reader, slot.map, gone, place, keepdim), part, slot.clean))
         else:
             state.entries.append(_summed(given._as_entries(slot), operand.shape, gone))
     state.entries += [_summed(entries, operand.shape, gone) for entries in given.entries]
@@ -41,9 +44,20 @@ def _same_along(index: IndexMap, dims: Sequence[int]) -> bool:
     """Whether all summands depend on the same input."""
     ids = index.array
     for d in dims:
-        if ids.shape[d] != 1 and ids.strides[d] != 0 and not (ids == ids.take([0], d)).all():
+        if ids.shape[d] == 1 or ids.strides[d] == 0 or not ids.size:
+            continue
+        last = (0,) * d + (-1,)
+        if (ids[last] != ids[(0,) * (d + 1)]).any() or not (ids == ids.take([0], d)).all():
             return False
     return all(ids.shape[d] > 0 for d in dims)
+
+
+def _selected(reader: States, index: IndexMap, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> IndexMap:
+    key = ("select", index, *dims, *place, keepdim)
+    if key not in reader.moved:
+        with unseen():
+            reader.moved[key] = index.viewed(_select(index.ids, dims, place, keepdim))
+    return reader.moved[key]
 
 
 def _select(t: torch.Tensor, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> torch.Tensor:
@@ -53,15 +67,7 @@ def _select(t: torch.Tensor, dims: Sequence[int], place: Sequence[int], keepdim:
     return t
 
 
-def _select_coefficient(
-    c: Coefficient, shape: torch.Size, dims: Sequence[int], place: Sequence[int], keepdim: bool
-) -> Coefficient:
-    if not isinstance(c, torch.Tensor) or c.dim() == 0:
-        return c
-    return _select(c.expand(shape), dims, place, keepdim)
-
-
 def _summed(entries: Entries, shape: torch.Size, gone: Sequence[int]) -> Entries:
     kept = [1 if d in gone else s for d, s in enumerate(shape)]
-    target = torch.arange(int(np.prod(kept))).reshape(kept).expand(shape).reshape(-1).numpy()
+    target = np.broadcast_to(np.arange(math.prod(kept)).reshape(kept), shape).reshape(-1)
     return Entries(target[entries.rows], entries.columns, entries.values).coalesced()
