@@ -431,7 +431,7 @@ class Hidden(Exp):
 class WrongBatches(Exp):
     @staticmethod
     def backward(ctx, g):
-        return (2 if torch._C._functorch.is_legacy_batchedtensor(g) else 1) * g * ctx.saved_tensors[0]
+        return (2 if torch._C._functorch.is_batchedtensor(g) else 1) * g * ctx.saved_tensors[0]
 
 
 def test_cdist_whose_batches_were_wrong():

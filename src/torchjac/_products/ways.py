@@ -1,7 +1,8 @@
 """The ways to run the products of all colors, best first, and falling back from one that PyTorch refuses to the next.
 
-Batched products need a vmap rule of every op, ``torch.func`` refuses some functions that plain autograd accepts. The
-first way that works is remembered, and what was refused is said once.
+Plain autograd runs f as it is and has the least overhead. Batched products need a vmap rule of every op, and inside a
+transform of ``torch.func`` there is no plain autograd. The first way that works is remembered, and what was refused is
+said once.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Way:
 WAYS: dict[Direction, tuple[Way, ...]] = {
     "forward": (Way("forward"), Way("forward", batched=False)),
     "reverse": (
-        Way("reverse"),
         Way("reverse", plain=True),
+        Way("reverse"),
         Way("reverse", batched=False),
         Way("reverse", batched=False, plain=True),
     ),
@@ -75,7 +76,8 @@ class Products:
     def compressed(self, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
         draws, first, last = Draws(self.function.device), None, None
-        for way in sorted(self._ways, key=lambda way: way != self.way):  # what worked last goes first
+        inside = torch._C._functorch.peek_interpreter_stack() is not None  # a transform
+        for way in sorted(self._ways, key=lambda way: (inside and way.plain, way != self.way)):  # what worked last, first
             try:
                 out = self._run(way, args, seeds, colors)
             except RuntimeError as error:
