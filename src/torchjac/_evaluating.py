@@ -158,7 +158,8 @@ class Evaluating(Choosing):
     def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
         """Raise unless ``values``, on the random numbers ``draws``, are f's Jacobian at ``args``."""
         if self.options.entries is None:
-            probe(self._function, args, self.pattern, values, draws, self._strategy.values)
+            ran = self._engines["reverse"].linearized(args)
+            probe(self._function, args, self.pattern, values, draws, self._strategy.values, reverse=ran)
         else:
             probe_some(self._some, args, values, draws, self._strategy.values)
 

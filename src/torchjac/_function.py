@@ -77,7 +77,7 @@ class Choices:
 class FlatFunction:
     """``f`` from the leaves of its selected arguments to the leaves of its output.
 
-    ``inputs`` are known when it is made; ``outputs`` after the first call of a bound function (``bind``).
+    ``inputs`` are known when it is made; ``outputs`` after the first call of a bound function (``bind``, ``look``).
     """
 
     def __init__(
@@ -94,7 +94,6 @@ class FlatFunction:
         flat, self._args_spec = pytree.tree_flatten(args)
         self._signature = [_signature(leaf) for leaf in flat]
         self._takes_bare = _bare(args)
-        self._args_paths = [f"args{path}" for path, _ in with_paths(args)]
         trees = [pytree.tree_flatten(args[p]) for p in self.positions]
         self._arg_specs = [spec for _, spec in trees]
         self.inputs = _input_leaves([args[p] for p in self.positions], self.positions)
@@ -144,7 +143,8 @@ class FlatFunction:
         flat, spec = pytree.tree_flatten(args)
         if spec == self._args_spec and [_signature(leaf) for leaf in flat] == self._signature:
             return
-        raise _signature_error(self._args_paths, self._signature, args)
+        paths = with_paths(pytree.tree_unflatten(range(len(self._signature)), self._args_spec))
+        raise _signature_error([f"args{path}" for path, _ in paths], self._signature, args)
 
     def leaves(self, args: tuple[Any, ...]) -> list[torch.Tensor]:
         """The selected leaves of ``args``, in order."""
@@ -169,6 +169,11 @@ class FlatFunction:
             return self._flatten_output(split_aux(out)[0] if self.has_aux else out)
 
         return flat
+
+    def look(self, args: tuple[Any, ...]) -> None:
+        """Run f once, to see what it returns."""
+        with torch.no_grad():
+            self.bind(args)(*(leaf.detach() for leaf in self.leaves(args)))
 
     def call(self, args: tuple[Any, ...]) -> Any:
         """f(*args); what f writes to in place are copies, so that the caller's tensors stay as they are."""
@@ -338,6 +343,8 @@ def _output_leaves(out: Any) -> list[Leaf]:
 
 def with_paths(tree: Any) -> list[tuple[str, Any]]:
     """The leaves of a tree, each with its place as one would write it."""
+    if isinstance(tree, torch.Tensor):
+        return [("", tree)]
     try:
         return [(pytree.keystr(path), leaf) for path, leaf in pytree.tree_flatten_with_path(tree)[0]]
     except ValueError:  # a node that was registered without names for its children

@@ -82,6 +82,8 @@ class Options:
     @classmethod
     def parse(cls, given: dict[str, Any]) -> Self:
         """The options given by keyword, each checked; OptionError for a name or value that does not exist."""
+        if not given:
+            return cls()
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:

@@ -271,8 +271,8 @@ class JacobianPlan(Evaluating):
             with Draws(self._function.device).again(), progress("detection", self.options.progress):
                 pattern = self._detect(args)
         else:
-            with torch.no_grad(), Draws(self._function.device).again():  # f runs once, to see what it returns
-                self._function.bind(args)(*(leaf.detach() for leaf in self._function.leaves(args)))
+            with Draws(self._function.device).again():
+                self._function.look(args)
             shape = (self._function.m, self._function.n)
             pattern = SparsityPattern.full(shape) if sparsity is None else as_pattern(sparsity)
             if pattern.shape != shape:
@@ -287,7 +287,13 @@ class JacobianPlan(Evaluating):
 
     def _detect(self, args: tuple[Any, ...]) -> SparsityPattern:
         dense_once = self._once and self.options.layout is torch.strided and self.options.mode == "auto"
-        return (glance if dense_once else detect)(self._function, args)
+        if not dense_once:
+            return detect(self._function, args)
+        if self.options.memory is None:
+            self._engines["reverse"].linearize(args)
+        else:  # what it keeps would not be counted
+            self._function.look(args)
+        return glance(self._function, args)
 
     def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
         """The entries that values are given for: all of them, or those that were asked for.

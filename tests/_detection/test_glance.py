@@ -29,7 +29,9 @@ def rand(n):
 
 
 def looked(f, n):
-    return glance(FlatFunction(f, (rand(n),)), (rand(n),))
+    function, args = FlatFunction(f, (rand(n),)), (rand(n),)
+    function.look(args)
+    return glance(function, args)
 
 
 def stencil(x):

@@ -27,14 +27,13 @@ class Reverse:
 
     def one(self, u: torch.Tensor) -> torch.Tensor:
         """J^T u, (m,) -> (n,)."""
-        return self._gather(self._pull.one(to_leaves(u, self._function.outputs)))
+        function = self._function
+        return to_flat(self._pull(to_leaves(u, function.outputs)), function.inputs, function.dtype)
 
     def batch(self, seeds: torch.Tensor) -> torch.Tensor:
         """J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
-        return self._gather(self._pull.batch(to_leaves(seeds, self._function.outputs)))
-
-    def _gather(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        return to_flat(parts, self._function.inputs, self._function.dtype)
+        out: torch.Tensor = torch.vmap(self.one, randomness="same")(seeds)
+        return out
 
 
 class _FunctionalPull:
@@ -45,12 +44,8 @@ class _FunctionalPull:
         # without somebody to differentiate J by, a graph of the backward would only cost memory
         self._graph = torch.is_grad_enabled() and any(t.requires_grad for t in self.outputs)
 
-    def one(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def __call__(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         gradients: tuple[torch.Tensor, ...] = self._vjp(cotangents, create_graph=self._graph)
-        return gradients
-
-    def batch(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        gradients: tuple[torch.Tensor, ...] = torch.vmap(self.one, randomness="same")(cotangents)
         return gradients
 
 
@@ -67,7 +62,7 @@ class _PlainPull:
         if not self._graph:
             self._graph = graph or (torch.is_grad_enabled() and bool(closed_over(self.outputs, self.leaves)))
 
-    def one(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def __call__(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         reached = [(t, u) for t, u in zip(self.outputs, cotangents, strict=True) if t.requires_grad]
         if not reached:
             return tuple(torch.zeros_like(leaf) for leaf in self.leaves)
@@ -79,10 +74,6 @@ class _PlainPull:
         return tuple(
             torch.zeros_like(leaf) if g is None else g for leaf, g in zip(self.leaves, gradients, strict=True)
         )
-
-    def batch(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        gradients: tuple[torch.Tensor, ...] = torch.vmap(self.one, randomness="same")(cotangents)
-        return gradients
 
 
 def closed_over(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:

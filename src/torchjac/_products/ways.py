@@ -7,6 +7,7 @@ said once.
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Products:
         self.across = False
         self.way: Way | None = None
         self._ways = list(WAYS[direction])
+        self._kept: _Kept | None = None
 
     def one_at_a_time(self) -> None:
         """Prefer plain products one after another: where each is large, to batch them only takes memory."""
@@ -73,10 +75,29 @@ class Products:
             self._ways, self.way = others, None
         return bool(others)
 
+    def linearize(self, args: tuple[Any, ...]) -> None:
+        """Run f, of which nothing is known yet, at ``args``; the VJPs that come next there do not run it again.
+
+        The random numbers that it draws count as drawn when these VJPs are asked for.
+        """
+        before = Draws(self.function.device)
+        try:
+            self._kept = None if _inside_transform() else _Kept(self.function, args)
+        except RuntimeError:  # of f, which raises again, or of autograd, for which there are other ways
+            self._kept = None
+        before.replay()
+        if self._kept is None:
+            self.function.look(args)
+            before.replay()
+
+    def linearized(self, args: tuple[Any, ...]) -> Reverse | None:
+        """Plain autograd at ``args``, if f was linearized there."""
+        return None if self._kept is None else self._kept.at(self.function, args)
+
     def compressed(self, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
         draws, first, last = Draws(self.function.device), None, None
-        inside = torch._C._functorch.peek_interpreter_stack() is not None  # a transform
+        inside = _inside_transform()
         for way in sorted(self._ways, key=lambda way: (inside and way.plain, way != self.way)):  # what worked last, first
             try:
                 out = self._run(way, args, seeds, colors)
@@ -92,14 +113,9 @@ class Products:
             self.way = way
             return out
         assert last is not None  # there is at least one way
-        self._run_alone(args, draws)
-        raise self._refusal(last) from last
-
-    def _run_alone(self, args: tuple[Any, ...], draws: Draws) -> None:
-        """F itself, so that its own errors are raised as they are."""
         draws.replay()
-        with torch.no_grad():
-            self.function.bind(args)(*(leaf.detach() for leaf in self.function.leaves(args)))
+        self.function.look(args)  # errors of f itself are raised as they are
+        raise self._refusal(last) from last
 
     def _refusal(self, error: RuntimeError) -> OptionError | InputError:
         if self.direction == "forward":
@@ -112,16 +128,40 @@ class Products:
         return not_differentiable(error)
 
     def _run(self, way: Way, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
-        product = (
-            Forward(self.function, args)
-            if way.direction == "forward"
-            else Reverse(self.function, args, plain=way.plain)
-        )
+        product = self._at(way, args)
         batch: Callable[[torch.Tensor], torch.Tensor] = product.batch if way.batched else _one_by_one(product.one)
         out, self.chunk = in_chunks(
             lambda start, stop: batch(seeds.chunk(start, stop)), colors, self.chunk, self.across
         )
         return out
+
+
+    def _at(self, way: Way, args: tuple[Any, ...]) -> Forward | Reverse:
+        if way.direction == "forward":
+            return Forward(self.function, args)
+        kept = self.linearized(args) if way.plain else None
+        if self._kept is None or kept is None:
+            return Reverse(self.function, args, plain=way.plain)
+        self._kept.after.replay()
+        return kept
+
+
+class _Kept:
+    """A run of f: what autograd made of it, and where it left the random numbers."""
+
+    def __init__(self, function: FlatFunction, args: tuple[Any, ...]) -> None:
+        self._f, self._args = function.f, args
+        self._reverse = Reverse(function, args, plain=True)
+        self.after = Draws(function.device)
+
+    def at(self, function: FlatFunction, args: tuple[Any, ...]) -> Reverse | None:
+        """The same f at the very same arguments, or nothing."""
+        same = self._f is function.f and all(map(operator.is_, self._args, args))
+        return self._reverse if same else None
+
+
+def _inside_transform() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _one_by_one(one: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
