@@ -179,11 +179,10 @@ class FlatFunction:
         """f(*args); what f writes to in place are copies, so that the caller's tensors stay as they are."""
         if self._works_in_place is False:
             return self.f(*args)
-        flat, spec = pytree.tree_flatten(args)
-        flat = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in flat]
-        tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
+        copies = on_tensors(torch.clone, args)
+        tensors = [leaf for leaf in _leaves(copies) if isinstance(leaf, torch.Tensor)]
         before = [_version(t) for t in tensors]
-        out = self.f(*pytree.tree_unflatten(flat, spec))
+        out = self.f(*copies)
         if self._works_in_place is None and -1 not in before:
             self._works_in_place = any(_version(t) != v for t, v in zip(tensors, before, strict=True))
         return out
@@ -234,12 +233,23 @@ def refuse_complex(function: FlatFunction) -> None:
 def ordinary(args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Outside inference mode, in which every derivative is silently zero; inference tensors come as copies."""
     inside = torch.is_inference_mode_enabled()
-    leaves = args if _bare(args) else pytree.tree_leaves(args)
-    if not inside and not any(isinstance(t, torch.Tensor) and t.is_inference() for t in leaves):
+    if not inside and not any(isinstance(t, torch.Tensor) and t.is_inference() for t in _leaves(args)):
         yield args
         return
     with torch.inference_mode(False), torch.set_grad_enabled(torch.is_grad_enabled() and not inside):
-        yield pytree.tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) and t.is_inference() else t, args)
+        yield on_tensors(lambda t: t.clone() if t.is_inference() else t, args)
+
+
+def on_tensors(change: Callable[[torch.Tensor], torch.Tensor], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same arguments with ``change`` made to every tensor."""
+    if _bare(args):
+        return tuple(map(change, args))
+    changed: tuple[Any, ...] = pytree.tree_map(lambda t: change(t) if isinstance(t, torch.Tensor) else t, args)
+    return changed
+
+
+def _leaves(args: tuple[Any, ...]) -> Sequence[Any]:
+    return args if _bare(args) else pytree.tree_leaves(args)
 
 
 def _bare(args: tuple[Any, ...]) -> bool:

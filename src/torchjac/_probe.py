@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, StalePatternError, first_line, not_differentiable
-from ._function import FlatFunction, place
+from ._function import FlatFunction, on_tensors, place
 from ._memory import peak_bytes
 from ._pattern import SparsityPattern
 from ._products import Reverse, closed_over
@@ -53,7 +53,7 @@ def probe(
     on the random numbers ``draws``; ``sums`` adds them up where that takes less memory than by the pattern. ``reverse``
     is plain autograd at ``args``, where f ran for that already.
     """
-    values, args = values.detach(), tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
+    values, args = values.detach(), on_tensors(torch.detach, args)
     u = random_numbers(function.m, values)
     with draws.again(), torch.no_grad():
         reverse = reverse or Reverse(function, args, plain=True)

@@ -26,12 +26,13 @@ class EntrySums:
 
     def by_column(self, values: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """J^T u: (m,) -> (n,)."""
-        total, size = u.new_zeros((2, self._pattern.shape[1]))
         if self._full:
+            total = size = u.new_zeros(self._pattern.shape[1])
             for start, stop, block in self._blocks(values):
-                total += u[start:stop] @ block
-                size += u[start:stop].abs() @ block.abs()
+                part = u[start:stop]
+                total, size = total + part @ block, size + part.abs() @ block.abs()
             return total, size
+        total, size = u.new_zeros((2, self._pattern.shape[1]))
         for start, stop, rows, columns in self._pieces():
             terms = values[start:stop] * u[rows]
             total.index_add_(0, columns, terms)
