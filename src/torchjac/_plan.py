@@ -289,11 +289,14 @@ class JacobianPlan(Evaluating):
         dense_once = self._once and self.options.layout is torch.strided and self.options.mode == "auto"
         if not dense_once:
             return detect(self._function, args)
+        reverse = self._engines["reverse"]
         if self.options.memory is None:
-            self._engines["reverse"].linearize(args)
+            reverse.linearize(args)
         else:  # what it keeps would not be counted
             self._function.look(args)
-        return glance(self._function, args)
+        ran = reverse.linearized(args)
+        with torch.no_grad():
+            return glance(self._function, args, ran and ran.batch)
 
     def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
         """The entries that values are given for: all of them, or those that were asked for.

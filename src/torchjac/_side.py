@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from ._colors import Seeds
@@ -111,7 +112,8 @@ class _Kept(Seeds):
 
     def __init__(self, seeds: Seeds, count: int) -> None:
         super().__init__(seeds.colors, seeds.dtype, seeds.device)
-        self._all = super().chunk(0, count)
+        dense = np.array_equal(seeds.colors, np.arange(count))  # the identity, which is made ten times as fast
+        self._all = torch.eye(count, dtype=self.dtype, device=self.device) if dense else super().chunk(0, count)
         self._version = self._all._version
 
     def chunk(self, start: int, stop: int) -> torch.Tensor:
