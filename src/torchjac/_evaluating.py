@@ -158,8 +158,9 @@ class Evaluating(Choosing):
     def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
         """Raise unless ``values``, on the random numbers ``draws``, are f's Jacobian at ``args``."""
         if self.options.entries is None:
-            ran = self._engines["reverse"].linearized(args)
-            probe(self._function, args, self.pattern, values, draws, self._strategy.values, reverse=ran)
+            ran = self._engines["reverse"].ran
+            reverse = None if ran is None else ran.again(args)
+            probe(self._function, args, self.pattern, values, draws, self._strategy.values, reverse=reverse)
         else:
             probe_some(self._some, args, values, draws, self._strategy.values)
 

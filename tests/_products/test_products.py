@@ -105,7 +105,9 @@ class OneByOne(torch.autograd.Function):
 def test_a_way_that_pytorch_refuses_is_left_once_and_said_once():
     products = Products(flat(OneByOne.apply), "reverse", 8)
     seeds = Seeds(np.zeros(3, np.int32), torch.float64, torch.device("cpu"))
-    with pytest.warns(tj.TorchjacWarning, match="products run as VJPs by autograd, one at a time, because PyTorch said: "):
+    with pytest.warns(
+        tj.TorchjacWarning, match="products run as VJPs by autograd, one at a time, because PyTorch said: "
+    ):
         first = products.compressed((x0,), seeds, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error", tj.TorchjacWarning)

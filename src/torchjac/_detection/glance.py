@@ -22,7 +22,8 @@ from .index_sets import IndexSets
 from .set_table import Ints
 
 _FEW = 32  # VJPs: in a batch so many share what an operation costs
-_TINY = 300_000  # numbers in all VJPs: to follow an op takes as long as to run it on so many
+_TINY, _SMALL = 50_000, 300_000  # numbers in all VJPs: to follow an op takes longer than to run it on so many
+_MANY = 3  # times more outputs than inputs: there JVPs may cost much less
 _ROWS = 2  # are computed
 
 VJPs = Callable[[torch.Tensor], torch.Tensor]
@@ -46,7 +47,7 @@ def glance(function: FlatFunction, args: tuple[Any, ...], vjps: VJPs | None = No
 
 def is_cheap(m: int, n: int) -> bool:
     """Whether m VJPs of m outputs and n inputs cost less than to find out how few would do."""
-    return m <= _FEW or m * (m + n) <= _TINY
+    return m <= _FEW or m * (m + n) <= (_TINY if m > _MANY * n else _SMALL)
 
 
 def _seems_full(vjps: VJPs, m: int, function: FlatFunction) -> bool:

@@ -25,6 +25,11 @@ class Reverse:
         self.leaves = self._pull.leaves  # by which it differentiates: those of args, or copies
         self.value = to_flat(self._pull.outputs, function.outputs, function.dtype)
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether somebody may differentiate products: by what f was given, or by parameters that it brings along."""
+        return self._pull.graph
+
     def one(self, u: torch.Tensor) -> torch.Tensor:
         """J^T u, (m,) -> (n,)."""
         function = self._function
@@ -42,38 +47,36 @@ class _FunctionalPull:
         pair: Any = torch.func.vjp(flat, *leaves)
         self.outputs, self._vjp = pair
         # without somebody to differentiate J by, a graph of the backward would only cost memory
-        self._graph = torch.is_grad_enabled() and any(t.requires_grad for t in self.outputs)
+        self.graph = torch.is_grad_enabled() and any(t.requires_grad for t in self.outputs)
 
     def __call__(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        gradients: tuple[torch.Tensor, ...] = self._vjp(cotangents, create_graph=self._graph)
+        gradients: tuple[torch.Tensor, ...] = self._vjp(cotangents, create_graph=self.graph)
         return gradients
 
 
 class _PlainPull:
     def __init__(self, flat: Any, leaves: tuple[torch.Tensor, ...], graph: bool) -> None:
-        self._graph = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
+        self.graph = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
         # f may know a leaf, or what was made of it, from elsewhere too: only what it is given here counts
         self.leaves = tuple(
-            leaf.view_as(leaf) if leaf.requires_grad and self._graph else leaf.detach().requires_grad_()
+            leaf.view_as(leaf) if leaf.requires_grad and self.graph else leaf.detach().requires_grad_()
             for leaf in leaves
         )
         with torch.enable_grad():
             self.outputs = flat(*self.leaves)
-        if not self._graph:
-            self._graph = graph or (torch.is_grad_enabled() and bool(closed_over(self.outputs, self.leaves)))
+        if not self.graph:
+            self.graph = graph or (torch.is_grad_enabled() and bool(closed_over(self.outputs, self.leaves)))
 
     def __call__(self, cotangents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         reached = [(t, u) for t, u in zip(self.outputs, cotangents, strict=True) if t.requires_grad]
         if not reached:
             return tuple(torch.zeros_like(leaf) for leaf in self.leaves)
         outputs, seeds = zip(*reached, strict=True)
-        create_graph = self._graph and torch.is_grad_enabled()
+        create_graph = self.graph and torch.is_grad_enabled()
         gradients = torch.autograd.grad(
             outputs, self.leaves, seeds, retain_graph=True, create_graph=create_graph, allow_unused=True
         )
-        return tuple(
-            torch.zeros_like(leaf) if g is None else g for leaf, g in zip(self.leaves, gradients, strict=True)
-        )
+        return tuple(torch.zeros_like(leaf) if g is None else g for leaf, g in zip(self.leaves, gradients, strict=True))
 
 
 def closed_over(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -7,7 +7,6 @@ said once.
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from .._function import FlatFunction
 from .chunk import in_chunks, out_of_memory
 from .forward import Forward
 from .reverse import Reverse
+from .run import Run, inside_transform
 
 Direction = Literal["forward", "reverse"]
 
@@ -54,7 +54,8 @@ WAYS: dict[Direction, tuple[Way, ...]] = {
 class Products:
     """All products of one direction for a function: (colors, m) forward, (colors, n) reverse.
 
-    ``chunk`` of them run at once; ``across`` if the transpose of what they give should be contiguous.
+    ``chunk`` of them run at once; ``across`` if the transpose of what they give should be contiguous. ``ran``: a run of
+    f that need not be made again.
     """
 
     def __init__(self, function: FlatFunction, direction: Direction, chunk: int) -> None:
@@ -62,7 +63,7 @@ class Products:
         self.across = False
         self.way: Way | None = None
         self._ways = list(WAYS[direction])
-        self._kept: _Kept | None = None
+        self.ran: Run | None = None
 
     def one_at_a_time(self) -> None:
         """Prefer plain products one after another: where each is large, to batch them only takes memory."""
@@ -75,30 +76,13 @@ class Products:
             self._ways, self.way = others, None
         return bool(others)
 
-    def linearize(self, args: tuple[Any, ...]) -> None:
-        """Run f, of which nothing is known yet, at ``args``; the VJPs that come next there do not run it again.
-
-        The random numbers that it draws count as drawn when these VJPs are asked for.
-        """
-        before = Draws(self.function.device)
-        try:
-            self._kept = None if _inside_transform() else _Kept(self.function, args)
-        except RuntimeError:  # of f, which raises again, or of autograd, for which there are other ways
-            self._kept = None
-        before.replay()
-        if self._kept is None:
-            self.function.look(args)
-            before.replay()
-
-    def linearized(self, args: tuple[Any, ...]) -> Reverse | None:
-        """Plain autograd at ``args``, if f was linearized there."""
-        return None if self._kept is None else self._kept.at(self.function, args)
-
     def compressed(self, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
         draws, first, last = Draws(self.function.device), None, None
-        inside = _inside_transform()
-        for way in sorted(self._ways, key=lambda way: (inside and way.plain, way != self.way)):  # what worked last, first
+        inside = inside_transform()
+        for way in sorted(
+            self._ways, key=lambda way: (inside and way.plain, way != self.way)
+        ):  # what worked last, first
             try:
                 out = self._run(way, args, seeds, colors)
             except RuntimeError as error:
@@ -135,33 +119,11 @@ class Products:
         )
         return out
 
-
     def _at(self, way: Way, args: tuple[Any, ...]) -> Forward | Reverse:
         if way.direction == "forward":
             return Forward(self.function, args)
-        kept = self.linearized(args) if way.plain else None
-        if self._kept is None or kept is None:
-            return Reverse(self.function, args, plain=way.plain)
-        self._kept.after.replay()
-        return kept
-
-
-class _Kept:
-    """A run of f: what autograd made of it, and where it left the random numbers."""
-
-    def __init__(self, function: FlatFunction, args: tuple[Any, ...]) -> None:
-        self._f, self._args = function.f, args
-        self._reverse = Reverse(function, args, plain=True)
-        self.after = Draws(function.device)
-
-    def at(self, function: FlatFunction, args: tuple[Any, ...]) -> Reverse | None:
-        """The same f at the very same arguments, or nothing."""
-        same = self._f is function.f and all(map(operator.is_, self._args, args))
-        return self._reverse if same else None
-
-
-def _inside_transform() -> bool:
-    return torch._C._functorch.peek_interpreter_stack() is not None
+        ran = self.ran.again(args) if self.ran is not None and way.plain else None
+        return ran or Reverse(self.function, args, plain=way.plain)
 
 
 def _one_by_one(one: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
