@@ -205,14 +205,13 @@ def jacobian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options:
 
     Shapes and nesting are those of ``torch.func.jacrev``; with a sparse layout every block is a 2-D matrix over
     the ravelled output and input leaf. Keep a plan when the same function is differentiated again. No pattern is
-    looked for where a dense result costs less than the look, or beyond an all-to-all layer; a plan always knows it.
+    looked for where a dense result costs less than the look, or beyond an all-to-all layer, and f then runs once, if
+    reverse mode is the cheaper one; a plan always knows the pattern.
     """
     parsed = Options.parse(dict(options))
-    return (
-        JacobianPlan(f, args, argnums, parsed)(*args)
-        if "sparsity" in options
-        else one_jacobian(f, args, argnums, parsed)
-    )
+    if "sparsity" in options:
+        return JacobianPlan(f, args, argnums, parsed)(*args)
+    return one_jacobian(f, args, argnums, parsed)
 
 
 def hessian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]) -> Any:
