@@ -428,10 +428,14 @@ class Hidden(Exp):
         return torch.from_numpy(g.detach().numpy() * ctx.saved_tensors[0].detach().numpy())
 
 
+def is_batch(t):
+    return torch._C._functorch.is_batchedtensor(t) or torch._C._functorch.is_legacy_batchedtensor(t)
+
+
 class WrongBatches(Exp):
     @staticmethod
     def backward(ctx, g):
-        return (2 if torch._C._functorch.is_legacy_batchedtensor(g) else 1) * g * ctx.saved_tensors[0]
+        return (2 if is_batch(g) else 1) * g * ctx.saved_tensors[0]
 
 
 def test_cdist_whose_batches_were_wrong():

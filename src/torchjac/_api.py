@@ -10,6 +10,7 @@ from ._batch_plan import BatchOptions, batch_plan
 from ._detection import detect, detect_hessian
 from ._function import Argnums, FlatFunction, ordinary
 from ._hessian import HessianPlan
+from ._once import one_jacobian
 from ._options import HessianOptions, JacobianOptions, Options, OptionsOfHessian
 from ._pattern import SparsityPattern
 from ._plan import JacobianPlan
@@ -204,10 +205,13 @@ def jacobian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options:
 
     Shapes and nesting are those of ``torch.func.jacrev``; with a sparse layout every block is a 2-D matrix over
     the ravelled output and input leaf. Keep a plan when the same function is differentiated again. No pattern is
-    looked for where a dense result costs less than the look, or beyond an all-to-all layer; a plan always knows it.
+    looked for where a dense result costs less than the look, or beyond an all-to-all layer, and f then runs once, if
+    reverse mode is the cheaper one; a plan always knows the pattern.
     """
-    once = JacobianPlan(f, args, argnums, Options.parse(dict(options)), once="sparsity" not in options)
-    return once(*args)
+    parsed = Options.parse(dict(options))
+    if "sparsity" in options:
+        return JacobianPlan(f, args, argnums, parsed)(*args)
+    return one_jacobian(f, args, argnums, parsed)
 
 
 def hessian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]) -> Any:

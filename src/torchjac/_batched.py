@@ -133,9 +133,9 @@ class Batched:
             return compressed[rows, x.start : x.stop].reshape(k, b, n).transpose(0, 1)
         return compressed[columns, y.start : y.stop].reshape(n, b, k).permute(1, 2, 0)
 
-    def by_column(self, values: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """J^T u, (m,) -> (n,), and the same of absolute values, without index tensors."""
-        return self._by_column(values, u), self._by_column(values.abs(), u.abs())
+    def by_column(self, values: torch.Tensor, u: torch.Tensor, absolute: bool = False) -> torch.Tensor:
+        """J^T u, (m,) -> (n,), without index tensors; ``absolute``: of absolute values."""
+        return self._by_column(values.abs(), u.abs()) if absolute else self._by_column(values, u)
 
     def columns_of(self, u: torch.Tensor) -> torch.Tensor:
         """For each column, the sum of |u| over the rows that have an entry in it: (m,) -> (n,)."""

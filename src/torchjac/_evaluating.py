@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from ._accumulated import Accumulated
 from ._choosing import Choosing, Undecided
@@ -15,7 +15,7 @@ from ._colors import ColumnColors, RowColors
 from ._compiling import Compiled
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, OptionError, TorchjacWarning
-from ._function import Choices
+from ._function import Choices, on_tensors
 from ._gradient import Changeable, with_right_gradient
 from ._probe import Combination, all_entries, probe
 from ._probe_entries import Some, probe_some, some_entries
@@ -97,7 +97,7 @@ class Evaluating(Choosing):
     def _find_parameters(self, args: tuple[Any, ...]) -> None:
         """Whether f brings parameters that somebody may differentiate by: compiled products would lose them."""
         with torch.enable_grad(), Draws(self._function.device).again():
-            plain = tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
+            plain = on_tensors(torch.detach, args)
             outs = self._function.bind(plain)(*self._function.leaves(plain))
             parametric = any(t.requires_grad for t in outs)
         if parametric and not self._parametric:
@@ -163,7 +163,9 @@ class Evaluating(Choosing):
     def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
         """Raise unless ``values``, on the random numbers ``draws``, are f's Jacobian at ``args``."""
         if self.options.entries is None:
-            probe(self._function, args, self.pattern, values, draws, self._strategy.values)
+            ran = self._engines["reverse"].ran
+            reverse = None if ran is None else ran.again(args)
+            probe(self._function, args, self.pattern, values, draws, self._strategy.values, reverse=reverse)
         else:
             probe_some(self._some, args, values, draws, self._strategy.values)
 

@@ -77,7 +77,7 @@ class Choices:
 class FlatFunction:
     """``f`` from the leaves of its selected arguments to the leaves of its output.
 
-    ``inputs`` are known when it is made; ``outputs`` after the first call of a bound function (``bind``).
+    ``inputs`` are known when it is made; ``outputs`` after the first call of a bound function (``bind``, ``look``).
     """
 
     def __init__(
@@ -94,7 +94,6 @@ class FlatFunction:
         flat, self._args_spec = pytree.tree_flatten(args)
         self._signature = [_signature(leaf) for leaf in flat]
         self._takes_bare = _bare(args)
-        self._args_paths = [f"args{path}" for path, _ in with_paths(args)]
         trees = [pytree.tree_flatten(args[p]) for p in self.positions]
         self._arg_specs = [spec for _, spec in trees]
         self.inputs = _input_leaves([args[p] for p in self.positions], self.positions)
@@ -144,7 +143,8 @@ class FlatFunction:
         flat, spec = pytree.tree_flatten(args)
         if spec == self._args_spec and [_signature(leaf) for leaf in flat] == self._signature:
             return
-        raise _signature_error(self._args_paths, self._signature, args)
+        paths = with_paths(pytree.tree_unflatten(range(len(self._signature)), self._args_spec))
+        raise _signature_error([f"args{path}" for path, _ in paths], self._signature, args)
 
     def leaves(self, args: tuple[Any, ...]) -> list[torch.Tensor]:
         """The selected leaves of ``args``, in order."""
@@ -170,15 +170,19 @@ class FlatFunction:
 
         return flat
 
+    def look(self, args: tuple[Any, ...]) -> None:
+        """Run f once, to see what it returns."""
+        with torch.no_grad():
+            self.bind(args)(*(leaf.detach() for leaf in self.leaves(args)))
+
     def call(self, args: tuple[Any, ...]) -> Any:
         """f(*args); what f writes to in place are copies, so that the caller's tensors stay as they are."""
         if self._works_in_place is False:
             return self.f(*args)
-        flat, spec = pytree.tree_flatten(args)
-        flat = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in flat]
-        tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
+        copies = on_tensors(torch.clone, args)
+        tensors = [leaf for leaf in _leaves(copies) if isinstance(leaf, torch.Tensor)]
         before = [_version(t) for t in tensors]
-        out = self.f(*pytree.tree_unflatten(flat, spec))
+        out = self.f(*copies)
         if self._works_in_place is None and -1 not in before:
             self._works_in_place = any(_version(t) != v for t, v in zip(tensors, before, strict=True))
         return out
@@ -229,12 +233,23 @@ def refuse_complex(function: FlatFunction) -> None:
 def ordinary(args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Outside inference mode, in which every derivative is silently zero; inference tensors come as copies."""
     inside = torch.is_inference_mode_enabled()
-    leaves = args if _bare(args) else pytree.tree_leaves(args)
-    if not inside and not any(isinstance(t, torch.Tensor) and t.is_inference() for t in leaves):
+    if not inside and not any(isinstance(t, torch.Tensor) and t.is_inference() for t in _leaves(args)):
         yield args
         return
     with torch.inference_mode(False), torch.set_grad_enabled(torch.is_grad_enabled() and not inside):
-        yield pytree.tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) and t.is_inference() else t, args)
+        yield on_tensors(lambda t: t.clone() if t.is_inference() else t, args)
+
+
+def on_tensors(change: Callable[[torch.Tensor], torch.Tensor], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same arguments with ``change`` made to every tensor."""
+    if _bare(args):
+        return tuple(map(change, args))
+    changed: tuple[Any, ...] = pytree.tree_map(lambda t: change(t) if isinstance(t, torch.Tensor) else t, args)
+    return changed
+
+
+def _leaves(args: tuple[Any, ...]) -> Sequence[Any]:
+    return args if _bare(args) else pytree.tree_leaves(args)
 
 
 def _bare(args: tuple[Any, ...]) -> bool:
@@ -338,6 +353,8 @@ def _output_leaves(out: Any) -> list[Leaf]:
 
 def with_paths(tree: Any) -> list[tuple[str, Any]]:
     """The leaves of a tree, each with its place as one would write it."""
+    if isinstance(tree, torch.Tensor):
+        return [("", tree)]
     try:
         return [(pytree.keystr(path), leaf) for path, leaf in pytree.tree_flatten_with_path(tree)[0]]
     except ValueError:  # a node that was registered without names for its children

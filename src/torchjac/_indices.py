@@ -109,8 +109,8 @@ class Indices:
 
 def indices_of(pattern: SparsityPattern, device: torch.device) -> Indices:
     """The indices of ``pattern`` on ``device``: always the same object, kept with the pattern."""
-    found: Indices = pattern.on_device.setdefault(device, Indices(pattern, device))
-    return found
+    found: Indices | None = pattern.on_device.get(device)
+    return found or pattern.on_device.setdefault(device, Indices(pattern, device))
 
 
 class Pairs:

@@ -79,9 +79,16 @@ class Options:
         """``memory`` in bytes."""
         return None if self.memory is None else parse_bytes(self.memory)
 
+    @property
+    def may_be_dense(self) -> bool:
+        """Whether nothing was asked for that only a pattern, or one mode, can give."""
+        return self.layout is torch.strided and self.mode == "auto"
+
     @classmethod
     def parse(cls, given: dict[str, Any]) -> Self:
         """The options given by keyword, each checked; OptionError for a name or value that does not exist."""
+        if not given:
+            return cls()
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:

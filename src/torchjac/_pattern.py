@@ -94,7 +94,9 @@ class SparsityPattern:
     def full(cls, shape: tuple[int, int]) -> SparsityPattern:
         """The pattern with every entry: n indices are kept, not m x n."""
         m, n = shape
-        return cls(shape, np.zeros(m, np.int64), np.array([0, n]), np.arange(n, dtype=index_dtype(n)))
+        pattern = cls(shape, np.zeros(m, np.int64), np.array([0, n]), np.arange(n, dtype=index_dtype(n)))
+        pattern.nnz = m * n
+        return pattern
 
     @classmethod
     def from_coo(cls, rows: npt.ArrayLike, columns: npt.ArrayLike, shape: tuple[int, int]) -> SparsityPattern:

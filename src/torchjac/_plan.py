@@ -29,6 +29,7 @@ from ._function import Argnums, Choices, FlatFunction, ordinary, refuse_complex
 from ._operator import JacobianOperator
 from ._options import Options
 from ._pattern import SparsityPattern, as_pattern, wanted_entries
+from ._products import Run
 from ._progress import progress
 from ._ranks import Work, measure, table
 from ._saving import Saved, write
@@ -62,11 +63,13 @@ class JacobianPlan(Evaluating):
         options: Options,
         saved: Saved | None = None,
         once: bool = False,
+        run: Run | None = None,
     ) -> None:
         self.options, self._once = options, once
         self.seconds: dict[str, float] = {}
-        self._function = FlatFunction(f, args, argnums, options.has_aux)
+        self._function = FlatFunction(f, args, argnums, options.has_aux) if run is None else run.function
         self._engines = engines(self._function)
+        self._engines["reverse"].ran = run
         self._choice: Choice
         if saved is None:
             with ordinary(args) as own:
@@ -271,8 +274,8 @@ class JacobianPlan(Evaluating):
             with Draws(self._function.device).again(), progress("detection", self.options.progress):
                 pattern = self._detect(args)
         else:
-            with torch.no_grad(), Draws(self._function.device).again():  # f runs once, to see what it returns
-                self._function.bind(args)(*(leaf.detach() for leaf in self._function.leaves(args)))
+            with Draws(self._function.device).again():
+                self._function.look(args)
             shape = (self._function.m, self._function.n)
             pattern = SparsityPattern.full(shape) if sparsity is None else as_pattern(sparsity)
             if pattern.shape != shape:
@@ -286,8 +289,13 @@ class JacobianPlan(Evaluating):
         return pattern
 
     def _detect(self, args: tuple[Any, ...]) -> SparsityPattern:
-        dense_once = self._once and self.options.layout is torch.strided and self.options.mode == "auto"
-        return (glance if dense_once else detect)(self._function, args)
+        if not (self._once and self.options.may_be_dense):
+            return detect(self._function, args)
+        run = self._engines["reverse"].ran
+        if run is None:
+            self._function.look(args)
+        with torch.no_grad():
+            return glance(self._function, args, None if run is None else run.reverse.batch)
 
     def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
         """The entries that values are given for: all of them, or those that were asked for.

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_map
 
 from ._colors import ColumnColors, RowColors
 from ._decompression import gather_index
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, StalePatternError
-from ._function import FlatFunction
+from ._function import FlatFunction, on_tensors
 from ._function import place as place_of
 from ._pattern import SparsityPattern
 from ._probe import Combination, _agree, _jiggled, _largest, _rounding, close, random_numbers
@@ -83,7 +82,7 @@ def probe_some(
     """
     if not some.sides:
         return
-    args = tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, args)
+    args = on_tensors(torch.detach, args)
     plain = values.detach()
     function, colors, seeded, place = some.function, some.colors, some.seeded, some.place
     weights = 1 + 0.5 * torch.tanh(random_numbers(colors.numel(), plain, seed=1))  # none is near zero

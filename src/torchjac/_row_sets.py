@@ -53,4 +53,4 @@ def risen(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def index_dtype(size: int) -> type[np.integer[Any]]:
-    return np.int32 if size <= np.iinfo(np.int32).max else np.int64
+    return np.int32 if size < 2**31 else np.int64

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from ._colors import Seeds
@@ -62,7 +63,8 @@ class Side:
         self.numbers = function.m + function.n  # of one seed and one product
         self.itemsize = function.dtype.itemsize
         keep = count * colors.size <= _KEPT
-        self._seeds = (_Kept if keep and count else Seeds)(colors, function.dtype, function.device)
+        seeds = Seeds(colors, function.dtype, function.device)
+        self._seeds = _Kept(seeds, count) if keep and count else seeds
         products.chunk, products.across = chunk_size(count, self.numbers, self.itemsize), across
 
     @property
@@ -108,9 +110,10 @@ class Side:
 class _Kept(Seeds):
     """Seeds that are made once: where products are small, making them would be a good part of the work."""
 
-    def __init__(self, colors: Colors, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(colors, dtype, device)
-        self._all = super().chunk(0, int(colors.max()) + 1)
+    def __init__(self, seeds: Seeds, count: int) -> None:
+        super().__init__(seeds.colors, seeds.dtype, seeds.device)
+        dense = np.array_equal(seeds.colors, np.arange(count))  # the identity, which is made ten times as fast
+        self._all = torch.eye(count, dtype=self.dtype, device=self.device) if dense else super().chunk(0, count)
         self._version = self._all._version
 
     def chunk(self, start: int, stop: int) -> torch.Tensor:

@@ -11,35 +11,35 @@ from ._pattern import SparsityPattern
 from ._row_sets import IntArray
 
 _PIECE, _PIECE_ON_DEVICE = 2**14, 2**22  # entries: on a CPU what stays in its caches, elsewhere what keeps it busy
+_ROWS = 2  # times as many where they are whole rows: there are no indices beside them
 
 
 class EntrySums:
     """Products of the (m, n) matrix that has ``values``, (nnz,) and row-major, in the entries of ``pattern``.
 
-    Each returns (sums, sizes): what the terms of every sum add up to, and what their absolute values do, which is the
-    scale of its rounding errors. No index tensors of all entries are made.
+    What the absolute values of the terms of a sum add up to is the scale of its rounding errors. No index tensors of
+    all entries are made.
     """
 
     def __init__(self, pattern: SparsityPattern, device: torch.device) -> None:
         self._pattern, self._device = pattern, device
         self._piece = _PIECE if device.type == "cpu" else _PIECE_ON_DEVICE
 
-    def by_column(self, values: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """J^T u: (m,) -> (n,)."""
-        total, size = u.new_zeros((2, self._pattern.shape[1]))
+    def by_column(self, values: torch.Tensor, u: torch.Tensor, absolute: bool = False) -> torch.Tensor:
+        """J^T u: (m,) -> (n,); ``absolute``: what the absolute values of the terms add up to."""
+        u = u.abs() if absolute else u
+        total = u.new_zeros(self._pattern.shape[1])
         if self._full:
             for start, stop, block in self._blocks(values):
-                total += u[start:stop] @ block
-                size += u[start:stop].abs() @ block.abs()
-            return total, size
+                total += u[start:stop] @ (block.abs() if absolute else block)
+            return total
         for start, stop, rows, columns in self._pieces():
             terms = values[start:stop] * u[rows]
-            total.index_add_(0, columns, terms)
-            size.index_add_(0, columns, terms.abs_())
-        return total, size
+            total.index_add_(0, columns, terms.abs_() if absolute else terms)
+        return total
 
     def by_row(self, values: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """J v: (n,) -> (m,)."""
+        """J v, (n,) -> (m,), and the same of absolute values."""
         total, size = v.new_zeros((2, self._pattern.shape[0]))
         for start, stop, rows, columns in self._pieces():
             terms = values[start:stop] * v[columns]
@@ -77,7 +77,7 @@ class EntrySums:
     def _blocks(self, values: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
         """Whole rows of a matrix without zeros: (first row, last row + 1, block)."""
         m, n = self._pattern.shape
-        length = max(1, self._piece // n)
+        length = max(1, _ROWS * self._piece // n)
         for start in range(0, m, length):
             stop = min(start + length, m)
             yield start, stop, values[start * n : stop * n].reshape(stop - start, n)

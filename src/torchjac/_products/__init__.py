@@ -4,6 +4,7 @@ from .chunk import chunk_size, fit, in_chunks, out_of_memory
 from .forward import Forward
 from .linearized import Linearized
 from .reverse import Reverse, closed_over
+from .run import Run
 from .ways import Direction, Products, Way
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Linearized",
     "Products",
     "Reverse",
+    "Run",
     "Way",
     "chunk_size",
     "closed_over",

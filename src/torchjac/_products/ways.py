@@ -1,7 +1,8 @@
 """The ways to run the products of all colors, best first, and falling back from one that PyTorch refuses to the next.
 
-Batched products need a vmap rule of every op, ``torch.func`` refuses some functions that plain autograd accepts. The
-first way that works is remembered, and what was refused is said once.
+Plain autograd runs f as it is and has the least overhead. Batched products need a vmap rule of every op, and inside a
+transform of ``torch.func`` there is no plain autograd. The first way that works is remembered, and what was refused is
+said once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .._function import FlatFunction
 from .chunk import in_chunks, out_of_memory
 from .forward import Forward
 from .reverse import Reverse
+from .run import Run, inside_transform
 
 Direction = Literal["forward", "reverse"]
 
@@ -41,8 +43,8 @@ class Way:
 WAYS: dict[Direction, tuple[Way, ...]] = {
     "forward": (Way("forward"), Way("forward", batched=False)),
     "reverse": (
-        Way("reverse"),
         Way("reverse", plain=True),
+        Way("reverse"),
         Way("reverse", batched=False),
         Way("reverse", batched=False, plain=True),
     ),
@@ -52,7 +54,8 @@ WAYS: dict[Direction, tuple[Way, ...]] = {
 class Products:
     """All products of one direction for a function: (colors, m) forward, (colors, n) reverse.
 
-    ``chunk`` of them run at once; ``across`` if the transpose of what they give should be contiguous.
+    ``chunk`` of them run at once; ``across`` if the transpose of what they give should be contiguous. ``ran``: a run of
+    f that need not be made again.
     """
 
     def __init__(self, function: FlatFunction, direction: Direction, chunk: int) -> None:
@@ -60,6 +63,7 @@ class Products:
         self.across = False
         self.way: Way | None = None
         self._ways = list(WAYS[direction])
+        self.ran: Run | None = None
 
     def one_at_a_time(self) -> None:
         """Prefer plain products one after another: where each is large, to batch them only takes memory."""
@@ -75,7 +79,10 @@ class Products:
     def compressed(self, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
         draws, first, last = Draws(self.function.device), None, None
-        for way in sorted(self._ways, key=lambda way: way != self.way):  # what worked last goes first
+        inside = inside_transform()
+        for way in sorted(
+            self._ways, key=lambda way: (inside and way.plain, way != self.way)
+        ):  # what worked last, first
             try:
                 out = self._run(way, args, seeds, colors)
             except RuntimeError as error:
@@ -90,14 +97,9 @@ class Products:
             self.way = way
             return out
         assert last is not None  # there is at least one way
-        self._run_alone(args, draws)
-        raise self._refusal(last) from last
-
-    def _run_alone(self, args: tuple[Any, ...], draws: Draws) -> None:
-        """F itself, so that its own errors are raised as they are."""
         draws.replay()
-        with torch.no_grad():
-            self.function.bind(args)(*(leaf.detach() for leaf in self.function.leaves(args)))
+        self.function.look(args)  # errors of f itself are raised as they are
+        raise self._refusal(last) from last
 
     def _refusal(self, error: RuntimeError) -> OptionError | InputError:
         if self.direction == "forward":
@@ -110,16 +112,18 @@ class Products:
         return not_differentiable(error)
 
     def _run(self, way: Way, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
-        product = (
-            Forward(self.function, args)
-            if way.direction == "forward"
-            else Reverse(self.function, args, plain=way.plain)
-        )
+        product = self._at(way, args)
         batch: Callable[[torch.Tensor], torch.Tensor] = product.batch if way.batched else _one_by_one(product.one)
         out, self.chunk = in_chunks(
             lambda start, stop: batch(seeds.chunk(start, stop)), colors, self.chunk, self.across
         )
         return out
+
+    def _at(self, way: Way, args: tuple[Any, ...]) -> Forward | Reverse:
+        if way.direction == "forward":
+            return Forward(self.function, args)
+        ran = self.ran.again(args) if self.ran is not None and way.plain else None
+        return ran or Reverse(self.function, args, plain=way.plain)
 
 
 def _one_by_one(one: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
