@@ -193,8 +193,8 @@ def test_compiled_gradients_are_not_lost_when_products_win(monkeypatch):
         return net(x).sin() * x
 
     x = torch.rand(300, 3, dtype=torch.float64)
+    monkeypatch.setattr(_choosing, "seconds_of", lambda run, than: 2 * than)  # close: both are compiled
     seconds = iter([0.004, 0.003])
-    monkeypatch.setattr(_choosing, "seconds_of", lambda run, than: 2 * than)  # too close to decide eagerly
     monkeypatch.setattr(_evaluating, "seconds_of", lambda run: next(seconds))
     plan = tj.plan_jacobian(f, x, compile=True)
     with torch.no_grad(), warnings.catch_warnings():

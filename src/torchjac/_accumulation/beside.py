@@ -14,6 +14,12 @@ unseen: Any = torch._C._DisableTorchDispatch
 """``with unseen():`` ops on index maps; for a mode they would be ops like others, and take ten times as long."""
 
 
+def on(device: torch.device, array: Any) -> torch.Tensor:
+    """An array of integers or booleans as a tensor there."""
+    with unseen():
+        return torch.from_numpy(array).to(device)
+
+
 class Beside(Generic[T]):
     """tensor -> value, for as long as the tensor lives. A tensor is found by being the same object.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .beside import on
 from .index_map import IndexMap, sample
 from .slots import Coefficient, Ints, Slot, State, add_coefficients
 
@@ -42,7 +43,7 @@ def compact(state: State, plans: Plans) -> None:
 def _part(state: State, slot: Slot, mask: torch.Tensor | None) -> Coefficient:
     if mask is None:
         return slot.coefficient
-    return torch.where(mask, state.tensor(slot.coefficient), torch.zeros_like(state.like))
+    return torch.where(mask, state.tensor(slot.coefficient), state.like)
 
 
 def _plan(maps: Sequence[IndexMap], shape: torch.Size, device: torch.device) -> Plan | None:
@@ -68,7 +69,7 @@ def _small(mask: Mask, device: torch.device) -> torch.Tensor | None:
     for d in range(mask.ndim):
         first = mask.take([0], d)
         mask = first if (mask == first).all() else mask
-    return torch.from_numpy(mask).to(device)
+    return on(device, mask)
 
 
 def distinct_sorted(ids: Sequence[Ints]) -> list[Ints]:

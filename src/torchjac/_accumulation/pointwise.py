@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .._tangent.call import Call
+from .beside import on
 from .slots import Entries, Slot, State
 from .states import States, state_of
 from .tape import replaced
@@ -50,7 +51,7 @@ def _scaled_entries(
     shape: torch.Size,
 ) -> Entries:
     """The op on the values of entries; its other operands are read at their rows."""
-    rows = torch.from_numpy(entries.rows).to(entries.values.device)
+    rows = on(entries.values.device, entries.rows)
 
     def replace(t: Any) -> Any:
         if t is operand:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .._tangent.call import Call
+from .beside import on
 from .index_map import IndexMap
 from .slots import Coefficient, Entries, Slot, State
 from .states import States, state_of
@@ -134,7 +135,7 @@ def _at(factor: torch.Tensor, shape: torch.Size, entries: Entries) -> torch.Tens
     """A factor at the rows of entries."""
     if factor.numel() == 1:
         return factor.reshape(())
-    rows = torch.from_numpy(entries.rows).to(factor.device)
+    rows = on(factor.device, entries.rows)
     return factor.expand(shape).reshape(-1).index_select(0, rows)
 
 

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from .beside import on
 from .index_map import IndexMap, sample
 from .ordering import sorted_pairs
 
@@ -46,7 +47,7 @@ class Entries:
 
     def picked(self, places: Ints, rows: Ints) -> Entries:
         """The entries at ``places`` (any number of times), with other rows."""
-        index = torch.from_numpy(places).to(self.values.device)
+        index = on(self.values.device, places)
         return Entries(rows, self.columns[places], self.values.index_select(0, index))
 
     def coalesced(self) -> Entries:
@@ -60,7 +61,7 @@ class Entries:
         target = np.empty(self.size, np.int64)
         target[order] = np.cumsum(new) - 1
         rows, columns = rows[new], columns[new]
-        index = torch.from_numpy(target).to(self.values.device)
+        index = on(self.values.device, target)
         return Entries(rows, columns, self.values.new_zeros(rows.size).index_add(0, index, self.values))
 
 
@@ -81,7 +82,7 @@ class State:
 
     @cached_property
     def like(self) -> torch.Tensor:
-        """A number of the tensor's dtype and device."""
+        """A zero of the tensor's dtype and device."""
         return torch.zeros((), dtype=self.dtype, device=self.device)
 
     def add(self, slot: Slot) -> None:
@@ -127,9 +128,7 @@ class State:
         c = self.tensor(slot.coefficient)
         if slot.clean or slot.map.full:
             return c
-        return torch.where(
-            torch.from_numpy(np.asarray(slot.map.array != 0)).to(c.device), c, torch.zeros_like(self.like)
-        )
+        return torch.where(on(c.device, np.asarray(slot.map.array != 0)), c, self.like)
 
     def tensor(self, c: Coefficient) -> torch.Tensor:
         """A coefficient as a tensor that broadcasts to the shape."""
@@ -150,7 +149,7 @@ class State:
         if slot.map.full:
             return Entries(np.arange(ids.size), ids - 1, values)
         rows = np.flatnonzero(ids)
-        picked = values.index_select(0, torch.from_numpy(rows).to(values.device))
+        picked = values.index_select(0, on(values.device, rows))
         return Entries(rows, ids[rows] - 1, picked)
 
     def broadcast_entries(self, shape: torch.Size) -> list[Entries]:
