@@ -21,7 +21,7 @@ from torchjac._demo.problems import brusselator, burgers, generated_bundle, mesh
 
 def main(quick: bool) -> dict[str, Any]:
     bundle = generated_bundle(*((4, 20, 60) if quick else (60, 20_000, 83_718)))
-    poses, graph = pose_graph(*((4, 6) if quick else (50, 99)))
+    poses, graph = pose_graph(*((4, 7) if quick else (50, 99)))
     heights = torch.rand(6**2 if quick else 160**2, dtype=torch.float64)
     wave = torch.rand(64 if quick else 262_144, dtype=torch.float64)
     surface, chain = torch.rand(2, 8, 8, dtype=torch.float64)[0], torch.rand(16, dtype=torch.float64)
