@@ -77,7 +77,7 @@ def _stages(graph: GraphModule) -> dict[Node, int]:
     """For each call, after how many others its stage comes.
 
     A stage of its own begins where the program says so, and where large computed tensors are shifted against each
-    other: Inductor would compute them again for every shift. What is used but once stays with its shift.
+    other: Inductor would compute them again for every shift.
     """
     stages: dict[Node, int] = {}
     computed: set[Node] = set()  # in their own stage, and not merely moved
@@ -85,8 +85,6 @@ def _stages(graph: GraphModule) -> dict[Node, int]:
         if node.op == "call_function":
             before = [n for n in node.all_input_nodes if n in stages]
             shifted = {n for n in _shifted(node) if n in computed and _is_large(n)}
-            if len(node.users) == 1:
-                shifted = {n for n in shifted if not _is_shared(n, computed, stages)}
             apart = {n for n in before if n.meta.get("stage", 0) < node.meta.get("stage", 0)}
             stages[node] = max((stages[n] + (n in shifted | apart) for n in before), default=0)
             if not _is_move(node) or any(n in computed and stages[n] == stages[node] for n in before):
@@ -99,17 +97,6 @@ def _shifted(node: Node) -> Sequence[Node]:
     if name_of(node) not in _SHIFTS:
         return []
     return node.all_input_nodes[1:] if name_of(node).endswith("scatter") else node.all_input_nodes
-
-
-def _is_shared(node: Node, computed: set[Node], stages: dict[Node, int]) -> bool:
-    """Whether a tensor, or one that it is computed from in its own stage, is used more than once."""
-    todo = [node]
-    while todo:
-        n = todo.pop()
-        if len(n.users) > 1:
-            return True
-        todo += [b for b in n.all_input_nodes if b in computed and stages[b] == stages[node]]
-    return False
 
 
 def _is_move(node: Node) -> bool:
