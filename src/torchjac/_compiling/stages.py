@@ -23,7 +23,7 @@ _ONE_LOOP = {
     "cpp.enable_tiling_heuristics": False,
     "cpp.enable_loop_tail_vec": False,  # a few elements at the end, for half again as much code
 }
-_MANY, _TOO_MANY = 100, 1000  # ops; one loop for more is too long to compile fast
+_MANY = range(100, 1000)  # ops; beyond, one loop is too long to compile faster, and slower in parts
 
 _SHIFTS = frozenset("slice_backward select_backward constant_pad_nd roll slice_scatter select_scatter flip".split())
 
@@ -44,8 +44,8 @@ def compile_program(
     if last >= _MOST_STAGES:
         stages, last = named, max(named.values())
         options = options or {"options": _ONCE}
-    elif len(stages) >= _MANY and on_cpu and last == max(named.values()):
-        options = options or {"options": _ONCE | (_ONE_LOOP if len(stages) < _TOO_MANY else {})}
+    elif len(stages) in _MANY and on_cpu and last == max(named.values()):
+        options = options or {"options": _ONCE | _ONE_LOOP}
     if not last:
         return torch.compile(graph, fullgraph=True, dynamic=False, **options), 1
     return compile_parts(graph, stages.__getitem__, options), last + 1
