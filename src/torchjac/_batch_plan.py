@@ -136,8 +136,7 @@ class BatchPlan(JacobianPlan):
             if self._seen.meeting is None:
                 function.expect(output)
             else:  # what f returns may depend on how many samples there are
-                with torch.no_grad():
-                    function.bind(args)(*(leaf.detach() for leaf in function.leaves(args)))
+                function.look(args)
         _check_outputs(function.outputs, shape)
         if self._seen.meeting is not None:
             self._confirm(args, self._seen.meeting)
@@ -190,8 +189,7 @@ class BatchPlan(JacobianPlan):
         if own and self.options.check:
             self._seen = see(function, args, _numbers(self._traced), self._traced.count)
         else:
-            with torch.no_grad():
-                function.bind(args)(*(leaf.detach() for leaf in function.leaves(args)))
+            function.look(args)
         _check_outputs(function.outputs, self._traced.shape)
         return function.examples()[1]
 

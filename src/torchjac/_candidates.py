@@ -223,8 +223,7 @@ def _timed(made: Engines, direction: Direction, count: int, args: tuple[Any, ...
 
 def _best(pattern: SparsityPattern, prices: Prices) -> Coloring:
     """The cheaper of a column and a row coloring, or products of both directions where they save much."""
-    lower = min(_largest(pattern.rows), _largest(pattern.indices))
-    reverse_cost = prices.reverse_cost(max(lower, 1))
+    reverse_cost = prices.reverse_cost(max(few_products(pattern), 1))
     best: Coloring = color_best(pattern, reverse_cost=reverse_cost)
     if best.num_colors <= _WORTH_BOTH:
         return best

@@ -69,16 +69,16 @@ class Evaluating(Choosing):
 
     def _compile(self, args: tuple[Any, ...], values: torch.Tensor) -> None:
         """From the next call on, run the compiled program, where it exists and gives the same."""
-        program = None
-        if not isinstance(self._strategy, Accumulated):
+        accumulates = isinstance(self._strategy, Accumulated)
+        if not accumulates:
             self._find_parameters(args)
         graph_wanted = values.requires_grad or self._wants_graph(args)
-        if isinstance(self._strategy, Accumulated) or not graph_wanted:
-            program = self._compiled(self._strategy, args, values)
-        if program is not None and self._undecided is not None and not graph_wanted:
+        if graph_wanted and not accumulates:
+            return
+        program = self._compiled(self._strategy, args, values)
+        if self._undecided is not None and not graph_wanted:
             program = self._decide(self._undecided, program, args, values)
-        if program is not None:
-            program.say()
+        program.say()
         self._program = program
 
     def _decide(self, between: Undecided, program: Compiled, args: tuple[Any, ...], values: torch.Tensor) -> Compiled:

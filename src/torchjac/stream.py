@@ -20,7 +20,7 @@ from . import _progress
 from ._colors import Seeds
 from ._draws import Draws
 from ._errors import DerivativeMismatchError, FileError, InputError, OptionError
-from ._function import Argnums, FlatFunction, ordinary
+from ._function import Argnums, FlatFunction, on_tensors, ordinary
 from ._group import Ranks
 from ._memory import parse_bytes, peak_bytes, text_bytes
 from ._partial import Partial, check_path
@@ -77,7 +77,7 @@ def write_jacobian(
     check_path(target)
     budget = parse_bytes(memory)
     with ordinary(args) as own, torch.no_grad():
-        own = pytree.tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, own)
+        own = on_tensors(torch.detach, own)
         with _progress.progress(target.name, progress, counted=True):
             if group is None:
                 _write(target, _Blocks(f, own, argnums), budget, resume)

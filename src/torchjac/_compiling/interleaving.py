@@ -19,7 +19,7 @@ import torch
 from torch.fx import Graph, Node
 
 from .._tangent.trace import is_view
-from .parts import name_of
+from .parts import is_small_power, name_of
 
 _COLUMNS = range(2, 33)  # that a value is chosen from
 _PARTS = 8  # of rows, each with columns of its own
@@ -128,6 +128,6 @@ def _cost_of(node: Node) -> float:
     name, target = name_of(node), node.target
     if name == "getitem" or (isinstance(target, torch._ops.OpOverload) and is_view(target)):
         return 0
-    if name == "pow" and node.args[1] in (1, 2, 3):
+    if is_small_power(node):
         return 2
     return _OPS.get(name, float("inf"))

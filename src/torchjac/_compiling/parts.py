@@ -22,6 +22,11 @@ def name_of(node: Node) -> str:
     return str(getattr(node.target, "__name__", node.op))
 
 
+def is_small_power(node: Node) -> bool:
+    """Whether a call is a product or two."""
+    return name_of(node) == "pow" and node.args[1] in (1, 2, 3)
+
+
 def compile_parts(graph: GraphModule, part_of: Callable[[Node], int], options: dict[str, Any]) -> GraphModule:
     """The program with each of its parts compiled."""
     from torch.fx.passes.split_module import split_module

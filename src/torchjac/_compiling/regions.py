@@ -14,7 +14,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
-from .parts import SMALL, compile_parts, name_of
+from .parts import SMALL, compile_parts, is_small_power, name_of
 
 # Ops that cost more than the memory traffic of writing their result once.
 _EXPENSIVE = frozenset(
@@ -91,6 +91,4 @@ def _is_one_of(graph: GraphModule, node: Node, constants: Sequence[torch.Tensor]
 
 
 def _is_expensive(node: Node) -> bool:
-    name = name_of(node)
-    small_power = name == "pow" and node.args[1] in (1, 2, 3)  # a product or two
-    return name in _EXPENSIVE and not small_power
+    return name_of(node) in _EXPENSIVE and not is_small_power(node)
