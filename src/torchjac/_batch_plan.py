@@ -7,7 +7,6 @@ blocks with a product over the whole batch, in which a meeting, or a wrong formu
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict
 
@@ -30,7 +29,6 @@ from ._errors import (
     OutputError,
     SignatureError,
     StalePatternError,
-    TorchjacWarning,
     not_differentiable,
 )
 from ._function import Argnums, FlatFunction, Leaf, describe, with_paths
@@ -41,6 +39,7 @@ from ._probe import probe
 from ._products import Direction, Reverse
 from ._remembered import Remembered, modules_of
 from ._types import Check, Mode, choose
+from ._user_frame import warn
 
 _FEW = 3  # samples along each batch dimension that are traced
 
@@ -260,7 +259,7 @@ class BatchPlan(JacobianPlan):
             raise self._interaction(args, self._in_batch(met.reader), self._in_batch(met.other)) from error
         if self.options.check == "first" and self._doubt:
             self.options = dataclasses.replace(self.options, check="always")
-            warnings.warn(f"{self._doubt}; every call is checked", TorchjacWarning, stacklevel=7)
+            warn(f"{self._doubt}; every call is checked")
 
     @property
     def _doubt(self) -> str:

@@ -9,7 +9,6 @@ unless one is far ahead.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +25,7 @@ from ._compiling import Compiled
 from ._dense import Dense
 from ._detection import is_cheap
 from ._draws import Draws
-from ._errors import OptionError, TorchjacWarning
+from ._errors import OptionError
 from ._function import FlatFunction
 from ._memory import peak_bytes
 from ._options import Options
@@ -37,6 +36,7 @@ from ._progress import progress
 from ._saving import Saved
 from ._side import Engines, Strategy, seconds_of
 from ._types import Mode
+from ._user_frame import warn
 
 _UNTOLD = Choice(None, "forward", (), "asked for")  # accumulation, before anyone wants to know what else there is
 
@@ -125,7 +125,7 @@ class Choosing:
             with torch.no_grad():
                 program.prepare(args)
         except CannotAccumulateError as error:
-            warnings.warn(f"mode='accumulate' uses colors here, because of {error}", TorchjacWarning, stacklevel=6)
+            warn(f"mode='accumulate' uses colors here, because of {error}")
             products = self._prepare_products("auto", args)
             self._choice = self._choice.without_accumulation(str(error))
             return products

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -14,12 +13,13 @@ from ._choosing import Choosing, Undecided
 from ._colors import ColumnColors, RowColors
 from ._compiling import Compiled
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, OptionError, TorchjacWarning
+from ._errors import DerivativeMismatchError, OptionError
 from ._function import Choices, on_tensors
 from ._gradient import Changeable, with_right_gradient
 from ._probe import Combination, all_entries, probe
 from ._probe_entries import Some, probe_some, some_entries
 from ._side import Strategy, seconds_of
+from ._user_frame import warn
 
 
 class Evaluating(Choosing):
@@ -102,7 +102,7 @@ class Evaluating(Choosing):
             parametric = any(t.requires_grad for t in outs)
         if parametric and not self._parametric:
             text = "compile=True runs eagerly, because f has parameters that require grad; see torch.no_grad()"
-            warnings.warn(text, TorchjacWarning, stacklevel=6)
+            warn(text)
         self._parametric = parametric
 
     def _compiled(self, strategy: Strategy, args: tuple[Any, ...], values: torch.Tensor) -> Compiled:
@@ -121,7 +121,7 @@ class Evaluating(Choosing):
         except OptionError as error:
             if self.options.mode != "auto" or self.mode == "reverse":
                 raise
-            warnings.warn(f"reverse mode from now on: {error.why}", TorchjacWarning, stacklevel=5)
+            warn(f"reverse mode from now on: {error.why}")
         self._strategy = self._prepare("reverse", args)
         if draws is not None:
             draws.replay()
@@ -138,7 +138,7 @@ class Evaluating(Choosing):
                     if self.options.mode != "auto" or self.mode == "reverse":
                         raise
                     self._strategy = self._prepare("reverse", args)
-                warnings.warn(f"products run in another way from now on, because {error}", TorchjacWarning, 6)
+                warn(f"products run in another way from now on, because {error}")
                 draws.replay()
             else:
                 return values

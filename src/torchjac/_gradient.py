@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import torch
 
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, TorchjacWarning
+from ._errors import DerivativeMismatchError
 from ._function import FlatFunction
 from ._probe import Combination, Gradient, probe_gradient
 from ._tangent.kernels import with_reference_kernels
 from ._types import Mode
+from ._user_frame import warn
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def with_right_gradient(
         draws.replay()
         values = products.values()
     for text in news:
-        warnings.warn(text, TorchjacWarning, stacklevel=6)
+        warn(text)
     return values
 
 

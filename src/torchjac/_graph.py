@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from ._errors import InputError, TorchjacWarning, first_line
+from ._errors import InputError, first_line
 from ._function import describe
 from ._probe import close, random_numbers
 from ._products import chunk_size, in_chunks, out_of_memory
+from ._user_frame import warn
 
 _FEW = 3  # so many rows are not worth a batch
 
@@ -42,7 +42,7 @@ def jacobian_of(y: Any, x: Any) -> Any:
     rows = _Rows(ins)
     J = [pytree.tree_unflatten(rows.of(out), in_spec) for out in outs]
     if not rows.reached:
-        warnings.warn("no element of y depends on x: was x made anew since?", TorchjacWarning, stacklevel=2)
+        warn("no element of y depends on x: was x made anew since?")
     return pytree.tree_unflatten(J, out_spec)
 
 
@@ -124,7 +124,7 @@ class _Rows:
                 raise
             reason = f"PyTorch said: {first_line(error)}"
         if reason:
-            warnings.warn(f"products run one at a time, because {reason}", TorchjacWarning, stacklevel=4)
+            warn(f"products run one at a time, because {reason}")
         self._trusted = not reason
         return self._trusted
 

@@ -6,7 +6,6 @@ What differs is said here: symmetric colors, one triangle instead of all entries
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from ._colors import SymmetricColors
 from ._detection import detect_hessian, mirrored
 from ._draws import Draws
 from ._equations import Places
-from ._errors import InputError, OptionError, TorchjacError, TorchjacWarning
+from ._errors import InputError, OptionError, TorchjacError
 from ._explain import Facts
 from ._function import Argnums, FlatFunction
 from ._options import OptionsOfHessian
@@ -31,6 +30,7 @@ from ._symmetric import Part, Symmetric
 from ._symmetric_candidates import choose_symmetric
 from ._tangent.kernels import with_reference_kernels
 from ._types import Mode
+from ._user_frame import warn
 
 T = TypeVar("T")
 
@@ -182,7 +182,7 @@ class HessianPlan(JacobianPlan):
                 scalar.f = fast
                 raise error from None
             why = f"f runs on kernels that can be differentiated twice from now on, because {error.why}"
-            warnings.warn(why, TorchjacWarning, stacklevel=6)
+            warn(why)
             return out
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +9,13 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from ._draws import Draws
-from ._errors import DerivativeMismatchError, TorchjacWarning, first_line, not_differentiable
+from ._errors import DerivativeMismatchError, first_line, not_differentiable
 from ._function import Argnums, FlatFunction, ordinary, refuse_complex
 from ._linear import LinearOperator
 from ._pattern import SparsityPattern
 from ._probe import close, random_numbers
 from ._products import Forward, Linearized, chunk_size, in_chunks, out_of_memory
+from ._user_frame import warn
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 
@@ -189,7 +189,7 @@ class JacobianOperator(LinearOperator):
             if bool(close(together, alone, alone.abs().amax(1, keepdim=True)).all()):
                 return True
             reason = "batches of them are wrong here"
-        warnings.warn(f"products {name} run one at a time, because {reason}", TorchjacWarning, stacklevel=5)
+        warn(f"products {name} run one at a time, because {reason}")
         return False
 
     def _check_adjoint(self, at: Linearized) -> None:
@@ -210,7 +210,7 @@ class JacobianOperator(LinearOperator):
         if out_of_memory(error) or _was_freed(error):
             raise error
         text = f"products J v run by forward mode from now on, because PyTorch said: {first_line(error)}"
-        warnings.warn(text, TorchjacWarning, stacklevel=6)
+        warn(text)
         self._forward_only = True
         self._trusted.pop("J v", None)
         with self._draws.again():

@@ -6,7 +6,6 @@ for one signature; it serves every x of it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from .._errors import TorchjacWarning
+from .._user_frame import warn
 from .regions import compile_products
 from .stages import compile_program
 
@@ -67,7 +66,7 @@ class Compiled:
     def say(self) -> None:
         """Warn where it runs eagerly."""
         if self.eager_because:
-            warnings.warn(f"compile=True runs eagerly, because {self.eager_because}", TorchjacWarning, stacklevel=5)
+            warn(f"compile=True runs eagerly, because {self.eager_because}")
 
     def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
         """The values at ``args``: (nnz,); with a graph only if ``differentiable``; eager where it was not compiled."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
 
-from .._errors import TorchjacWarning
 from .._progress import advance
+from .._user_frame import warn
 
 # Wider chunks do not pay on a CPU: what a chunk works on should stay in its caches, but 32 products share what an
 # operation costs whatever its size.
@@ -67,7 +66,7 @@ def in_chunks(
                 raise
             chunk = min(chunk, stop - done) // 2 or 1
             reason = f"out of memory: {chunk} product{'s' * (chunk > 1)} at a time from now on"
-            warnings.warn(reason, TorchjacWarning, stacklevel=6)
+            warn(reason)
             continue
         if stop - done == count:
             return part, chunk

@@ -7,7 +7,6 @@ said once.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,8 +15,9 @@ import torch
 
 from .._colors import Seeds
 from .._draws import Draws
-from .._errors import InputError, OptionError, TorchjacWarning, first_line, not_differentiable
+from .._errors import InputError, OptionError, first_line, not_differentiable
 from .._function import FlatFunction
+from .._user_frame import warn
 from .chunk import in_chunks, out_of_memory
 from .forward import Forward
 from .reverse import Reverse
@@ -93,7 +93,7 @@ class Products:
                 continue
             if first is not None:
                 said = f"because PyTorch said: {first_line(first)}"
-                warnings.warn(f"products run as {way}, {said}", TorchjacWarning, stacklevel=4)
+                warn(f"products run as {way}, {said}")
             self.way = way
             return out
         assert last is not None  # there is at least one way
