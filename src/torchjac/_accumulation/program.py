@@ -16,7 +16,7 @@ from .._errors import first_line
 from .._function import FlatFunction, Leaf
 from .._pattern import SparsityPattern
 from .._tangent.source import raising_line
-from .._tangent.untouched import normal, untouched
+from .._tangent.untouched import normal, traced
 from .columns import columnwise
 from .emission import Source, emit
 from .reader import Reader
@@ -153,9 +153,13 @@ def _read(
     leaves = function.leaves(args)
     run = (_pushed if direction == "forward" else _pulled)(function, args, len(leaves))
     run = torch.func.functionalize(run, remove="mutations") if pure else run
+
+    def read() -> Any:
+        with _own_dispatch():
+            return run(*leaves, *directions)
+
     try:
-        with untouched(function, reader), _own_dispatch():
-            results = run(*leaves, *directions)
+        results = traced(function, reader, read)
     except RuntimeError as error:  # no formula in this direction, or a write to memory from outside
         raise CannotAccumulateError("f", first_line(error), raising_line(error)) from error
     less = reader.computes_less_forward() if direction == "forward" else None

@@ -67,7 +67,13 @@ class Reader(ValueTrace):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._read(func, args, kwargs or {})
+        except CannotAccumulateError as refusal:  # the recorder's do not know where f is
+            raise refusal.at(self.line()) from refusal.__cause__
+
+    def _read(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an op, and take what it returns to depend on v as its operands do."""
         inputs = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
         if not any(map(self.depends, inputs)):
             return self._aside(func, args, kwargs, inputs)

@@ -9,3 +9,7 @@ class CannotAccumulateError(Exception):
     def __init__(self, op: str, why: str, line: str = "") -> None:
         super().__init__(f"{op}{f' at {line}' if line else ''}: {why}")
         self.op, self.why, self.line = op, why, line
+
+    def at(self, line: str) -> CannotAccumulateError:
+        """The error with ``line``, where it does not name one yet."""
+        return self if self.line else CannotAccumulateError(self.op, self.why, line)

@@ -16,7 +16,7 @@ from .._function import FlatFunction
 from .._tangent.reading import Reading
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
-from .._tangent.untouched import normal, untouched
+from .._tangent.untouched import normal, traced
 from .._tangent.values import ValueTrace
 
 
@@ -28,9 +28,12 @@ def forward(function: FlatFunction, args: tuple[Any, ...], reading: Reading, see
     for leaf, tangent, primal in zip(function.inputs, tangents, primals, strict=True):
         trace.seed(tangent, seeds[leaf.start : leaf.stop].reshape(leaf.shape))
         trace.mark(primal)
-    with untouched(function, trace):
+
+    def push() -> Ids:
         results: Sequence[torch.Tensor] = torch.func.jvp(function.bind(args), primals, tangents)[1]
-        return _read(trace, results), trace
+        return _read(trace, results)
+
+    return traced(function, trace, push), trace
 
 
 def backward(
@@ -41,8 +44,12 @@ def backward(
     before = ValueTrace()
     for primal in primals:
         before.mark(primal)
-    with untouched(function, before), torch.enable_grad():
-        results = function.bind(args)(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
+
+    def run() -> tuple[torch.Tensor, ...]:
+        with torch.enable_grad():
+            return function.bind(args)(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
+
+    results = traced(function, before, run)
     trace = Trace(make_reading(), before)
     seeds = make_seeds()
     cotangents = [normal(t) for t in results]
@@ -52,8 +59,7 @@ def backward(
     gradients: Sequence[torch.Tensor | None] = [None] * len(primals)
     if reached:
         outputs, pulls = zip(*reached, strict=True)
-        with untouched(function, trace):
-            gradients = _gradients(outputs, primals, pulls)
+        gradients = traced(function, trace, lambda: _gradients(outputs, primals, pulls))
     return _read(
         trace, [p.new_zeros(p.shape) if g is None else g for g, p in zip(gradients, primals, strict=True)]
     ), trace

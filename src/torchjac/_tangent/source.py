@@ -4,48 +4,46 @@ from __future__ import annotations
 
 import linecache
 import os
-import sys
+from collections.abc import Callable
+from traceback import walk_tb
 from types import FrameType
+from typing import TypeVar
 
-import torch
+from .._user_frame import callers, is_users
 
-_TORCH = os.path.dirname(torch.__file__) + os.sep
-_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_ENTRY = os.path.join(_PACKAGE, "_detection", "follow.py")
-_PROBLEMS = os.path.join(_PACKAGE, "_demo") + os.sep  # functions that stand for a user's
-_GENERATED = ("<frozen", "<string>", "<eval")
+T = TypeVar("T")
+
+
+def entered(run: Callable[[], T]) -> T:
+    """What ``run()`` returns; the lines of the traced function are those of frames inside of this one."""
+    return run()
 
 
 def user_line() -> str:
     """``model.py:12: y = x[i] * w`` for the innermost frame of the traced function; empty if none of it is running."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file == _ENTRY:
+    for frame in callers():
+        if _is_entry(frame):
             return ""
-        if _is_users(file):
-            return _describe(file, frame.f_lineno)
-        frame = frame.f_back
+        if is_users(frame):
+            return _describe(frame, frame.f_lineno)
     return ""
 
 
 def raising_line(error: BaseException) -> str:
     """The innermost line of the traced function that led to ``error``; empty if it was not raised in there."""
-    line, inside, step = "", False, error.__traceback__
-    while step is not None:
-        file = step.tb_frame.f_code.co_filename
-        inside = inside or file == _ENTRY
-        if inside and _is_users(file):
-            line = _describe(file, step.tb_lineno)
-        step = step.tb_next
+    line, inside = "", False
+    for frame, number in walk_tb(error.__traceback__):
+        inside = inside or _is_entry(frame)
+        if inside and is_users(frame):
+            line = _describe(frame, number)
     return line
 
 
-def _is_users(file: str) -> bool:
-    ours = file.startswith(_PACKAGE) and not file.startswith(_PROBLEMS)
-    return not ours and not file.startswith((_TORCH, *_GENERATED))
+def _is_entry(frame: FrameType) -> bool:
+    return frame.f_code is entered.__code__
 
 
-def _describe(file: str, number: int) -> str:
+def _describe(frame: FrameType, number: int) -> str:
+    file = frame.f_code.co_filename
     source = linecache.getline(file, number).strip()
     return f"{os.path.basename(file)}:{number}" + (f": {source}" if source else "")

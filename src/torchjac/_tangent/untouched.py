@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from .._function import FlatFunction, Leaf
 from .._lock import PROCESS_WIDE
 from .kernels import reference_kernels
+from .source import entered
 from .values import ValueTrace
 
+T = TypeVar("T")
 
-@contextmanager
-def untouched(function: FlatFunction, trace: ValueTrace) -> Iterator[None]:
-    """Trace inside; leave random numbers, buffers and backend flags as they were."""
+
+def traced(function: FlatFunction, trace: ValueTrace, run: Callable[[], T]) -> T:
+    """What ``run()`` returns under ``trace``; random numbers, buffers and backend flags are left as they were."""
     devices = {leaf.device.index or 0 for leaf in function.inputs if leaf.device.type == "cuda"}
     with PROCESS_WIDE, torch.random.fork_rng(devices=devices), reference_kernels():
         try:
             with trace:
-                yield
+                return entered(run)
         finally:
             trace.journal.restore()
 

@@ -59,12 +59,12 @@ class ValueTrace(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self._lines.setdefault(torch._C._autograd._get_sequence_nr() - 1, user_line())
         kwargs = kwargs or {}
         return self.run(func, args, kwargs, tensors(args) + tensors(kwargs.values()))
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
         """Run an op whose tensor arguments are ``inputs``, and mark its results if it was given marked ones."""
+        self._remember_line()
         self.protect(func, args, kwargs)
         marked = self.look(func, args, inputs)
         out = func(*args, **kwargs)
@@ -125,7 +125,13 @@ class ValueTrace(TorchDispatchMode):
     def line(self) -> str:
         """The user's line that is running, or whose derivative is."""
         node = torch._C._current_autograd_node()
-        return user_line() or (self._lines.get(node._sequence_nr(), "") if node is not None else "")
+        return user_line() or ("" if node is None else self._lines.get(node._sequence_nr(), ""))
+
+    def _remember_line(self) -> None:
+        """The line of an op is that of the node made for it just before; in the node's backward f is not running."""
+        number = torch._C._autograd._get_sequence_nr() - 1
+        if number not in self._lines:
+            self._lines[number] = self.line()
 
 
 def tensors(values: Any) -> list[torch.Tensor]:
