@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import linecache
 import sys
 import traceback
 import warnings
@@ -32,6 +33,7 @@ from ._summary import UnitCosts, measure, summarize, with_colors
 from ._tables import console, inspection, race
 from ._target import FILLS, CommandError, Target, target
 from ._types import Mode, choose
+from ._user_frame import is_users
 from ._version import __version__
 from .report import costs_of, write_report
 
@@ -263,8 +265,10 @@ def _words(error: Exception) -> str:
 
 
 def _line_of(error: Exception) -> str:
-    """The innermost line outside of PyTorch and torchjac."""
-    ours = (str(Path(__file__).parent), str(Path(torch.__file__).parent), "<frozen")
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(ours)]
-    return f"{theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line}" if theirs else ""
+    """The innermost line of the user's code."""
+    steps = traceback.walk_tb(error.__traceback__)
+    theirs = [(frame.f_code.co_filename, number) for frame, number in steps if is_users(frame)]
+    if not theirs:
+        return ""
+    file, number = theirs[-1]
+    return f"{file}:{number}: {linecache.getline(file, number).strip()}"
