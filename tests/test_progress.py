@@ -26,7 +26,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def until(stream: io.StringIO, words: str) -> str:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 20
     while not re.search(words, stream.getvalue()) and time.monotonic() < end:
         time.sleep(0.01)
     return stream.getvalue()
