@@ -14,8 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_CONSTRAINT = constraints.txt
 export PIP_BUILD_CONSTRAINT = constraints.txt
 
-# One thread a worker: processes that each start a thread a core only wait for one another.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+# One thread a worker: processes that each start a thread a core only wait for one another. The 20 slowest tests are printed.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=20 --durations-min=1 $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test format check-format lint types layers unit docs newcomer package bench bench-page matrix clean

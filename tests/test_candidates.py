@@ -101,7 +101,9 @@ def test_a_mode_that_is_asked_for_is_not_timed(mode):
     assert_close(plan(x), dense_jacobian(net, (x,)))
 
 
-def test_timing_leaves_the_random_state_alone_and_runs_on_the_callers_numbers():
+def test_timing_leaves_the_random_state_alone_and_runs_on_the_callers_numbers(monkeypatch):
+    timed, unit_cost = [], Side.unit_cost
+    monkeypatch.setattr(Side, "unit_cost", lambda self, args: timed.append(args[0]) or unit_cost(self, args))
     dropout = nn.Dropout(0.5)
 
     def f(x):
@@ -111,6 +113,8 @@ def test_timing_leaves_the_random_state_alone_and_runs_on_the_callers_numbers():
     x, before = torch.rand(300).double(), torch.get_rng_state()
     tj.plan_jacobian(f, x)
     assert torch.equal(before, torch.get_rng_state())
+    assert len(timed) == 2  # both directions
+    assert all(torch.equal(numbers, x) for numbers in timed)
 
 
 def test_unit_costs_are_a_line_through_one_and_a_few(monkeypatch):

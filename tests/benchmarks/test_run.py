@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,18 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, str(FOLDER / "run.py"), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+
+
+class Clock:
+    """It goes on where it is told to."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 def medians(result: Any) -> list[float]:
@@ -62,16 +73,26 @@ def test_an_unknown_name_is_refused() -> None:
 
 def test_interleaved_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
-    from timing import interleaved
+    import timing
 
     calls: list[str] = []
+    taken = {"a": [9.0, 1.0, 2.0, 4.0], "b": [9.0, 3.0, 2.0, 16.0]}  # the first to warm up
+    monkeypatch.setattr(timing, "time", clock := Clock())
 
-    def run(name: str, seconds: float) -> None:
+    def run(name: str) -> None:
         calls.append(name)
-        time.sleep(seconds)
+        clock.sleep(taken[name][calls.count(name) - 1])
 
-    times = interleaved({"a": lambda: run("a", 0.002), "b": lambda: run("b", 0.006)}, rounds=3, warm_up=1)
+    times = timing.interleaved({"a": lambda: run("a"), "b": lambda: run("b")}, rounds=3, warm_up=1)
     assert calls == ["a", "b", "a", "b", "b", "a", "a", "b"]
-    assert times["a"]["ratio"] == 1
-    assert 1.5 < times["b"]["ratio"] < 6
-    assert times["b"]["median_s"] >= 0.006
+    assert times["a"] == {"median_s": 2.0, "ratio": 1.0, "rounds": 3}
+    assert times["b"] == {"median_s": 3.0, "ratio": 3.0, "rounds": 3}  # of 3, 1 and 4
+
+
+def test_interleaved_ends_after_the_round_in_which_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import timing
+
+    monkeypatch.setattr(timing, "time", clock := Clock())
+    times = timing.interleaved({"a": lambda: clock.sleep(2.0)}, rounds=9, seconds=5.0)
+    assert times["a"]["rounds"] == 3

@@ -44,7 +44,7 @@ class Search:
     name: str = ""
     sources: tuple[str, ...] = ()
     spent: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=lambda: time.perf_counter())
 
     @property
     def done(self) -> bool:
