@@ -16,7 +16,7 @@ from hessian import minimal_surface, rosenbrock
 from timing import interleaved
 
 import torchjac as tj
-from torchjac._demo.problems import brusselator, burgers, generated_bundle, mesh_assembly
+from torchjac.cli.demo.problems import brusselator, burgers, generated_bundle, mesh_assembly
 
 
 def main(quick: bool) -> dict[str, Any]:

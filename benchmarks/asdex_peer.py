@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import torchjac as tj
-from torchjac._demo.problems import brusselator
+from torchjac.cli.demo.problems import brusselator
 
 PEER = """
 import os, sys, time

@@ -10,7 +10,7 @@ import torch
 from timing import interleaved
 
 import torchjac as tj
-from torchjac._memory import peak_bytes
+from torchjac._base.memory import peak_bytes
 
 
 def main(quick: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from timing import interleaved
 
 import torchjac as tj
-from torchjac._demo.problems import generated_bundle
+from torchjac.cli.demo.problems import generated_bundle
 
 CSR = {"argnums": (0, 1), "layout": torch.sparse_csr}
 BSR = {"argnums": (0, 1), "layout": torch.sparse_bsr, "blocksize": ((2, 6), (2, 3))}

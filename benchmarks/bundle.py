@@ -8,7 +8,7 @@ from typing import Any
 
 from peers import compare
 
-from torchjac._demo.problems import generated_bundle, read_bundle
+from torchjac.cli.demo.problems import generated_bundle, read_bundle
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from coloring_problems import PROBLEMS
 
-from torchjac._coloring import color, color_best
-from torchjac._pattern import SparsityPattern
+from torchjac._coloring.color import color, color_best
+from torchjac._matrices.pattern import SparsityPattern
 
 Contestant = Callable[[], tuple[int, dict[str, float]]]
 """To the number of colors and the seconds of each part."""

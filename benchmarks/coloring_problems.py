@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from torchjac._pattern import SparsityPattern
+from torchjac._matrices.pattern import SparsityPattern
 
 
 def stencil(shape: tuple[int, ...], offsets: list[tuple[int, ...]], periodic: bool = False) -> SparsityPattern:

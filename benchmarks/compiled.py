@@ -12,7 +12,7 @@ from timing import interleaved
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import torchjac as tj
-from torchjac._demo.problems import brusselator, generated_bundle
+from torchjac.cli.demo.problems import brusselator, generated_bundle
 
 
 def main(quick: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import torchjac as tj
-from torchjac._demo.problems import brusselator, generated_bundle
+from torchjac.cli.demo.problems import brusselator, generated_bundle
 
 
 def network(*widths: int) -> nn.Module:

@@ -13,7 +13,7 @@ ONE_SIZE = (
     PEAK
     + """
 import json, time, torch, torchjac as tj
-from torchjac._demo.problems import brusselator
+from torchjac.cli.demo.problems import brusselator
 torch.set_num_threads({threads})
 u = torch.rand(2, {size}, {size}, dtype=torch.float64)
 tj.jacobian_sparsity(brusselator, u[:, :8, :8])

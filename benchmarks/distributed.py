@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch import nn
 
 import torchjac as tj
-from torchjac._demo.problems import Bundle, bundle_residuals, generated_bundle
+from torchjac.cli.demo.problems import Bundle, bundle_residuals, generated_bundle
 
 Run = Callable[[], Any]
 
@@ -136,7 +136,7 @@ def _timed(run: Run) -> float:
 
 def _predicted(plan: Any, args: Any, seconds: dict[str, float]) -> dict[str, Any]:
     """What the model says, measured on rank 0 alone, and by how much it is off."""
-    from torchjac._ranks import forecast
+    from torchjac._strategies.forecast import forecast
 
     dist.barrier()
     work = plan._work(args) if dist.get_rank() == 0 else None

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from peers import compare
 
-from torchjac._demo.problems import mesh_assembly
+from torchjac.cli.demo.problems import mesh_assembly
 
 
 def main(quick: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from timing import interleaved
 
 import torchjac as tj
-from torchjac._demo.dense import DenseWay, peak_bytes, raveled
+from torchjac.cli.demo.dense import DenseWay, peak_bytes, raveled
 
 DENSE_BYTES = 256 * 2**20  # a dense Jacobian larger than this is left out
 

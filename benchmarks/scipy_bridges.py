@@ -14,7 +14,7 @@ import scipy.integrate
 import scipy.optimize
 import torch
 
-from torchjac._demo.problems import generated_bundle, read_bundle
+from torchjac.cli.demo.problems import generated_bundle, read_bundle
 from torchjac.scipy import minimize, solve_ivp
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from torchjac._demo.problems import Bundle, generated_bundle, read_bundle
+from torchjac.cli.demo.problems import Bundle, generated_bundle, read_bundle
 from torchjac.scipy import least_squares
 
 

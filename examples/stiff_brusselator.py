@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchjac._demo.problems import brusselator
+from torchjac.cli.demo.problems import brusselator
 from torchjac.scipy import solve_ivp
 
 

@@ -63,4 +63,4 @@ def data_dir() -> Path:
 @pytest.fixture
 def products_only(monkeypatch):
     """auto chooses among products: direct accumulation is not tried."""
-    monkeypatch.setattr("torchjac._choosing.worth_accumulating", lambda *_: False)
+    monkeypatch.setattr("torchjac._plan.prepare.worth_accumulating", lambda *_: False)

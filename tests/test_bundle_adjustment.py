@@ -9,7 +9,7 @@ from oracles import assert_close
 from torch.func import jacrev, vmap
 
 import torchjac as tj
-from torchjac._demo.problems import Bundle, bundle_residuals, generated_bundle, read_bundle
+from torchjac.cli.demo.problems import Bundle, bundle_residuals, generated_bundle, read_bundle
 
 
 @pytest.fixture(scope="module", params=["libmv", "generated"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchjac._demo.problems import generated_bundle, read_bundle
+from torchjac.cli.demo.problems import generated_bundle, read_bundle
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 

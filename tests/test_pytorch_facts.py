@@ -542,8 +542,8 @@ def test_complex_numbers_inside_f_are_fine(mode):
 
 
 def test_third_derivatives_of_layer_norm_are_wrong_in_every_composition():
-    """Why Hessian plans run normalisations by their definition (torchjac._elementary)."""
-    from torchjac._elementary import Elementary
+    """Why Hessian plans run normalisations by their definition (torchjac._function.normalisation)."""
+    from torchjac._function.normalisation import Elementary
 
     x = torch.tensor([[0.3, -1.2, 0.9, 2.0]], dtype=torch.float64, requires_grad=True)
     cubed = lambda x: (torch.nn.functional.layer_norm(x, (4,)) ** 3).sum()  # noqa: E731  # one line, used twice

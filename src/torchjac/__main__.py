@@ -8,7 +8,7 @@ import sys
 def main() -> int:
     """Run the command line; the exit code: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted."""
     try:
-        from .cli import app
+        from .cli.commands import app
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing not in {"typer", "rich"}:

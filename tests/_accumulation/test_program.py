@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from accumulation_cases import DIRECTIONS, dense, program
 from cases import CASES, Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,13 +15,13 @@ from lines import line_of
 from oracles import assert_close, dense_jacobian
 from torch.nn import functional as F
 
-from torchjac._accumulation import CannotAccumulateError, MissingEntriesError, Program, build
-from torchjac._demo.problems import brusselator, burgers, generated_bundle, mesh_assembly
-from torchjac._detection import detect
-from torchjac._function import FlatFunction
-from torchjac._pattern import SparsityPattern
-
-DIRECTIONS = ("forward", "reverse")
+from torchjac._accumulation.emission import MissingEntriesError
+from torchjac._accumulation.errors import CannotAccumulateError
+from torchjac._accumulation.program import build
+from torchjac._detection.detect import detect
+from torchjac._function.flat import FlatFunction
+from torchjac._matrices.pattern import SparsityPattern
+from torchjac.cli.demo.problems import brusselator, burgers, generated_bundle, mesh_assembly
 
 # (case, direction) that have no second reading, with the op that ends it
 REFUSED = {
@@ -29,18 +30,6 @@ REFUSED = {
     ("straight through", "forward"): "f",
     ("straight through", "reverse"): "f",
 }
-
-
-def program(f, args, direction="forward", argnums=0, limit=10**7) -> tuple[Program, SparsityPattern]:
-    function = FlatFunction(f, args, argnums)
-    pattern = detect(function, args)
-    return build(function, args, pattern, direction, limit), pattern
-
-
-def dense(values: torch.Tensor, pattern: SparsityPattern) -> torch.Tensor:
-    J = torch.zeros(pattern.shape, dtype=values.dtype)
-    J[torch.from_numpy(pattern.rows.astype(np.int64)), pattern.col_indices.long()] = values
-    return J
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

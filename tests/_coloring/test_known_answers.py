@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.sparse import eye_array, kron
 
-from torchjac._coloring import color
-from torchjac._pattern import SparsityPattern
+from torchjac._coloring.color import color
+from torchjac._matrices.pattern import SparsityPattern
 
 
 def stencil(shape, offsets, periodic=False):

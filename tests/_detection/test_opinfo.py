@@ -17,8 +17,8 @@ import torch
 from opinfo import Case, cases, entries, full_name, points, reverse_pattern
 from opinfo_loose import LOOSE
 
-from torchjac._detection import detect
-from torchjac._function import FlatFunction
+from torchjac._detection.detect import detect
+from torchjac._function.flat import FlatFunction
 
 LISTED_FOR = "2.13"  # the version of torch whose database LOOSE describes
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .._pattern import SparsityPattern
-from .ordering import positions
-from .recorder import Recorder
-from .slots import Coefficient, Entries, Ints, Slot, State
+from .._matrices.pattern import SparsityPattern
+from .coefficients.ordering import positions
+from .coefficients.slots import Coefficient, Entries, Ints, Slot, State
+from .tape.recorder import Recorder
 
 _MOSTLY = 0.9  # of the values must be in order for the rest to be put right
 _SAMPLE = 1000  # coefficients that show how most of them lie; all are compared with that later

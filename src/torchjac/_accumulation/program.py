@@ -12,19 +12,19 @@ from typing import Any, Literal
 import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from .._errors import first_line
-from .._function import FlatFunction, Leaf
-from .._pattern import SparsityPattern
+from .._base.errors import first_line
+from .._function.flat import FlatFunction, Leaf
+from .._matrices.pattern import SparsityPattern
+from .._tangent.isolation import normal, traced
 from .._tangent.source import raising_line
-from .._tangent.untouched import normal, traced
-from .columns import columnwise
+from .coefficients.slots import State
 from .emission import Source, emit
-from .reader import Reader
-from .recorder import Recorder
-from .refusal import CannotAccumulateError
-from .signs import unsigned
-from .slots import State
-from .tape import Tape
+from .errors import CannotAccumulateError
+from .reading.reader import Reader
+from .tape.columns import columnwise
+from .tape.recorder import Recorder
+from .tape.signs import unsigned
+from .tape.tape import Tape
 
 Direction = Literal["forward", "reverse"]
 

@@ -1,4 +1,1 @@
-"""Coloring: from a sparsity pattern to groups of columns and rows that share a product."""
-
-from .choose import color as color
-from .choose import color_best as color_best
+"""Coloring: from a sparsity pattern to groups of columns and rows that share a product, and back to the values."""

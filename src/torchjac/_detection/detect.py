@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._function import FlatFunction
-from .._origins import Note
-from .._pattern import SparsityPattern
-from .._scalar import GradientOf
+from .._base.words import Scope
+from .._function.flat import FlatFunction
+from .._function.gradient import GradientOf
+from .._matrices.notes import Note
+from .._matrices.pattern import SparsityPattern
 from .._tangent.source import raising_line
 from .._tangent.trace import Trace
-from .._types import Scope
 from .follow import backward, forward
 from .index_sets import IndexSets
 from .provenance import Provenance

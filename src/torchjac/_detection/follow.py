@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from .._errors import not_differentiable
-from .._function import FlatFunction
+from .._base.errors import not_differentiable
+from .._function.flat import FlatFunction
+from .._tangent.isolation import normal, traced
 from .._tangent.reading import Reading
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
-from .._tangent.untouched import normal, traced
 from .._tangent.values import ValueTrace
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from .._function import FlatFunction
-from .._origins import Cost, Step
+from .._function.flat import FlatFunction
+from .._matrices.notes import Cost, Step
 from .._tangent.reading import Reading
 from .._tangent.relations import Along, Ids, Window
 from .follow import backward, forward

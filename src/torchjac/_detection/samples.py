@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .._function import FlatFunction, Leaf
+from .._function.flat import FlatFunction, Leaf
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
 from .follow import backward, forward

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from .._progress import advance
-from .._user_frame import warn
+from .._base.progress import advance
+from .._base.user_frame import warn
 
 # Wider chunks do not pay on a CPU: what a chunk works on should stay in its caches, but 32 products share what an
 # operation costs whatever its size.

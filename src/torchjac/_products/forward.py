@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from .._draws import Draws
-from .._function import FlatFunction
-from .._lock import PROCESS_WIDE
-from .split import to_flat, to_leaves
+from .._base.lock import PROCESS_WIDE
+from .._base.random_state import Draws
+from .._function.flat import FlatFunction
+from .ravel import to_flat, to_leaves
 
 
 class Forward:

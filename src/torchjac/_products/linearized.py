@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from .._function import FlatFunction
+from .._function.flat import FlatFunction
 from .reverse import Reverse, closed_over
 
 

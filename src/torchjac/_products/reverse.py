@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from .._function import FlatFunction
-from .split import to_flat, to_leaves
+from .._function.flat import FlatFunction
+from .ravel import to_flat, to_leaves
 
 
 class Reverse:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from .._draws import Draws
-from .._function import FlatFunction
+from .._base.random_state import Draws
+from .._function.flat import FlatFunction
 from .reverse import Reverse
 
 

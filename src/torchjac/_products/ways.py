@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import torch
 
-from .._colors import Seeds
-from .._draws import Draws
-from .._errors import InputError, OptionError, first_line, not_differentiable
-from .._function import FlatFunction
-from .._user_frame import warn
+from .._base.errors import InputError, OptionError, first_line, not_differentiable
+from .._base.random_state import Draws
+from .._base.user_frame import warn
+from .._coloring.colors import Seeds
+from .._function.flat import FlatFunction
 from .chunk import in_chunks, out_of_memory
 from .forward import Forward
 from .reverse import Reverse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._errors import OptionError
+from .._base.errors import OptionError
 from .call import Call
 from .relations import Along, Relations
 

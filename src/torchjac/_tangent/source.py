@@ -9,7 +9,7 @@ from traceback import walk_tb
 from types import FrameType
 from typing import TypeVar
 
-from .._user_frame import callers, is_users
+from .._base.user_frame import callers, is_users
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""What a tensor of the tangent program depends on: index maps, and a coefficient for each."""

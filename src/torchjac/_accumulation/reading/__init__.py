@@ -1,0 +1,1 @@
+"""The reading that keeps coefficients: what each kind of op does to them."""

@@ -1,0 +1,158 @@
+"""The second reading of the tangent program: coefficients instead of index sets.
+
+In the tangent program every op is linear in what depends on v, so no derivative is needed here: an op's new coefficient
+is that op applied to its old one, and its new index map is the old one moved as the op moves. The rules say
+which way an op goes, the same ones that detection reads:
+
+    Pointwise   the op on the coefficient, the map stays            mul(c, cos x)                ``pointwise``
+    Move        the op on the coefficient, the op on the map        roll(c), roll(map)           ``movement``
+    sums        a slot for each summand, equal maps merged                         ``sums``
+    Scatter     entries with new rows                                              ``scatters``
+    the rest    written in simpler ops first                                       ``simpler``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from ..._tangent.call import Call, base_name
+from ..._tangent.relations import Ids, Move, Pointwise, Relation, Scatter
+from ..._tangent.rules import RULES
+from ..._tangent.trace import decomposition, is_pointwise, is_view
+from ..._tangent.values import ValueTrace, tensors
+from ..coefficients.compaction import Plans, compact
+from ..coefficients.index_map import IndexMap
+from ..coefficients.slots import Slot, State
+from ..errors import CannotAccumulateError
+from ..tape.recorder import Recorder
+from ..tensor_map import Beside
+from .differentiable import DIFFERENTIABLE
+from .movement import move
+from .pointwise import pointwise
+from .rewrites import SIMPLER
+from .scaling import SCALINGS
+from .scatters import SCATTERS, scatter
+from .states import state_of
+
+
+class Reader(ValueTrace):
+    """Use as a context inside that of its recorder: ``seed`` the tensors of v, run, then ``state`` of the results."""
+
+    def __init__(self, recorder: Recorder, limit: int) -> None:
+        super().__init__()
+        self.recorder, self._limit = recorder, limit
+        self._states: Beside[State] = Beside()
+        self.moved: dict[Any, IndexMap] = {}
+        self._plans: Plans = {}
+        self.numbers = self.coefficients = 0  # of all tensors that depend on v, views aside
+
+    def seed(self, t: torch.Tensor, ids: Ids) -> None:
+        """Let t be a part of v."""
+        state = state_of(t)
+        state.add(Slot(IndexMap(ids), 1.0, clean=False))
+        self._states[t] = state
+
+    def state(self, t: torch.Tensor) -> State:
+        """What t depends on."""
+        return self._states.get(t) or state_of(t)
+
+    def depends(self, t: Any) -> bool:
+        """Whether t depends on v."""
+        return isinstance(t, torch.Tensor) and self._states.get(t) is not None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        try:
+            return self._read(func, args, kwargs or {})
+        except CannotAccumulateError as refusal:  # the recorder's do not know where f is
+            raise refusal.at(self.line()) from refusal.__cause__
+
+    def _read(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an op, and take what it returns to depend on v as its operands do."""
+        inputs = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
+        if not any(map(self.depends, inputs)):
+            return self._aside(func, args, kwargs, inputs)
+        simpler = self._simpler(func)
+        if simpler is not None:
+            with self:
+                out = simpler(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        call = self._call(func, args, kwargs)
+        if any(t.layout is not torch.strided for t in call.operands):
+            raise self.refusal(call, "sparse tensors are not followed")
+        call.out = self.run(func, args, kwargs, inputs)
+        outs = [t for t in tensors((call.out,)) if t.is_floating_point() or t.is_complex()]
+        for t, state in zip(outs, self._through(call, outs), strict=True):
+            compact(state, self._plans)
+            if state.size > self._limit:
+                raise self.refusal(call, f"{state.size:,} coefficients are more than colored products would compute")
+            if state.slots or state.entries:
+                self._states[t] = state
+                if not is_view(func):
+                    self.numbers += t.numel()
+                    self.coefficients += state.size
+        return call.out
+
+    def _aside(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
+        """Run an op that nothing of v goes into, so that autograd follows all of its results."""
+        out, followed = self.run(func, args, kwargs, inputs), DIFFERENTIABLE.get(base_name(func))
+        if followed is None:
+            return out
+        call = self._call(func, args, kwargs)
+        call.out = out
+        with self:  # what was run first leaves the program again, where nothing needs it
+            return followed(call)
+
+    def refusal(self, call: Call, why: str) -> CannotAccumulateError:
+        """The error that ends the reading here."""
+        return CannotAccumulateError(base_name(call.op), why, self.line())
+
+    def following(self) -> AbstractContextManager[Any]:
+        """Inside, ops are followed as those of the program are."""
+        return self
+
+    def _simpler(self, func: Any) -> Callable[..., Any] | None:
+        """How an op is written in simpler ones, which is then read instead."""
+        ours = SIMPLER.get(base_name(func))
+        if ours is None:
+            if base_name(func) in SCALINGS:
+                return None
+            return decomposition(func)  # type: ignore[no-any-return]  # torch's tables have no types
+        return lambda *args, **kwargs: ours(self._call(func, args, kwargs))
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        return Call(func, args, kwargs, self.depends, self.is_marked, self.choice)
+
+    def _through(self, call: Call, outs: Sequence[torch.Tensor]) -> list[State]:
+        """For each output of the call, what it depends on."""
+        name = base_name(call.op)
+        if name in SCALINGS:
+            return [SCALINGS[name](self, call, outs[0])]
+        if is_view(call.op):
+            return [
+                move(self, call, out, k if isinstance(call.out, (tuple, list)) else None) for k, out in enumerate(outs)
+            ]
+        rule = RULES.get(name)
+        if rule is None:
+            if not is_pointwise(call.op):
+                raise self.refusal(call, "no rule says how it moves its operands")
+            return [pointwise(self, call, call.operands, out) for out in outs]
+        with self:  # views that a rule takes are views like others
+            answer = rule(call)
+        answers = answer if isinstance(answer, tuple) else (answer,) * len(outs)
+        return [self._related(call, relations, out) for relations, out in zip(answers, outs, strict=True)]
+
+    def _related(self, call: Call, relations: Sequence[Relation], out: torch.Tensor) -> State:
+        if all(isinstance(r, Pointwise) for r in relations):
+            return pointwise(self, call, [r.operand for r in relations if isinstance(r, Pointwise)], out)
+        if len(relations) == 1 and isinstance(relations[0], Move):
+            return move(self, call, out)
+        if base_name(call.op) in SCATTERS and any(isinstance(r, Scatter) for r in relations):
+            return scatter(self, call, relations, out)
+        raise self.refusal(call, "its sums are not taken apart")

@@ -1,0 +1,52 @@
+"""The closed sets of words that options take, with their meaning."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from .errors import OptionError
+
+Mode = Literal["auto", "forward", "reverse", "bidirectional", "accumulate"]
+"""How the Jacobian is built: by JVPs (forward), VJPs (reverse), some of both, by no products at all but a program for
+the nonzeros themselves (accumulate), or by the cheapest of these (auto)."""
+
+Partition = Literal["column", "row", "bidirectional", "symmetric"]
+"""What shares a color: columns (one JVP each), rows (one VJP each), both, or both at once in a symmetric matrix."""
+
+Order = Literal[
+    "auto",
+    "natural",
+    "random",
+    "breadth-first",
+    "largest-first",
+    "smallest-last",
+    "incidence-degree",
+    "dynamic-largest-first",
+    "dsatur",
+]
+"""In which order a greedy coloring visits the vertices; auto tries several, improves the best and keeps it."""
+
+Recovery = Literal["direct", "substitution"]
+"""How values come out of a symmetric compression: each read off (direct), or solved for one after another."""
+
+Uplo = Literal["full", "lower", "upper"]
+"""Which entries of a symmetric matrix are stored: all, or one triangle with the diagonal."""
+
+SymmetricRecovery = Literal["auto", "direct", "substitution"]
+"""How a Hessian's values come out of its products: each read off, solved for in turn, or the faster of these."""
+
+Check = Literal["first", "always", False]
+"""When a plan compares itself with an independent product: on its first call, on every call, or never."""
+
+Scope = Literal["global", "local"]
+"""Whether a pattern holds for every x, or only for inputs that take the same branches as the traced one."""
+
+
+def choose(name: str, value: object, options: object) -> None:
+    """Raise OptionError unless ``value`` is one of the words of the Literal ``options``."""
+    words = get_args(options)
+    if not any(value is word or (isinstance(value, str) and value == word) for word in words):
+        listed = ", ".join(repr(word) for word in words)
+        raise OptionError(
+            f"{name}={value!r} is not an option", expected=f"one of {listed}", instead=f"{name}={words[0]!r}"
+        )

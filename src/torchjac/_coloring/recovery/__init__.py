@@ -1,0 +1,1 @@
+"""From compressed products back to the values of the entries."""

@@ -1,0 +1,1 @@
+"""Operators: a Jacobian that is known by its products and never formed."""

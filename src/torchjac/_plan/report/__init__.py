@@ -1,0 +1,1 @@
+"""What a plan says about itself: as text, as numbers, as a page."""

@@ -1,0 +1,119 @@
+"""A plan in numbers and words, as plain data: what JSON and the report say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..._base.errors import OptionError
+from ..._base.version import __version__
+from ..._coloring.color import color, color_best
+from ..._coloring.colors import Coloring
+from ..._function.flat import FlatFunction, Leaf
+from ..._matrices.notes import Cost
+from ..._products.seeded import Side, UnitCost, engines
+from ..._products.ways import Direction
+from ..._strategies.candidates import REVERSE_COST, Candidate
+from .explain import Facts
+
+UnitCosts = tuple[UnitCost | None, UnitCost | None]
+"""Of a JVP and of a VJP, measured; None where PyTorch has no formula."""
+
+_BATCH = 8  # products that are timed at once
+
+
+def measure(function: FlatFunction, args: tuple[Any, ...]) -> UnitCosts:
+    """What products cost at ``args``, of both directions."""
+    return _measure(function, "forward", function.n, args), _measure(function, "reverse", function.m, args)
+
+
+def _measure(function: FlatFunction, way: Direction, size: int, args: tuple[Any, ...]) -> UnitCost | None:
+    if not size:
+        return None
+    count = min(size, _BATCH)
+    try:
+        with torch.no_grad():
+            return Side(engines(function)[way], np.arange(size, dtype=np.int32) % count, count).unit_cost(args)
+    except OptionError:  # no forward formula of an op
+        return None
+
+
+def with_colors(facts: Facts) -> Facts:
+    """The same, with the colors that products would have where the plan accumulates and needs none."""
+    pattern = facts.pattern
+    if facts.choice.coloring is not None or facts.mode != "accumulate":
+        return facts
+    symmetric = facts.hessian and pattern == pattern.T
+    coloring: Coloring = color(pattern, "symmetric") if symmetric else color_best(pattern, reverse_cost=REVERSE_COST)
+    return replace(facts, choice=replace(facts.choice, coloring=coloring))
+
+
+def summarize(facts: Facts, costs: Sequence[Cost] = (), units: UnitCosts | None = None) -> dict[str, Any]:
+    """Everything ``explain`` says and more, as JSON knows it. ``units``: to predict times that the plan did not."""
+    pattern, coloring = facts.pattern, facts.choice.coloring
+    m, n = pattern.shape
+    return {
+        "torchjac": __version__,
+        "kind": "hessian" if facts.hessian else "jacobian",
+        "shape": [m, n],
+        "entries": pattern.nnz,
+        "density": pattern.nnz / (m * n) if m * n else 0.0,
+        "scope": pattern.scope,
+        "inputs": [_leaf(leaf) for leaf in facts.inputs],
+        "outputs": [_leaf(leaf) for leaf in facts.outputs],
+        "mode": facts.mode,
+        "products": facts.num_products,
+        "at_once": facts.chunk,
+        "why": facts.choice.why,
+        "coloring": None
+        if coloring is None
+        else {
+            "partition": coloring.partition,
+            "colors": coloring.num_colors,
+            "lower_bound": coloring.lower_bound,
+            "order": coloring.order,
+        },
+        "strategies": [_strategy(candidate, facts, units) for candidate in facts.choice.candidates],
+        "seconds": facts.seconds,
+        "notes": [
+            {"op": note.op, "reason": note.reason, "line": note.line, "entries": note.nonzeros}
+            for note in pattern.notes
+        ],
+        "costs": [{"line": cost.line, "op": cost.op, "entries": cost.nonzeros} for cost in costs],
+    }
+
+
+def _leaf(leaf: Leaf) -> dict[str, Any]:
+    dtype = str(leaf.dtype).removeprefix("torch.")
+    return {"name": leaf.path, "shape": list(leaf.shape), "dtype": dtype, "start": leaf.start, "stop": leaf.stop}
+
+
+def _strategy(candidate: Candidate, facts: Facts, units: UnitCosts | None) -> dict[str, Any]:
+    seconds = candidate.seconds
+    if seconds is None and units is not None and candidate.counts is not None:
+        seconds = _predicted(units, candidate.counts)
+    return {
+        "name": candidate.name,
+        "products": candidate.products,
+        "seconds": seconds,
+        "bytes": _bytes(candidate, facts),
+        "chosen": candidate.chosen,
+    }
+
+
+def _predicted(units: UnitCosts, counts: tuple[int, int]) -> float | None:
+    needed = [(unit, count) for unit, count in zip(units, counts, strict=True) if count]
+    return None if any(unit is None for unit, _ in needed) else sum(unit.of(count) for unit, count in needed if unit)
+
+
+def _bytes(candidate: Candidate, facts: Facts) -> int | None:
+    """Of products and values of one call."""
+    if candidate.counts is None:
+        return None
+    (m, n), (forward, reverse) = facts.pattern.shape, candidate.counts
+    dense = candidate.name.startswith("dense")
+    return facts.itemsize * (m * n if dense else forward * m + reverse * n + facts.pattern.nnz)

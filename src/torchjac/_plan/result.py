@@ -1,0 +1,94 @@
+"""From the values of all entries to the result: one matrix for each output and input leaf, in the layout asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from .._base.errors import OptionError
+from .._function.flat import FlatFunction, Leaf
+from .._matrices.block import BlockMatrix, Blocks, BlockSize
+from .._matrices.layouts import Block, DenseBlocks
+from .._matrices.pattern import SparsityPattern
+from .._matrices.sparse import SparseMatrix
+from .options import Options
+
+Cut = Block | DenseBlocks
+T = TypeVar("T")
+
+
+class Assembly:
+    """How the values of ``pattern`` become what a plan returns; index tensors are made once, when first needed.
+
+    Dense blocks are looked for at once: it takes time, and their size may not fit.
+    """
+
+    def __init__(self, function: FlatFunction, pattern: SparsityPattern, options: Options) -> None:
+        self._function, self._pattern, self._options = function, pattern, options
+        self._sizes = _block_sizes(function, options)
+        self._cuts: dict[tuple[str, str], Cut] = {}
+        if options.blocksize is not None:
+            self._nested(lambda cut, out, leaf: None)
+
+    @property
+    def blocks(self) -> tuple[Blocks, ...]:
+        """The dense blocks of each matrix; none where the layout has none."""
+        return tuple(cut.blocks for cut in self._cuts.values() if isinstance(cut, DenseBlocks))
+
+    def result(self, values: torch.Tensor) -> Any:
+        """Tensors in the layout and nesting that were asked for."""
+        layout = self._options.layout
+
+        def matrix(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> torch.Tensor:
+            found = cut.matrix(layout, values)
+            return found.reshape(out.shape + leaf.shape) if out and leaf and layout is torch.strided else found
+
+        return self._nested(matrix)
+
+    def matrix(self, values: torch.Tensor) -> Any:
+        """One SparseMatrix; with a block layout a BlockMatrix in place of each tensor of the result."""
+        if self._options.blocksize is None:
+            return SparseMatrix(self._pattern, values)
+
+        def blocks(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> BlockMatrix:
+            assert isinstance(cut, DenseBlocks)  # a block layout cuts into nothing else
+            return cut.block_matrix(values)
+
+        return self._nested(blocks)
+
+    def _nested(self, make: Callable[[Cut, Leaf | None, Leaf | None], T]) -> Any:
+        """``make`` of the part of each output and input leaf, nested like jacrev; of the whole with ``ravel``."""
+        function = self._function
+        if self._options.ravel:
+            return make(self._cut("", (0, function.m), "", (0, function.n)), None, None)
+
+        def part(out: Leaf, leaf: Leaf) -> T:
+            rows, columns = (out.start, out.stop), (leaf.start, leaf.stop)
+            return make(self._cut(out.path, rows, leaf.path, columns), out, leaf)
+
+        return function.nest(part)
+
+    def _cut(self, out: str, rows: tuple[int, int], leaf: str, columns: tuple[int, int]) -> Cut:
+        if (out, leaf) not in self._cuts:
+            cut = Block(self._pattern, rows, columns, self._function.device)
+            size = self._sizes.get(leaf)
+            self._cuts[out, leaf] = cut if size is None else DenseBlocks(cut, self._options.layout, size)
+        return self._cuts[out, leaf]
+
+
+def _block_sizes(function: FlatFunction, options: Options) -> dict[str, BlockSize]:
+    """The size of blocks for each input leaf, by its path; for the one matrix with ``ravel``, by the empty path."""
+    size = options.blocksize
+    if size is None:
+        return {}
+    paths = [""] if options.ravel else [leaf.path for leaf in function.inputs]
+    if not isinstance(size[0], tuple):
+        return dict.fromkeys(paths, size)
+    if options.ravel or len(size) != len(paths):
+        raise OptionError(
+            f"blocksize={size!r} for " + ("one matrix (ravel=True)" if options.ravel else f"{len(paths)} inputs"),
+            expected="(rows, columns)" if options.ravel else f"(rows, columns), or {len(paths)} such pairs",
+        )
+    return dict(zip(paths, size, strict=True))

@@ -1,0 +1,177 @@
+"""The Jacobian by direct accumulation: its nonzeros computed as such, without seeds and colors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .._accumulation.emission import MissingEntriesError
+from .._accumulation.errors import CannotAccumulateError
+from .._accumulation.program import Direction, Program, build
+from .._base.errors import OptionError, StalePatternError
+from .._base.random_state import Draws
+from .._base.words import Mode
+from .._function.flat import Choices, FlatFunction, place
+from .._function.gradient import GradientOf
+from .._matrices.pattern import SparsityPattern
+from .._products.seeded import Side, seconds_of
+from .._products.ways import Products
+
+_FEW, _PER_ENTRY, _PER_PRODUCT = 2**20, 8, 2  # coefficients that a tensor may have: more, and colors are cheaper
+_WORTH = 0.8  # of the forward program's time, for the transposed one to be taken
+_WIDER = 2  # times the coefficients at its end, and a direction is not tried
+
+
+class Accumulated:
+    """Values of the entries of ``pattern``, row-major, by the program that is left of f's tangent program.
+
+    Index tensors and flags among the arguments are part of the program: with others it is built anew. ``part``: the
+    pattern leaves out entries on purpose. ``detected``: it was found for the very arguments of the first ``prepare``.
+    ``compiled``: the program will be.
+
+    Raises
+    ------
+    CannotAccumulateError: ``prepare`` met an op without a second reading; it names the op and the user's line.
+    """
+
+    mode: Mode = "accumulate"
+    num_products = joined = 0
+
+    def __init__(
+        self,
+        function: FlatFunction,
+        pattern: SparsityPattern,
+        products: int,
+        part: bool,
+        detected: bool,
+        compiled: bool,
+    ) -> None:
+        self.sides: list[Side] = []
+        self.products: list[Products] = []
+        self._function, self._pattern = function, pattern
+        self._part, self._detected, self._compiled = part, detected, compiled
+        self._symmetric = isinstance(function.f, GradientOf) and not part
+        numbers = products * (function.m + function.n)
+        self._limit = max(_FEW, _PER_ENTRY * pattern.nnz, _PER_PRODUCT * numbers)
+        self._program: Program | None = None
+        self._built_for: Choices | None = None
+        self._seconds: float | None = None  # of one evaluation, where it was measured
+
+    @property
+    def known(self) -> Program | None:
+        """The program that was built last."""
+        return self._program
+
+    def seconds(self, args: tuple[Any, ...]) -> float:
+        """Of one evaluation, measured at ``args`` unless it was before."""
+        program = self.program(args)
+        if self._seconds is None:
+            self._seconds = seconds_of(lambda: program(args))
+        return self._seconds
+
+    def kept(self, side: Side) -> int:
+        """Bytes kept while products run in chunks: there are none."""
+        return 0
+
+    def prepare(self, args: tuple[Any, ...]) -> None:
+        """Build the program of the tangent, or of its transpose where that may be faster.
+
+        Where rows and columns have the same pattern, both are as much work: the tangent's values come in row order.
+        Elsewhere the second is built where it may carry fewer coefficients from op to op: it ends where it writes more
+        numbers than the first does, and else a clock decides.
+        """
+        found: dict[Direction, Program] = {}
+        refusals: dict[Direction, CannotAccumulateError] = {}
+        order: tuple[Direction, ...] = ("forward", "reverse") if self._square else ("reverse", "forward")
+        for direction in order:
+            first = next(iter(found.values()), None)
+            if first is not None and (self._mirrored or self._is_narrow(first)):
+                break
+            most = None if first is None else first.numbers
+            try:
+                found[direction] = self._built(args, direction, most)
+            except CannotAccumulateError as refusal:
+                refusals[direction] = refusal
+        if not found:
+            raise refusals["forward"]
+        best, self._seconds = next(iter(found)), None
+        if len(found) > 1:
+            taken = {way: seconds_of(lambda: program(args)) for way, program in found.items()}  # noqa: B023  # called at once
+            best = self._better(found, taken)
+            self._seconds = taken[best]
+        self._program, self._built_for = found[best], self._function.choices(args)
+
+    def _is_narrow(self, program: Program) -> bool:
+        """Whether a program carries clearly fewer coefficients than the other direction has at its end.
+
+        Of what has one shape everywhere, the other direction's values may come in order: there it is worth a try.
+        """
+        m, n = self._pattern.shape
+        ends = m if program.direction == "reverse" else n
+        return program.irregular and _WIDER * program.width * ends < self._pattern.nnz
+
+    def _better(self, found: dict[Direction, Program], taken: dict[Direction, float]) -> Direction:
+        """The direction that runs faster; compiled, one whose values come in order: they are written once."""
+        ordered = {direction: program.regular > 0 for direction, program in found.items()}
+        if self._compiled and ordered["forward"] != ordered["reverse"]:
+            return "forward" if ordered["forward"] else "reverse"
+        return "reverse" if taken["reverse"] < _WORTH * taken["forward"] else "forward"
+
+    @property
+    def _square(self) -> bool:
+        m, n = self._pattern.shape
+        return m == n
+
+    @property
+    def _mirrored(self) -> bool:
+        """Whether the pattern is that of its transpose."""
+        return self._square and self._pattern == self._pattern.T
+
+    def _built(self, args: tuple[Any, ...], direction: Direction, most: int | None) -> Program:
+        try:
+            with Draws(self._function.device).again():
+                return build(
+                    self._function, args, self._pattern, direction, self._limit, self._part, self._symmetric, most
+                )
+        except MissingEntriesError as error:
+            if not self._detected or self._built_for is not None:
+                raise self._stale(error) from error
+            why = "this direction has entries that the other, which the pattern is from, does not have"
+            raise CannotAccumulateError("f", why) from error
+
+    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+        """(nnz,), differentiable like any other tensor program."""
+        return self.program(args)(args)
+
+    def program(self, args: tuple[Any, ...]) -> Program:
+        """The program for arguments like ``args``."""
+        if self._program is None or self._built_for is None or not self._built_for.same(self._function.choices(args)):
+            try:
+                with torch.no_grad():
+                    self.prepare(args)
+            except CannotAccumulateError as error:
+                raise OptionError(
+                    f"mode='accumulate' stops at {error}",
+                    why=str(error),
+                    instead="mode='auto', which uses colors where it cannot accumulate",
+                ) from error
+        assert self._program is not None
+        return self._program
+
+    def __str__(self) -> str:
+        program = self._program
+        if program is None:
+            return "a program, built on the first call"
+        slots = " + ".join(str(count) for count in program.slots)
+        order = f"{100 * program.regular:.0f}% of the values in order" if program.regular else "values gathered"
+        return f"{program.direction}, {slots} slot{'s' * (program.slots != (1,))}, {program.ops} ops, {order}"
+
+    def _stale(self, error: MissingEntriesError) -> StalePatternError:
+        output, entry = place(self._function.outputs, error.row), place(self._function.inputs, error.column)
+        return StalePatternError(
+            f"output {output} depends on input {entry}, which the pattern does not have",
+            expected="a pattern with every entry that can be nonzero",
+            why="the pattern was given by hand, or holds for other index arguments",
+            instead="plan_jacobian(f, *args) again at these inputs, or a larger pattern in sparsity=",
+        )

@@ -1,0 +1,175 @@
+"""The Jacobian of independent samples: the products of one of them, with seeds broadcast over the batch.
+
+J is block diagonal, one block a sample, so the k-th output of every sample shares one VJP and the k-th input one JVP.
+The colors are known beforehand and nothing is gathered: a product is a column or a row of every block at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .._coloring.equations import Colors
+from .._function.flat import FlatFunction, Leaf
+from .._matrices.pattern import SparsityPattern
+from .._products.seeded import Engines, Side
+from .._products.ways import Direction, Products
+
+# From so many samples on, one product keeps the device busy: several at once would only take more memory.
+_BUSY = {"cpu": 128, "cuda": 2**17}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which elements of the leaves of f belong to which sample.
+
+    shape: of the batch, the first dimensions of every output and of every input that is not ``shared``.
+    shared: for each differentiated leaf, whether all samples read all of it.
+    """
+
+    shape: torch.Size
+    shared: tuple[bool, ...]
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return self.shape.numel()
+
+    def event(self, leaf: Leaf, shared: bool = False) -> torch.Size:
+        """The shape of what one sample has of a leaf."""
+        return leaf.shape if shared else leaf.shape[len(self.shape) :]
+
+    def inputs(self, function: FlatFunction) -> list[tuple[Leaf, bool, slice]]:
+        """Each input leaf, whether it is shared, and which columns of a sample's block are its."""
+        return self._laid_out(function.inputs, self.shared)
+
+    def outputs(self, function: FlatFunction) -> list[tuple[Leaf, bool, slice]]:
+        """Each output leaf, that it is not shared, and which rows of a sample's block are its."""
+        return self._laid_out(function.outputs, [False] * len(function.outputs))
+
+    def _laid_out(self, leaves: Sequence[Leaf], shared: Sequence[bool]) -> list[tuple[Leaf, bool, slice]]:
+        out, start = [], 0
+        for leaf, common in zip(leaves, shared, strict=True):
+            stop = start + self.event(leaf, common).numel()
+            out.append((leaf, common, slice(start, stop)))
+            start = stop
+        return out
+
+    def colors(self, laid_out: Sequence[tuple[Leaf, bool, slice]]) -> Colors:
+        """For each element its number within its sample: what is at one place of every sample shares a product."""
+        parts = [np.tile(np.arange(s.start, s.stop), 1 if common else self.count) for _, common, s in laid_out]
+        return np.concatenate(parts).astype(np.int32)
+
+    def samples(self, leaves: Sequence[Leaf]) -> torch.Tensor:
+        """The number of the sample of each element of leaves that are not shared."""
+        return torch.from_numpy(self._samples(leaves))
+
+    def _samples(self, leaves: Sequence[Leaf]) -> npt.NDArray[np.int64]:
+        return np.concatenate([np.repeat(np.arange(self.count), self.event(leaf).numel()) for leaf in leaves])
+
+    def pattern(self, function: FlatFunction) -> SparsityPattern:
+        """Every output of a sample reads the inputs of that sample, and all that is shared. One index set a sample."""
+        first = np.arange(self.count)[:, None]
+        columns = []
+        for leaf, common, place in self.inputs(function):
+            own = leaf.start + np.arange(place.stop - place.start)[None]
+            columns.append(np.broadcast_to(own, (self.count, own.size)) if common else first * own.size + own)
+        sets = np.concatenate(columns, 1)
+        pointers = np.arange(self.count + 1) * sets.shape[1]
+        return SparsityPattern((function.m, function.n), self._samples(function.outputs), pointers, sets.reshape(-1))
+
+    def names(self, sample: int) -> str:
+        """The index of a sample, as one would write it."""
+        return f"[{', '.join(str(int(i)) for i in np.unravel_index(sample, self.shape))}]"
+
+
+class Batched:
+    """Values of the blocks, row-major: for each output leaf (samples, outputs, all inputs), laid end to end."""
+
+    def __init__(self, function: FlatFunction, batch: Batch, direction: Direction, made: Engines) -> None:
+        self.mode: Direction = direction
+        self._function, self._batch = function, batch
+        self._inputs, self._outputs = batch.inputs(function), batch.outputs(function)
+        seeded = self._inputs if direction == "forward" else self._outputs
+        self.colors = batch.colors(seeded)
+        self.num_products = seeded[-1][2].stop
+        self.sides = [Side(made[direction], self.colors, self.num_products)]
+        self.joined = 0
+        self.large = batch.count >= _BUSY.get(function.device.type, _BUSY["cuda"])
+        if self.large:
+            made[direction].chunk = 1
+            made[direction].one_at_a_time()
+
+    def kept(self, side: Side) -> int:
+        """Bytes that all products are kept in until they are blocks."""
+        return side.nbytes
+
+    @property
+    def products(self) -> list[Products]:
+        """The products of the one direction."""
+        return [side.products for side in self.sides]
+
+    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+        """(nnz,), in the order of ``Batch.pattern``."""
+        if self.num_products == 0:
+            return torch.zeros(0, dtype=self._function.dtype, device=self._function.device)
+        compressed = self.sides[0].run(args)
+        rows = [_joined([self._block(compressed, o, i) for i in self._inputs], 2) for o in self._outputs]
+        return _joined([row.reshape(-1) for row in rows], 0)
+
+    def _block(
+        self, compressed: torch.Tensor, out: tuple[Leaf, bool, slice], into: tuple[Leaf, bool, slice]
+    ) -> torch.Tensor:
+        """(samples, outputs, inputs) of one output and one input leaf."""
+        (y, _, rows), (x, shared, columns) = out, into
+        b, k, n = self._batch.count, rows.stop - rows.start, columns.stop - columns.start
+        if self.mode == "reverse":
+            assert not shared, "one VJP adds up the derivatives by a shared input over all samples"
+            return compressed[rows, x.start : x.stop].reshape(k, b, n).transpose(0, 1)
+        return compressed[columns, y.start : y.stop].reshape(n, b, k).permute(1, 2, 0)
+
+    def by_column(self, values: torch.Tensor, u: torch.Tensor, absolute: bool = False) -> torch.Tensor:
+        """J^T u, (m,) -> (n,), without index tensors; ``absolute``: of absolute values."""
+        return self._by_column(values.abs(), u.abs()) if absolute else self._by_column(values, u)
+
+    def columns_of(self, u: torch.Tensor) -> torch.Tensor:
+        """For each column, the sum of |u| over the rows that have an entry in it: (m,) -> (n,)."""
+        width = self._inputs[-1][2].stop
+        ones = u.new_ones(()).expand(sum(y.numel for y, _, _ in self._outputs) * width)
+        return self._by_column(ones, u.abs())
+
+    def _by_column(self, values: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        out = values.new_zeros(self._function.n)
+        for (y, _, _), block in zip(self._outputs, self.rows(values), strict=True):
+            weights = u[y.start : y.stop].reshape(self._batch.count, -1)
+            for x, shared, columns in self._inputs:
+                into = "j" if shared else "bj"
+                out[x.start : x.stop] += torch.einsum(f"bkj,bk->{into}", block[..., columns], weights).reshape(-1)
+        return out
+
+    def rows(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """For each output leaf (samples, outputs, all inputs)."""
+        width = self._inputs[-1][2].stop
+        sizes = [y.numel * width for y, _, _ in self._outputs]
+        return [
+            part.reshape(self._batch.count, place.stop - place.start, width)
+            for part, (_, _, place) in zip(values.split(sizes), self._outputs, strict=True)
+        ]
+
+    def blocks(self, values: torch.Tensor) -> dict[tuple[str, str], torch.Tensor]:
+        """(*batch, *output, *input) for each pair of leaves, by their paths."""
+        shape = self._batch.shape
+        return {
+            (y.path, x.path): row[..., columns].reshape(shape + self._batch.event(y) + self._batch.event(x, shared))
+            for (y, _, _), row in zip(self._outputs, self.rows(values), strict=True)
+            for x, shared, columns in self._inputs
+        }
+
+
+def _joined(parts: list[torch.Tensor], dim: int) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

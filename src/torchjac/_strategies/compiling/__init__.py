@@ -1,0 +1,1 @@
+"""``compile=True``: a plan's program of tensor ops, compiled."""

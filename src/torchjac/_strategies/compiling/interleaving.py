@@ -1,0 +1,133 @@
+"""Columns laid side by side, for a compiler that writes a ``stack`` piece by piece, with strides it does not vectorise.
+
+Where the columns cost little, each value is chosen by its column: one loop over the values in order, in which every
+column is computed anew for each of them, and the memory passes by once.
+
+    stack([a, b, c], 1)   ->   where(column < 1, a, where(column < 2, b, c))
+
+Where they cost more and there are many, they are written one after the other and then transposed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.fx import Graph, Node
+
+from ..._tangent.trace import is_view
+from .parts import is_small_power, name_of
+
+_COLUMNS = range(2, 33)  # that a value is chosen from
+_PARTS = 8  # of rows, each with columns of its own
+_CHEAP = 24  # ops that take less time, once for each column, than what they compute takes to be written and read
+_CACHED = 2**20  # values that a processor's caches hold
+
+_OPS = dict.fromkeys("add sub mul neg rsub abs where eq lt index index_select".split(), 1)
+_OPS |= dict.fromkeys("div reciprocal sqrt rsqrt".split(), 4)
+_OPS |= dict.fromkeys("full full_like ones_like zeros_like clone cat stack roll flip".split(), 0)
+_OPS |= dict.fromkeys("slice_backward select_backward constant_pad_nd".split(), 0)
+_WRITTEN = frozenset({"convolution", "mm", "bmm", "addmm", "baddbmm"})  # to memory, whoever reads them
+_SAME_ORDER = frozenset("view _unsafe_view reshape unsqueeze select clone".split())  # where none is left out
+
+_aten = torch.ops.aten
+
+Write = Callable[..., Node]
+
+
+def interleave(graph: Graph) -> None:
+    """Write columns that lie side by side in another way; ``node.meta["like"]`` shows every result."""
+    for node in graph.find_nodes(op="call_function", target=_aten.stack.default):
+        pieces, dim = node.args[0], (node.args[1:] or (0,))[0]
+        if dim in (1, -1) and node.meta["like"].dim() == 2 and len(pieces) in _COLUMNS:
+            write = partial(_write, graph, node)
+            if _cost(pieces) <= _CHEAP:
+                node.replace_all_uses_with(_chosen(write, node, pieces))
+            elif node.meta["like"].numel() >= _CACHED:
+                node.replace_all_uses_with(_transposed(write, pieces))
+    graph.eliminate_dead_code()
+
+
+def _write(graph: Graph, before: Node, target: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Node:
+    """A new call, in the place and the stage of another node."""
+    with graph.inserting_before(before):
+        made = graph.call_function(target, args, kwargs)
+    made.meta["stage"] = before.meta.get("stage", 0)
+    return made
+
+
+def _transposed(write: Write, pieces: Sequence[Node]) -> Node:
+    """In one dimension more than two, where Inductor transposes by tiles."""
+    rows = write(_aten.cat.default, [write(_aten.reshape.default, piece, [1, 1, -1]) for piece in pieces], 1)
+    columns = write(_aten.transpose.int, rows, 1, 2)
+    return write(_aten.squeeze.dim, write(_aten.clone.default, columns, memory_format=torch.contiguous_format), 0)
+
+
+def _chosen(write: Write, node: Node, pieces: Sequence[Node]) -> Node:
+    """One choice for each run of rows whose columns are computed apart, one below the other."""
+    sizes = next((found for found in map(_partition, pieces) if found), [pieces[0].meta["like"].numel()])
+    number = write(_aten.arange.default, len(pieces), device=node.meta["like"].device)
+    rows: list[Node] = []
+    for k, (start, stop) in enumerate(itertools.pairwise([0, *itertools.accumulate(sizes)])):
+        own = [
+            _operands(piece)[k] if _partition(piece) == sizes else write(_aten.slice.Tensor, piece, 0, start, stop)
+            for piece in pieces
+        ]
+        rows.append(_choice(write, number, [write(_aten.reshape.default, part, [stop - start, 1]) for part in own]))
+    return rows[0] if len(rows) == 1 else write(_aten.cat.default, rows)
+
+
+def _choice(write: Write, number: Node, columns: Sequence[Node], first: int = 0) -> Node:
+    """The column of each number, those from ``first`` on, by halves."""
+    if len(columns) == 1:
+        return columns[0]
+    half = len(columns) // 2
+    left, right = (
+        _choice(write, number, part, start) for part, start in ((columns[:half], first), (columns[half:], first + half))
+    )
+    return write(_aten.where.self, write(_aten.lt.Scalar, number, first + half), left, right)
+
+
+def _partition(piece: Node) -> list[int]:
+    """How many rows each of a column's parts has; none where it is in one piece."""
+    sizes = [part.meta["like"].numel() for part in _operands(piece)]
+    return sizes if len(sizes) <= _PARTS else []
+
+
+def _operands(piece: Node) -> Sequence[Node]:
+    """The tensors that lie one below the other in a column."""
+    rows = piece.meta["like"].numel()
+    while name_of(piece) in _SAME_ORDER:
+        piece = piece.all_input_nodes[0]
+        if piece.meta["like"].numel() != rows:
+            return []
+    if name_of(piece) not in ("stack", "cat") or (piece.args[1:] or (0,))[0] != 0:
+        return []
+    parts: Any = piece.args[0]
+    return list(parts)
+
+
+def _cost(pieces: Sequence[Node]) -> float:
+    """How many ops compute the columns, from what is in memory."""
+    seen, todo, cost = set(pieces), list(pieces), 0.0
+    while todo:
+        node = todo.pop()
+        if name_of(node) in _WRITTEN or node.op != "call_function":
+            continue
+        cost += _cost_of(node)
+        new = set(node.all_input_nodes) - seen
+        seen |= new
+        todo += new
+    return cost
+
+
+def _cost_of(node: Node) -> float:
+    name, target = name_of(node), node.target
+    if name == "getitem" or (isinstance(target, torch._ops.OpOverload) and is_view(target)):
+        return 0
+    if is_small_power(node):
+        return 2
+    return _OPS.get(name, float("inf"))

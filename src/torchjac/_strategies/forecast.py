@@ -1,0 +1,154 @@
+"""What a plan would take on several ranks: a model of time, messages and memory, from what one product costs here.
+
+    time of a rank    a batch of its products, and for "rows" or "all" what it receives at the bandwidth of the group
+    bytes moved       what one rank receives from others: what is in its rows, or everything, and it does not have
+    memory            f and the products of a chunk, what is kept of its products, and the result
+
+Time on P ranks is never less than that of f and one product, which every rank runs: beyond the number of products, more
+ranks do nothing. The bandwidth is assumed, unless it was measured; messages of one rank go one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from .._base.memory import text_bytes
+from .._coloring.colors import AcyclicColors, BidirectionalColors, Coloring
+from .._function.flat import FlatFunction
+from .._matrices.pattern import SparsityPattern
+from .._products.seeded import Side, Strategy, UnitCost, engines, seconds_of
+from .._products.ways import Direction
+from .accumulated import Accumulated
+from .ranges import cut, even
+from .shard import parts_of
+
+BANDWIDTH, LATENCY = 1e9, 50e-6  # bytes a second and seconds a message, of a group on one machine or a good network
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """On ``ranks`` ranks: seconds of a call by gather="none", "rows" and "all"; bytes that a rank receives; memory."""
+
+    ranks: int
+    busy: int
+    none: float
+    rows: float
+    all: float
+    moved_rows: int
+    moved_all: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to share: products of each direction with their costs, and what they give.
+
+    peaks: bytes of one product of each direction at its peak, f included, and of each further one. widths: numbers of
+    a product. in_place: products are rows of the result (a rank has its own rows). serial: seconds that are not shared.
+    """
+
+    counts: Sequence[int]
+    costs: Sequence[UnitCost]
+    widths: Sequence[int]
+    peaks: Sequence[tuple[int, int]]
+    chunk: int
+    nnz: int
+    itemsize: int
+    in_place: bool
+    solved: bool
+    serial: float = 0.0
+
+    def taking(self, seconds: float) -> Work:
+        """The same work where one rank takes so long."""
+        scale = seconds / max(forecast(self, 1).none, 1e-12)
+        costs = [UnitCost(scale * cost.fixed, scale * cost.each) for cost in self.costs]
+        return replace(self, costs=costs, serial=scale * self.serial)
+
+
+def measure(
+    function: FlatFunction,
+    args: tuple[Any, ...],
+    strategy: Strategy,
+    pattern: SparsityPattern,
+    coloring: Coloring | None,
+    direction: Direction,
+) -> Work:
+    """The work of one call, from a few products run eagerly at ``args``."""
+    itemsize = function.dtype.itemsize
+    if isinstance(strategy, Accumulated):  # there is nothing to share
+        taken = seconds_of(lambda: strategy.values(args))
+        return Work((), (), (), (), 1, pattern.nnz, itemsize, in_place=True, solved=False, serial=taken)
+    made, sides = engines(function), []
+    for way, colors, count in parts_of(function, coloring, direction):
+        sides.append(Side(made[way], colors, count))
+    peaks = [(side.peak(args, 1), side.peak(args, min(2, side.count))) for side in sides]
+    solved = isinstance(coloring, AcyclicColors) or (
+        isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution"
+    )
+    return Work(
+        counts=[side.count for side in sides],
+        costs=[side.unit_cost(args) for side in sides],
+        widths=[side.width for side in sides],
+        peaks=[(one, max(two - one, 0)) for one, two in peaks],
+        chunk=max((p.chunk for p in strategy.products), default=1),
+        nnz=pattern.nnz,
+        itemsize=itemsize,
+        in_place=coloring is None and direction == "reverse",
+        solved=solved,
+    )
+
+
+def forecast(work: Work, ranks: int, bandwidth: float = BANDWIDTH, latency: float = LATENCY) -> Forecast:
+    """What ``work`` takes on so many ranks, all alike."""
+    bounds = cut(work.counts, work.costs, [1.0] * ranks) if work.counts else even(0, ranks)
+    most = max(b - a for a, b in pairwise(bounds))
+    seconds = work.serial + max((_seconds(work, a, b) for a, b in pairwise(bounds)), default=0)
+    here = 1 / ranks  # of what a rank needs, it has so much already
+    size = work.nnz * work.itemsize
+    if work.solved:
+        size = sum(c * w for c, w in zip(work.counts, work.widths, strict=True)) * work.itemsize
+    moved_all = 0 if not work.counts else int(size * (1 - here))
+    moved_rows = moved_all if work.solved else 0 if work.in_place else int(size * here * (1 - here))
+    kept = most * max(work.widths, default=0) * work.itemsize
+    peak = max((first + (min(work.chunk, most) - 1) * each for first, each in work.peaks), default=0)
+    talk = latency * (ranks - 1)  # everybody says how it is, before any numbers
+    busy = sum(b > a for a, b in pairwise(bounds))
+    none = seconds + talk
+    return Forecast(
+        ranks,
+        busy,
+        none,
+        none + (talk if moved_rows else 0) + moved_rows / bandwidth,
+        none + (talk if moved_all else 0) + moved_all / bandwidth,
+        moved_rows,
+        moved_all,
+        int(peak + kept + work.nnz * work.itemsize * here),
+    )
+
+
+def _seconds(work: Work, start: int, stop: int) -> float:
+    total, before = 0.0, 0
+    for count, cost in zip(work.counts, work.costs, strict=True):
+        mine = max(0, min(stop - before, count) - max(start - before, 0))
+        total, before = total + cost.of(mine), before + count
+    return total
+
+
+def table(work: Work, sizes: Sequence[int]) -> list[str]:
+    """The forecast for each number of ranks, as lines of ``plan.explain(ranks=...)``."""
+    one = forecast(work, 1)
+    head = f"predicted from what a product costs here, {text_bytes(BANDWIDTH)}/s and {1e6 * LATENCY:.0f} us a message"
+    lines = [f"shared    {head}; one rank: {1000 * one.none:.3g} ms"]
+    for size in sizes:
+        f = forecast(work, size)
+        times = f"{1000 * f.none:.3g} ms ({one.none / f.none:.2g}x) for shares" if f.none else "nothing to do"
+        times += (
+            f", {1000 * f.rows:.3g} ms for rows, {1000 * f.all:.3g} ms ({one.none / max(f.all, 1e-12):.2g}x) for all"
+        )
+        idle = f"; {size - f.busy} of them idle" if f.busy < size else ""
+        moved = f"{text_bytes(f.moved_rows)} or {text_bytes(f.moved_all)} to each"
+        lines.append(f"{size:>9,} ranks: {times}; {moved}; {text_bytes(f.memory)} a rank{idle}")
+    return lines

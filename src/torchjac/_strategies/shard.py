@@ -1,0 +1,101 @@
+"""The products of one rank: a range of those of a plan, run like all of them, in chunks and within a budget."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._base.words import Mode
+from .._coloring.colors import Coloring, SymmetricColors
+from .._coloring.equations import Colors
+from .._function.flat import FlatFunction
+from .._products.seeded import Engines, Side, UnitCost, engines
+from .._products.ways import Direction, Products
+from .colored import sides_of
+from .ranges import pieces
+
+Parts = list[tuple[Direction, Colors, int]]
+
+
+def parts_of(function: FlatFunction, coloring: Coloring | None, direction: Direction) -> Parts:
+    """All products of a plan: direction, colors and number, for each direction; dense ones without a coloring."""
+    if coloring is None:
+        count = function.n if direction == "forward" else function.m
+        return [(direction, np.arange(count, dtype=np.int32), count)] if count else []
+    if isinstance(coloring, SymmetricColors):
+        return [(direction, coloring.colors, coloring.num_colors)] if coloring.num_colors else []
+    return [part for part in sides_of(coloring) if part[2]]
+
+
+def measured(function: FlatFunction, parts: Parts, args: tuple[Any, ...]) -> list[UnitCost]:
+    """What the products of each direction cost here."""
+    made = engines(function)
+    return [Side(made[way], colors, count).unit_cost(args) for way, colors, count in parts]
+
+
+class Shard:
+    """Products from ``bounds[rank]`` up to ``bounds[rank + 1]``; a strategy without recovery, see ``_joining``.
+
+    ``dense``: they are rows or columns as they are. ``lockstep``: every rank runs as many as the one that has most,
+    some of them for nothing, because f itself waits for the other ranks.
+    """
+
+    def __init__(
+        self,
+        function: FlatFunction,
+        parts: Parts,
+        bounds: Sequence[int],
+        rank: int,
+        dense: bool = False,
+        lockstep: bool = False,
+    ) -> None:
+        made: Engines = engines(function)
+        counts = [count for _, _, count in parts]
+        ranges = [pieces(counts, a, b) for a, b in itertools.pairwise(bounds)]
+        self._dtype, self._device, self._dense = function.dtype, function.device, dense
+        self.mode: Mode = parts[0][0] if len(parts) == 1 else "bidirectional"
+        self.sides: list[Side] = []
+        self._runs: list[tuple[Side | None, slice, int]] = []
+        for number, (way, colors, count) in enumerate(parts):
+            start, stop = ranges[rank][number]
+            most = max(piece[number][1] - piece[number][0] for piece in ranges) if lockstep else stop - start
+            first = min(start, count - most)  # of what is run
+            width = function.m if way == "forward" else function.n
+            side = None
+            if most:
+                shifted = np.where((colors >= first) & (colors < first + most), colors - first, -1).astype(np.int32)
+                side = Side(made[way], shifted, most, across=dense and way == "forward")
+                self.sides.append(side)
+            self._runs.append((side, slice(start - first, stop - first), width))
+        self.num_products = bounds[rank + 1] - bounds[rank]
+        both = len(self.sides) > 1
+        self.joined = 2 * sum(side.nbytes for side in self.sides) if both else 0
+
+    @property
+    def products(self) -> list[Products]:
+        """The products of each direction that this rank runs."""
+        return [side.products for side in self.sides]
+
+    def kept(self, side: Side) -> int:
+        """Bytes that the products of a side are kept in while they run in chunks."""
+        return 0 if self._dense else side.nbytes
+
+    def run(self, args: tuple[Any, ...]) -> list[torch.Tensor]:
+        """(count, width) for each direction, with count 0 where this rank has nothing to do."""
+        empty = torch.zeros((0, 0), dtype=self._dtype, device=self._device)
+        outs = []
+        for side, kept, width in self._runs:
+            outs.append(empty.reshape(0, width) if side is None else side.run(args)[kept])
+        return outs or [empty]
+
+    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+        """All that this rank runs, flat; for what measures a strategy."""
+        return torch.cat([out.reshape(-1) for out in self.run(args)])
+
+    def reject(self) -> bool:
+        """Never again run products as they ran last; False where there is no other way, or nothing to run."""
+        return self.num_products > 0 and any(p.reject() for p in self.products)

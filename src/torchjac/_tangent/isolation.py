@@ -1,0 +1,33 @@
+"""Around every trace: directions of its own, and nothing of the caller's left changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from .._base.lock import PROCESS_WIDE
+from .._function.flat import FlatFunction, Leaf
+from .._function.kernels import reference_kernels
+from .source import entered
+from .values import ValueTrace
+
+T = TypeVar("T")
+
+
+def traced(function: FlatFunction, trace: ValueTrace, run: Callable[[], T]) -> T:
+    """What ``run()`` returns under ``trace``; random numbers, buffers and backend flags are left as they were."""
+    devices = {leaf.device.index or 0 for leaf in function.inputs if leaf.device.type == "cuda"}
+    with PROCESS_WIDE, torch.random.fork_rng(devices=devices), reference_kernels():
+        try:
+            with trace:
+                return entered(run)
+        finally:
+            trace.journal.restore()
+
+
+def normal(like: torch.Tensor | Leaf) -> torch.Tensor:
+    """Numbers for a direction, from a generator of our own: the caller's stays where it is."""
+    generator = torch.Generator(like.device).manual_seed(0)
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

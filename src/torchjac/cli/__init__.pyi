@@ -1,0 +1,3 @@
+"""The command line: look before you compute."""
+
+from .commands import app as app
