@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from oracles import assert_close, dense_jacobian
 
 import torchjac as tj
-from torchjac._coloring.colors import Seeds
 from torchjac._function.flat import FlatFunction
 from torchjac._products.chunk import chunk_size
 from torchjac._products.forward import Forward
 from torchjac._products.ravel import to_flat, to_leaves
 from torchjac._products.reverse import Reverse, closed_over
+from torchjac._products.seeds import Seeds
 from torchjac._products.ways import WAYS, Products, Way
 
 A, x0 = torch.rand(5, 3, dtype=torch.float64), torch.rand(3, dtype=torch.float64)

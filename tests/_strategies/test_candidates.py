@@ -10,7 +10,8 @@ from oracles import assert_close, dense_jacobian
 from torch import nn
 
 import torchjac as tj
-from torchjac._products.seeded import Side, UnitCost
+from torchjac._products.cost import UnitCost
+from torchjac._products.seeded import Side
 
 
 def network(*widths):

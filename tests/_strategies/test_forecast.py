@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import torchjac as tj
-from torchjac._products.seeded import UnitCost
+from torchjac._products.cost import UnitCost
 from torchjac._strategies.forecast import Work, forecast
 
 WORK = Work(

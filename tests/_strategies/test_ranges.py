@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchjac._products.seeded import UnitCost
+from torchjac._products.cost import UnitCost
 from torchjac._strategies.ranges import cut, even, pieces
 
 SIDES = st.lists(

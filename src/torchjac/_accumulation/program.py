@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from traceback import clear_frames
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .._base.errors import first_line
+from .._base.words import Direction
 from .._function.flat import FlatFunction, Leaf
 from .._matrices.pattern import SparsityPattern
 from .._tangent.isolation import normal, traced
@@ -25,8 +26,6 @@ from .tape.columns import columnwise
 from .tape.recorder import Recorder
 from .tape.signs import unsigned
 from .tape.tape import Tape
-
-Direction = Literal["forward", "reverse"]
 
 _NOT_PURE = "functionalize"  # in the errors of the transform
 

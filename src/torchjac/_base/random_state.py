@@ -1,4 +1,4 @@
-"""The random numbers that f draws: the same in every product of one Jacobian, and again in the check of it."""
+"""Random numbers: those that f draws, replayed for every product of one Jacobian, and those of our own checks."""
 
 from __future__ import annotations
 
@@ -40,3 +40,9 @@ class Draws:
             yield
         finally:
             after.replay()
+
+
+def random_numbers(size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Normal numbers from a generator of our own, so that the caller's random state stays as it is."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(size, generator=generator, dtype=torch.float64).to(like.device, like.dtype)

@@ -1,14 +1,20 @@
-"""The closed sets of words that options take, with their meaning."""
+"""The closed sets of words that options take, with their meaning, and types that many rooms use."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
 
 from .errors import OptionError
 
 Mode = Literal["auto", "forward", "reverse", "bidirectional", "accumulate"]
 """How the Jacobian is built: by JVPs (forward), VJPs (reverse), some of both, by no products at all but a program for
 the nonzeros themselves (accumulate), or by the cheapest of these (auto)."""
+
+Direction = Literal["forward", "reverse"]
+"""Which products: J s for a column of seeds (JVPs, forward), or s^T J for a row of them (VJPs, reverse)."""
 
 Partition = Literal["column", "row", "bidirectional", "symmetric"]
 """What shares a color: columns (one JVP each), rows (one VJP each), both, or both at once in a symmetric matrix."""
@@ -40,6 +46,9 @@ Check = Literal["first", "always", False]
 
 Scope = Literal["global", "local"]
 """Whether a pattern holds for every x, or only for inputs that take the same branches as the traced one."""
+
+Colors = npt.NDArray[np.int32]
+"""The color of each column or row: the number of the product that it shares, -1 for none."""
 
 
 def choose(name: str, value: object, options: object) -> None:

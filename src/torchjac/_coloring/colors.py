@@ -1,34 +1,19 @@
-"""What a coloring is: which columns or rows share one product, and the seeds that follow from it.
-
-A *seed* is a 0/1 vector that selects the members of one color. Seeds are made a chunk of colors at a time, so that no
-object is ever wider than the products that run at once.
-"""
+"""What a coloring is: which columns or rows share one product."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from html import escape
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from .._base.errors import PatternError
-from .._base.words import Partition, Recovery
+from .._base.words import Colors, Partition, Recovery
 from .._matrices import drawing
 from .._matrices.pattern import SparsityPattern, as_pattern
 from .citations import BIBTEX
-from .equations import (
-    Colors,
-    Equations,
-    Places,
-    bidirectional,
-    direct_places,
-    one_sided,
-    substitution_levels,
-    symmetric,
-)
+from .equations import Equations, Places, bidirectional, direct_places, one_sided, substitution_levels, symmetric
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -270,25 +255,6 @@ class BidirectionalColors(Coloring):
 
     def __str__(self) -> str:
         return f"{super().__str__()}: {self.num_forward} forward, {self.num_reverse} reverse"
-
-
-class Seeds:
-    """The seeds of one vector of colors, on a device, a chunk at a time.
-
-    ``Seeds(colors, like=x).chunk(0, 4)`` is a (4, n) tensor of x's dtype and device.
-    """
-
-    def __init__(self, colors: Colors, dtype: torch.dtype, device: torch.device) -> None:
-        self.colors, self.dtype, self.device = colors, dtype, device
-
-    @cached_property
-    def on_device(self) -> torch.Tensor:
-        return torch.from_numpy(self.colors).to(self.device)
-
-    def chunk(self, start: int, stop: int) -> torch.Tensor:
-        """Seeds of the colors from ``start`` up to ``stop``: (stop - start, n)."""
-        wanted = torch.arange(start, stop, dtype=torch.int32, device=self.device)
-        return (self.on_device == wanted[:, None]).to(self.dtype)
 
 
 def _same_shape(pattern: SparsityPattern, shape: tuple[int, int]) -> SparsityPattern:

@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .._base.errors import PatternError
+from .._base.words import Colors
 from .._matrices.pattern import SparsityPattern
 
 Places = npt.NDArray[np.int64]
-Colors = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)

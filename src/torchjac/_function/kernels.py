@@ -48,25 +48,3 @@ def _flags_off() -> Iterator[None]:
 def _eager() -> AbstractContextManager[object]:
     """Compiled functions run op by op; only where Dynamo is in use, because to import it takes a second."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-
-
-class Journal:
-    """What memory from before the trace held, before an op wrote to it: a module's buffers, a counter, a cache."""
-
-    def __init__(self) -> None:
-        self._before: list[tuple[torch.UntypedStorage, torch.UntypedStorage]] = []
-        self._saved: set[int] = set()
-
-    def save(self, t: torch.Tensor) -> None:
-        """Keep a copy of all of t's storage, once."""
-        storage = t.untyped_storage()
-        if storage._cdata not in self._saved:
-            self._saved.add(storage._cdata)
-            self._before.append((storage, storage.clone()))
-
-    def restore(self) -> None:
-        """Put everything back."""
-        for storage, before in self._before:
-            storage.copy_(before, non_blocking=False)
-        self._before.clear()
-        self._saved.clear()

@@ -17,10 +17,10 @@ import torch
 from torch.utils._pytree import tree_map
 
 from .._coloring.color import color
-from .._coloring.colors import Seeds
 from .._matrices.pattern import SparsityPattern
 from .._matrices.row_sets import IntArray
 from .._products.chunk import chunk_size
+from .._products.seeds import Seeds
 
 Side = Literal["columns", "rows"]
 Bools = npt.NDArray[np.bool_]

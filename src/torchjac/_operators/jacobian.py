@@ -9,14 +9,14 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import DerivativeMismatchError, first_line, not_differentiable
-from .._base.random_state import Draws
+from .._base.random_state import Draws, random_numbers
 from .._base.user_frame import warn
 from .._function.flat import Argnums, FlatFunction, ordinary, refuse_complex
 from .._matrices.pattern import SparsityPattern
 from .._products.chunk import chunk_size, in_chunks, out_of_memory
 from .._products.forward import Forward
 from .._products.linearized import Linearized
-from .._verification.adjoint_probe import close, random_numbers
+from .._products.rounding import close
 from .linear import LinearOperator
 
 Product = Callable[[torch.Tensor], torch.Tensor]

@@ -27,13 +27,12 @@ from .._base.errors import (
 )
 from .._base.random_state import Draws
 from .._base.user_frame import warn
-from .._base.words import Check, Mode, choose
+from .._base.words import Check, Direction, Mode, choose
 from .._coloring.colors import ColumnColors, RowColors
 from .._detection.samples import Meeting, Seen, see
 from .._function.flat import Argnums, FlatFunction, Leaf, describe, with_paths
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
-from .._products.ways import Direction
 from .._strategies.batched import Batch, Batched
 from .._strategies.budget import fit_chunks
 from .._strategies.candidates import Candidate, Choice

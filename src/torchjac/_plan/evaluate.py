@@ -13,7 +13,8 @@ from .._base.random_state import Draws
 from .._base.user_frame import warn
 from .._coloring.colors import ColumnColors, RowColors
 from .._function.flat import Choices, on_tensors
-from .._products.seeded import Strategy, seconds_of
+from .._products.cost import seconds_of
+from .._products.seeded import Strategy
 from .._strategies.accumulated import Accumulated
 from .._strategies.compiling.compiled import Compiled
 from .._verification.adjoint_probe import Combination, all_entries, probe

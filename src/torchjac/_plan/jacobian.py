@@ -25,8 +25,9 @@ from .._detection.detect import detect
 from .._function.flat import Argnums, Choices, FlatFunction, ordinary, refuse_complex
 from .._matrices.pattern import SparsityPattern, as_pattern, wanted_entries
 from .._operators.jacobian import JacobianOperator
+from .._products.cost import seconds_of
 from .._products.run import Run
-from .._products.seeded import Strategy, engines, seconds_of
+from .._products.seeded import Strategy, engines
 from .._strategies.candidates import Choice
 from .._strategies.compiling.compiled import Compiled
 from .._strategies.forecast import Work, measure, table

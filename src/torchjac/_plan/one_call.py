@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
+from .._base.random_state import random_numbers
 from .._detection.dense_or_not import is_cheap
 from .._function.flat import Argnums, FlatFunction, ordinary, refuse_complex
 from .._matrices.pattern import SparsityPattern
 from .._products.chunk import chunk_size
+from .._products.rounding import near
 from .._products.run import Run
-from .._verification.adjoint_probe import near, random_numbers
 from .jacobian import JacobianPlan
 from .options import Options
 from .result import Assembly

@@ -21,13 +21,13 @@ from .._base.memory import peak_bytes
 from .._base.progress import progress
 from .._base.random_state import Draws
 from .._base.user_frame import warn
-from .._base.words import Mode
+from .._base.words import Direction, Mode
 from .._coloring.colors import Coloring
 from .._detection.dense_or_not import is_cheap
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
-from .._products.seeded import Engines, Strategy, seconds_of
-from .._products.ways import Direction
+from .._products.cost import seconds_of
+from .._products.seeded import Engines, Strategy
 from .._strategies.accumulated import Accumulated
 from .._strategies.budget import TooSmallError, fit_chunks, least_of
 from .._strategies.candidates import Choice, Measured, choose, choose_some, few_products, worth_accumulating

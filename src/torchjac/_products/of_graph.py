@@ -8,10 +8,11 @@ import torch
 from torch.utils import _pytree as pytree
 
 from .._base.errors import InputError, first_line
+from .._base.random_state import random_numbers
 from .._base.user_frame import warn
 from .._function.flat import describe
-from .._verification.adjoint_probe import close, random_numbers
 from .chunk import chunk_size, in_chunks, out_of_memory
+from .rounding import close
 
 _FEW = 3  # so many rows are not worth a batch
 

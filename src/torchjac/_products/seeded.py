@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from .._base.memory import peak_bytes
-from .._base.words import Mode
-from .._coloring.colors import Seeds
-from .._coloring.equations import Colors
+from .._base.words import Colors, Direction, Mode
 from .._function.flat import FlatFunction
 from .chunk import chunk_size
-from .ways import Direction, Products
+from .cost import UnitCost, seconds_of
+from .seeds import KeptSeeds, Seeds, WeightedSeeds
+from .ways import Products
 
-_MUCH = 3  # times slower, and once more would not change it
 _KEPT = 2**18  # so many numbers in seeds are kept from call to call
 
 Engines = dict[Direction, Products]
@@ -65,13 +61,13 @@ class Side:
         self.itemsize = function.dtype.itemsize
         keep = count * colors.size <= _KEPT
         seeds = Seeds(colors, function.dtype, function.device)
-        self._seeds = _Kept(seeds, count) if keep and count else seeds
+        self._seeds = KeptSeeds(seeds, count) if keep and count else seeds
         products.chunk, products.across = chunk_size(count, self.numbers, self.itemsize), across
 
     @property
     def constants(self) -> list[torch.Tensor]:
         """What the seeds are made of, on the device: the color of each element, and the seeds if they are kept."""
-        kept = [self._seeds._all] if isinstance(self._seeds, _Kept) else []
+        kept = [self._seeds._all] if isinstance(self._seeds, KeptSeeds) else []
         return [self._seeds.on_device, *kept]
 
     @property
@@ -85,7 +81,7 @@ class Side:
 
     def weighted(self, args: tuple[Any, ...], weights: torch.Tensor) -> torch.Tensor:
         """As ``run``, with each element of the seeds times its weight: (count, width)."""
-        return self.products.compressed(args, _Weighted(self._seeds, weights), self.count)
+        return self.products.compressed(args, WeightedSeeds(self._seeds, weights), self.count)
 
     def first(self, args: tuple[Any, ...], size: int) -> torch.Tensor:
         """The first ``size`` products, at once."""
@@ -106,55 +102,3 @@ class Side:
         many = seconds_of(lambda: self.first(args, size))
         each = max((many - one) / (size - 1), many / (4 * size))  # a product in a batch is never free: noise
         return UnitCost(max(one - each, 0.0), each)
-
-
-class _Kept(Seeds):
-    """Seeds that are made once: where products are small, making them would be a good part of the work."""
-
-    def __init__(self, seeds: Seeds, count: int) -> None:
-        super().__init__(seeds.colors, seeds.dtype, seeds.device)
-        dense = np.array_equal(seeds.colors, np.arange(count))  # the identity, which is made ten times as fast
-        self._all = torch.eye(count, dtype=self.dtype, device=self.device) if dense else super().chunk(0, count)
-        self._version = self._all._version
-
-    def chunk(self, start: int, stop: int) -> torch.Tensor:
-        if self._all._version != self._version:  # a backward that writes into what it is given
-            return super().chunk(start, stop)
-        return self._all if stop - start == len(self._all) else self._all[start:stop]
-
-
-class _Weighted(Seeds):
-    """Seeds with numbers in place of the ones."""
-
-    def __init__(self, seeds: Seeds, weights: torch.Tensor) -> None:
-        super().__init__(seeds.colors, seeds.dtype, seeds.device)
-        self._plain, self._weights = seeds, weights
-
-    def chunk(self, start: int, stop: int) -> torch.Tensor:
-        return self._plain.chunk(start, stop) * self._weights
-
-
-@dataclass(frozen=True)
-class UnitCost:
-    """Seconds: ``fixed`` for a batch of whatever size, and ``each`` for a product in it."""
-
-    fixed: float
-    each: float
-
-    def of(self, count: int) -> float:
-        """Seconds for ``count`` products."""
-        return self.fixed + self.each * count if count else 0.0
-
-
-def seconds_of(run: Any, than: float = float("inf")) -> float:
-    """Seconds that ``run()`` takes: the fastest of three, of fewer where one is slow, or much slower than ``than``."""
-    taken = []
-    for _ in range(3):
-        start = time.perf_counter()
-        out = run()
-        if out.is_cuda:
-            torch.cuda.synchronize(out.device)
-        taken.append(time.perf_counter() - start)
-        if sum(taken) > 0.1 or taken[-1] > _MUCH * than:
-            break
-    return min(taken)

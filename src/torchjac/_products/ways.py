@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from .._base.errors import InputError, OptionError, first_line, not_differentiable
 from .._base.random_state import Draws
 from .._base.user_frame import warn
-from .._coloring.colors import Seeds
+from .._base.words import Direction
 from .._function.flat import FlatFunction
 from .chunk import in_chunks, out_of_memory
 from .forward import Forward
 from .reverse import Reverse
 from .run import Run, inside_transform
-
-Direction = Literal["forward", "reverse"]
+from .seeds import Seeds
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,15 @@ import torch
 
 from .._accumulation.emission import MissingEntriesError
 from .._accumulation.errors import CannotAccumulateError
-from .._accumulation.program import Direction, Program, build
+from .._accumulation.program import Program, build
 from .._base.errors import OptionError, StalePatternError
 from .._base.random_state import Draws
-from .._base.words import Mode
+from .._base.words import Direction, Mode
 from .._function.flat import Choices, FlatFunction, place
 from .._function.gradient import GradientOf
 from .._matrices.pattern import SparsityPattern
-from .._products.seeded import Side, seconds_of
+from .._products.cost import seconds_of
+from .._products.seeded import Side
 from .._products.ways import Products
 
 _FEW, _PER_ENTRY, _PER_PRODUCT = 2**20, 8, 2  # coefficients that a tensor may have: more, and colors are cheaper

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .._coloring.equations import Colors
+from .._base.words import Colors, Direction
 from .._function.flat import FlatFunction, Leaf
 from .._matrices.pattern import SparsityPattern
 from .._products.seeded import Engines, Side
-from .._products.ways import Direction, Products
+from .._products.ways import Products
 
 # From so many samples on, one product keeps the device busy: several at once would only take more memory.
 _BUSY = {"cpu": 128, "cuda": 2**17}

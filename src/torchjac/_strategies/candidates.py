@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from .._base.errors import OptionError
-from .._base.words import Mode, Partition
+from .._base.words import Direction, Mode, Partition
 from .._coloring.color import color, color_best
 from .._coloring.colors import BidirectionalColors, Coloring, ColumnColors
 from .._matrices.pattern import SparsityPattern
-from .._products.seeded import Engines, Side, UnitCost
-from .._products.ways import Direction
+from .._products.cost import UnitCost
+from .._products.seeded import Engines, Side
 
 # With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
 # results are always right.

@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 
-from .._base.words import Mode, Partition
+from .._base.words import Colors, Direction, Mode, Partition
 from .._coloring.colors import BidirectionalColors, Coloring, ColumnColors, RowColors
-from .._coloring.equations import Colors
 from .._coloring.recovery.direct import gather_index
 from .._coloring.recovery.substitution import Substitution
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.seeded import Engines, Side
-from .._products.ways import Direction, Products
+from .._products.ways import Products
 
 _MODES: dict[Partition, Mode] = {"column": "forward", "row": "reverse", "bidirectional": "bidirectional"}
 

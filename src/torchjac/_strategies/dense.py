@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._base.words import Direction
 from .._function.flat import FlatFunction
 from .._products.seeded import Engines, Side
-from .._products.ways import Direction, Products
+from .._products.ways import Products
 
 
 class Dense:

@@ -16,11 +16,12 @@ from itertools import pairwise
 from typing import Any
 
 from .._base.memory import text_bytes
+from .._base.words import Direction
 from .._coloring.colors import AcyclicColors, BidirectionalColors, Coloring
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
-from .._products.seeded import Side, Strategy, UnitCost, engines, seconds_of
-from .._products.ways import Direction
+from .._products.cost import UnitCost, seconds_of
+from .._products.seeded import Side, Strategy, engines
 from .accumulated import Accumulated
 from .ranges import cut, even
 from .shard import parts_of

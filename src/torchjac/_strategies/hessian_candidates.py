@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .._base.words import Mode, SymmetricRecovery
+from .._base.words import Direction, Mode, SymmetricRecovery
 from .._coloring.color import color
 from .._coloring.colors import AcyclicColors, SymmetricColors
 from .._coloring.equations import each_level
 from .._matrices.pattern import SparsityPattern
-from .._products.seeded import Engines, Side, UnitCost
-from .._products.ways import Direction
+from .._products.cost import UnitCost
+from .._products.seeded import Engines, Side
 from .candidates import Candidate, Choice
 
 _TINY = 50_000  # so few numbers in all products are not worth a measurement

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._products.seeded import UnitCost
+from .._products.cost import UnitCost
 
 _ALIKE = 1.5  # ranks whose speeds differ by less are taken as equal: such differences are noise
 

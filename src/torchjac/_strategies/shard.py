@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._base.words import Mode
+from .._base.words import Colors, Direction, Mode
 from .._coloring.colors import Coloring, SymmetricColors
-from .._coloring.equations import Colors
 from .._function.flat import FlatFunction
-from .._products.seeded import Engines, Side, UnitCost, engines
-from .._products.ways import Direction, Products
+from .._products.cost import UnitCost
+from .._products.seeded import Engines, Side, engines
+from .._products.ways import Products
 from .colored import sides_of
 from .ranges import pieces
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .._base.words import Mode, Uplo
+from .._base.words import Direction, Mode, Uplo
 from .._coloring.colors import AcyclicColors, SymmetricColors
 from .._coloring.equations import Places
 from .._coloring.recovery.direct import gather_index
@@ -21,7 +21,7 @@ from .._coloring.recovery.substitution import Substitution
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.seeded import Engines, Side
-from .._products.ways import Direction, Products
+from .._products.ways import Products
 
 
 @dataclass(eq=False)

@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .._function.kernels import Journal
 from .._matrices.notes import Note
 from .call import Call, base_name, writes, written
+from .journal import Journal
 from .registry import HALF_FORWARD
 from .relations import Along
 from .rules import CHOICES, VALUE_FREE, VALUE_READERS

@@ -16,10 +16,11 @@ from torch.utils._pytree import tree_map
 
 from .._base.errors import DerivativeMismatchError, StalePatternError, first_line, not_differentiable
 from .._base.memory import peak_bytes
-from .._base.random_state import Draws
+from .._base.random_state import Draws, random_numbers
 from .._function.flat import FlatFunction, on_tensors, place
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse, closed_over
+from .._products.rounding import close, near
 from .entry_sums import EntrySums
 
 _OTHERS = 3  # so many vectors measure rounding: all of them cancel by accident once in a million times
@@ -263,31 +264,6 @@ def _jiggled(function: FlatFunction, args: tuple[Any, ...], seed: int) -> tuple[
 def _jiggle(t: torch.Tensor, seed: int) -> torch.Tensor:
     noise = random_numbers(t.numel(), t.detach(), seed=seed + 2).reshape(t.shape)
     return t * (1 + 4 * torch.finfo(t.dtype).eps * noise)
-
-
-def random_numbers(size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Normal numbers from a generator of our own, so that the caller's random state stays as it is."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(size, generator=generator, dtype=torch.float64).to(like.device, like.dtype)
-
-
-def close(
-    got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0
-) -> torch.Tensor:
-    """As ``near``, but what is not finite is compared with nothing.
-
-    Where a derivative is infinite, 0 * inf puts NaN at other entries in forward than in reverse mode.
-    """
-    return near(got, expected, scale, floor) | ~(got.isfinite() & expected.isfinite())
-
-
-def near(
-    got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0
-) -> torch.Tensor:
-    """Elementwise, to the square root of the precision; not where something is not finite."""
-    tolerance = 10 * torch.finfo(got.dtype).eps ** 0.5
-    found: torch.Tensor = (got - expected).abs() <= tolerance * scale + floor
-    return found
 
 
 def _agree(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0) -> bool:

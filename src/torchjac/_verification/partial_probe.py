@@ -19,15 +19,16 @@ import numpy as np
 import torch
 
 from .._base.errors import DerivativeMismatchError, StalePatternError
-from .._base.random_state import Draws
+from .._base.random_state import Draws, random_numbers
 from .._coloring.colors import ColumnColors, RowColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import FlatFunction, on_tensors
 from .._function.flat import place as place_of
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
+from .._products.rounding import close
 from .._products.seeded import Side
-from .adjoint_probe import Combination, _agree, _jiggled, _largest, _rounding, close, random_numbers
+from .adjoint_probe import Combination, _agree, _jiggled, _largest, _rounding
 
 Compared = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """What was got, what was expected, and the size of what was added up."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from .._base.errors import DerivativeMismatchError, InputError
+from .._base.random_state import random_numbers
 from .._function.flat import Argnums, place
 from .._operators.jacobian import JacobianOperator
-from .._verification.adjoint_probe import random_numbers
 from .causes import Evidence, likely_cause
 from .claim import Claim, Numbers, ShapeMismatch, as_numpy, read_claim
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import InputError, OptionError
-from .._base.random_state import Draws
+from .._base.random_state import Draws, random_numbers
 from .._base.ranks import Note, Ranks
 from .._coloring.colors import AcyclicColors, BidirectionalColors
 from .._coloring.recovery.direct import gather_index
@@ -21,14 +21,14 @@ from .._matrices.layouts import Block
 from .._matrices.pattern import SparsityPattern
 from .._plan.hessian import HessianPlan
 from .._plan.jacobian import JacobianPlan
+from .._products.cost import UnitCost
 from .._products.reverse import Reverse
-from .._products.seeded import UnitCost
+from .._products.rounding import close
 from .._strategies.accumulated import Accumulated
 from .._strategies.budget import fit_chunks
 from .._strategies.compiling.compiled import Compiled
 from .._strategies.ranges import cut
 from .._strategies.shard import Shard, measured, parts_of
-from .._verification.adjoint_probe import close, random_numbers
 from .joining import DenseColumns, DenseRows, Direct, Joining, Layout, Repeated, Solved
 
 _SMALL = 32  # so few products for each rank are shared evenly, without a measurement

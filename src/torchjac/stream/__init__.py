@@ -22,10 +22,11 @@ from .._base.memory import parse_bytes, peak_bytes, text_bytes
 from .._base.random_state import Draws
 from .._base.ranks import Ranks
 from .._base.version import __version__
-from .._coloring.colors import Seeds
+from .._base.words import Direction
 from .._function.flat import Argnums, FlatFunction, on_tensors, ordinary
 from .._products.reverse import Reverse
-from .._products.ways import Direction, Products
+from .._products.seeds import Seeds
+from .._products.ways import Products
 from .resumable import Partial, check_path
 
 FORMAT = 1  # of the journal

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchjac._coloring.color import color
-from torchjac._coloring.colors import Seeds
 from torchjac._coloring.recovery.direct import gather_index
 from torchjac._coloring.recovery.substitution import Substitution
 from torchjac._matrices.pattern import SparsityPattern
+from torchjac._products.seeds import Seeds
 
 
 def matrix(pattern, symmetric=False):

@@ -23,7 +23,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from ..equations import Colors
+from ..._base.words import Colors
 from .adjacency import Adjacency
 from .graph import Counts, Indices, Pointers
 from .numba_kernel import inlined, kernel

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..._base.words import Recovery
+from ..._base.words import Colors, Recovery
 from ..._matrices.pattern import SparsityPattern
 from ..colors import BidirectionalColors
-from ..equations import Colors, bidirectional
+from ..equations import bidirectional
 from .acyclic import color_acyclic
 from .adjacency import Adjacency, both_sides
 from .bounds import equations_bound

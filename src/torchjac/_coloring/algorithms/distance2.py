@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..equations import Colors
+from ..._base.words import Colors
 from .graph import BipartiteGraph, Indices, Pointers
 from .numba_kernel import kernel
 

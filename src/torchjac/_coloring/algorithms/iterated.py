@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..equations import Colors
+from ..._base.words import Colors
 from .graph import Indices
 from .search import count
 

@@ -19,7 +19,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from ..equations import Colors
+from ..._base.words import Colors
 from .graph import Incidence
 
 Vectors = npt.NDArray[np.int64]

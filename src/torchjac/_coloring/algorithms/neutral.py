@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..equations import Colors, Equations
+from ..._base.words import Colors
+from ..equations import Equations
 
 Products = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

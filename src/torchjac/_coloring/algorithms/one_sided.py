@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..equations import Colors
+from ..._base.words import Colors
 from .distance2 import color_distance2
 from .graph import BipartiteGraph, Indices
 from .iterated import by_classes

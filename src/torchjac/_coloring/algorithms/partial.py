@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..._base.words import Colors
 from ..._matrices.pattern import SparsityPattern
-from ..equations import Colors
 from .distance2 import BIT_NUMBER, ROUND
 from .graph import BipartiteGraph, Indices, Pointers
 from .iterated import by_classes

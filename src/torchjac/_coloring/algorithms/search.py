@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..equations import Colors
+from ..._base.words import Colors
 
 Make = Callable[[float], Colors | None]
 """From a cost that must be beaten to colors that beat it, or None."""

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..equations import Colors
+from ..._base.words import Colors
 from .adjacency import Adjacency
 from .distance2 import BIT_NUMBER
 from .graph import Indices, Pointers

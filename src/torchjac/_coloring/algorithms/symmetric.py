@@ -7,10 +7,10 @@ from itertools import islice
 
 import numpy as np
 
-from ..._base.words import Recovery
+from ..._base.words import Colors, Recovery
 from ..._matrices.pattern import SparsityPattern
 from ..colors import AcyclicColors, StarColors, SymmetricColors
-from ..equations import Colors, symmetric
+from ..equations import symmetric
 from .acyclic import color_acyclic, is_acyclic
 from .adjacency import Adjacency, symmetric_graph
 from .bounds import equations_bound

@@ -11,12 +11,13 @@ import torch
 
 from ..._base.errors import OptionError
 from ..._base.version import __version__
+from ..._base.words import Direction
 from ..._coloring.color import color, color_best
 from ..._coloring.colors import Coloring
 from ..._function.flat import FlatFunction, Leaf
 from ..._matrices.notes import Cost
-from ..._products.seeded import Side, UnitCost, engines
-from ..._products.ways import Direction
+from ..._products.cost import UnitCost
+from ..._products.seeded import Side, engines
 from ..._strategies.candidates import REVERSE_COST, Candidate
 from .explain import Facts
 
