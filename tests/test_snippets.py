@@ -64,9 +64,11 @@ def run(text: str, where: Path | str) -> None:
             assert alike(out.getvalue()) == alike(snippet.printed), f"{where}, line {snippet.line}, prints otherwise"
 
 
-def public(name: str) -> bool:
-    """Whether a dotted name inside the package is that of something exported, or of a part of it."""
-    return any(part in dir(torchjac) and not part.startswith("_") for part in name.split(".")[1:])
+def public(module: str, name: str) -> bool:
+    """Whether a dotted name in a module is that of something exported, or of a part of it, or of a public module."""
+    owner = name.removeprefix(f"{module}.").split(".")[0]
+    inside = module.split(".")[1:]
+    return owner in dir(torchjac) or (inside != [] and inside[0] != "cli" and not inside[0].startswith("_"))
 
 
 def docstrings() -> Iterator[doctest.DocTest]:
@@ -82,7 +84,7 @@ def docstrings() -> Iterator[doctest.DocTest]:
         # examples of what is exported stand alone; those of the inside may use the names of their file
         found = doctest.DocTestFinder().find(module, globs={"__name__": "__main__"})
         for test in found:
-            if not public(test.name):
+            if not public(name, test.name):
                 test.globs.update(vars(module))
         yield from (test for test in found if test.examples or "```" in (test.docstring or ""))
 

@@ -1,9 +1,9 @@
 """Count how often control moves from one file of torchjac to another: ``python tools/count_moves.py [--json]``.
 
 With ``--src`` it counts in the torchjac of another checkout. A reader who follows a call has to open the next file at
-each move. The trail of a call is the file of each 'call' and 'return' of a Python frame that ``sys.setprofile`` reports,
-where that file is in the package; frames of f, torch and numpy leave no mark on it. A move is where the trail goes from
-one file to another: out by a call, or back by a return.
+each move. The trail of a call is the file of each 'call' and 'return' of a Python frame that ``sys.setprofile``
+reports, where that file is in the package; frames of f, torch and numpy leave no mark on it. A move is where the trail
+goes from one file to another: out by a call, or back by a return.
 
 Plans are made once before one is counted, so that imports are left out; the call that is counted is a plan's third.
 """

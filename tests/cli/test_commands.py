@@ -195,7 +195,7 @@ def test_an_interrupted_command_leaves_nothing(code, monkeypatch):
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_the_extra_the_install_line_is_given(monkeypatch, capsys, missing):
-    monkeypatch.delitem(sys.modules, "torchjac.cli")
+    monkeypatch.delitem(sys.modules, "torchjac.cli.commands")
     monkeypatch.delitem(sys.modules, "torchjac.cli.tables")
     for name in [name for name in sys.modules if name.split(".")[0] == missing]:
         monkeypatch.setitem(sys.modules, name, None)

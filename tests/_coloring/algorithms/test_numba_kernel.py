@@ -61,7 +61,7 @@ def test_a_kernel_compiles_with_its_helpers():
 def test_a_first_small_coloring_does_not_import_numba():
     code = """
 import sys, numpy as np
-from torchjac._coloring import color
+from torchjac._coloring.color import color
 from torchjac._matrices.pattern import SparsityPattern
 n = 100
 tridiagonal = abs(np.arange(n)[:, None] - np.arange(n)) < 2
