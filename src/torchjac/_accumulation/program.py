@@ -13,7 +13,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .._base.errors import first_line
-from .._base.words import Direction
+from .._base.words import Args, Direction
 from .._function.flat import FlatFunction, Leaf
 from .._matrices.pattern import SparsityPattern
 from .._tangent.isolation import normal, traced
@@ -68,14 +68,14 @@ class Program:
     def _run(self) -> Callable[..., torch.Tensor]:
         return self.tape.runner()
 
-    def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def __call__(self, args: Args) -> torch.Tensor:
         """(nnz,)."""
         return self._run(*(t for t in tree_leaves(args) if isinstance(t, torch.Tensor)))
 
 
 def build(
     function: FlatFunction,
-    args: tuple[Any, ...],
+    args: Args,
     pattern: SparsityPattern,
     direction: Direction,
     limit: int,
@@ -104,7 +104,7 @@ def build(
 
 def _build(
     function: FlatFunction,
-    args: tuple[Any, ...],
+    args: Args,
     pattern: SparsityPattern,
     direction: Direction,
     limit: int,
@@ -142,7 +142,7 @@ def _build(
 
 def _read(
     function: FlatFunction,
-    args: tuple[Any, ...],
+    args: Args,
     directions: Sequence[torch.Tensor],
     direction: Direction,
     reader: Reader,
@@ -185,14 +185,14 @@ def _own_dispatch() -> Iterator[None]:
             raise
 
 
-def _pushed(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:
+def _pushed(function: FlatFunction, args: Args, count: int) -> Any:
     def jvp(*given: torch.Tensor) -> Any:
         return torch.func.jvp(function.bind(args), given[:count], given[count:])[1]
 
     return jvp
 
 
-def _pulled(function: FlatFunction, args: tuple[Any, ...], count: int) -> Any:
+def _pulled(function: FlatFunction, args: Args, count: int) -> Any:
     def vjp(*given: torch.Tensor) -> Any:
         return torch.func.vjp(function.bind(args), *given[:count])[1](tuple(given[count:]))
 

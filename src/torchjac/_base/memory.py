@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .errors import OptionError
+from .words import Args, UserFunction
 
 _UNITS = {"": 1, "b": 1} | {
     f"{prefix}{unit}b": base ** (power + 1)
@@ -87,7 +88,7 @@ class PeakBytes(TorchDispatchMode):
         self._known: weakref.WeakKeyDictionary[torch.UntypedStorage, int] = weakref.WeakKeyDictionary()
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: UserFunction, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         for storage in _storages((args, kwargs)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,12 @@ Scope = Literal["global", "local"]
 
 Colors = npt.NDArray[np.int32]
 """The color of each column or row: the number of the product that it shares, -1 for none."""
+
+UserFunction = Callable[..., Any]
+"""What somebody wants the derivatives of: it maps tensors, or trees of tensors, to tensors or trees."""
+
+Args = tuple[Any, ...]
+"""The arguments of a call: tensors, trees of tensors, and whatever else the function takes."""
 
 
 def choose(name: str, value: object, options: object) -> None:

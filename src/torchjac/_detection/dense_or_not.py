@@ -9,11 +9,11 @@ Jacobian takes, so that no coloring would save much.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 
+from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._tangent.relations import Ids
@@ -29,7 +29,7 @@ _ROWS = 2  # are computed
 VJPs = Callable[[torch.Tensor], torch.Tensor]
 
 
-def glance(function: FlatFunction, args: tuple[Any, ...], vjps: VJPs | None = None) -> SparsityPattern:
+def glance(function: FlatFunction, args: Args, vjps: VJPs | None = None) -> SparsityPattern:
     """The pattern of f, which ran before, or the full one: never less than the truth.
 
     ``vjps``: U -> U J, (k, m) -> (k, n), where that is known already.

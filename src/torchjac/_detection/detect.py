@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
-from .._base.words import Scope
+from .._base.words import Args, Scope
 from .._function.flat import FlatFunction
 from .._function.gradient import GradientOf
 from .._matrices.notes import Note
@@ -20,7 +18,7 @@ from .provenance import Provenance
 from .set_table import SetTable
 
 
-def detect(function: FlatFunction, args: tuple[Any, ...], sets: IndexSets | None = None) -> SparsityPattern:
+def detect(function: FlatFunction, args: Args, sets: IndexSets | None = None) -> SparsityPattern:
     """The (m, n) pattern of f's Jacobian; f runs on copies, so what it does in place stays with it.
 
     ``sets``: empty ones for n inputs, that the forward trace fills.
@@ -37,7 +35,7 @@ def detect(function: FlatFunction, args: tuple[Any, ...], sets: IndexSets | None
     return pattern
 
 
-def detect_hessian(gradient: GradientOf, function: FlatFunction, args: tuple[Any, ...]) -> SparsityPattern:
+def detect_hessian(gradient: GradientOf, function: FlatFunction, args: Args) -> SparsityPattern:
     """The (n, n) pattern of a Hessian: that of the Jacobian of ``gradient``, seen flat, made symmetric."""
     try:
         pattern = detect(function, args)
@@ -58,14 +56,14 @@ def mirrored(pattern: SparsityPattern) -> SparsityPattern:
     return symmetric
 
 
-def _by_rows(function: FlatFunction, args: tuple[Any, ...], sets: IndexSets) -> tuple[SparsityPattern, Trace]:
+def _by_rows(function: FlatFunction, args: Args, sets: IndexSets) -> tuple[SparsityPattern, Trace]:
     rows, trace = forward(function, args, sets, torch.arange(1, function.n + 1))
     pattern = _pattern(sets.table, rows, (function.m, function.n), trace)
     pattern.provenance = Provenance(function, args, by_rows=True)
     return pattern, trace
 
 
-def _by_columns(function: FlatFunction, args: tuple[Any, ...], note: Note) -> SparsityPattern:
+def _by_columns(function: FlatFunction, args: Args, note: Note) -> SparsityPattern:
     sets: list[IndexSets] = []
 
     def make() -> IndexSets:

@@ -7,11 +7,11 @@ what reaches the inputs is read. f gets copies of its inputs; random state, buff
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
 from .._base.errors import not_differentiable
+from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._tangent.isolation import normal, traced
 from .._tangent.reading import Reading
@@ -20,7 +20,7 @@ from .._tangent.trace import Trace
 from .._tangent.values import ValueTrace
 
 
-def forward(function: FlatFunction, args: tuple[Any, ...], reading: Reading, seeds: Ids) -> tuple[Ids, Trace]:
+def forward(function: FlatFunction, args: Args, reading: Reading, seeds: Ids) -> tuple[Ids, Trace]:
     """(m,) ids of the outputs, for (n,) ids of the inputs."""
     trace = Trace(reading)
     primals = tuple(leaf.detach().clone() for leaf in function.leaves(args))
@@ -37,7 +37,7 @@ def forward(function: FlatFunction, args: tuple[Any, ...], reading: Reading, see
 
 
 def backward(
-    function: FlatFunction, args: tuple[Any, ...], make_reading: Callable[[], Reading], make_seeds: Callable[[], Ids]
+    function: FlatFunction, args: Args, make_reading: Callable[[], Reading], make_seeds: Callable[[], Ids]
 ) -> tuple[Ids, Trace]:
     """(n,) ids of the inputs, for (m,) ids of the outputs; the makers are called when m is known."""
     primals = tuple(leaf.detach().clone().requires_grad_() for leaf in function.leaves(args))

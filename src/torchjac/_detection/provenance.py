@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
+from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._matrices.notes import Cost, Step
 from .._tangent.reading import Reading
@@ -22,7 +22,7 @@ from .index_sets import IndexSets
 class Provenance:
     """Answers for the pattern of ``function``, traced at ``args`` by rows (forward) or by columns (backward)."""
 
-    def __init__(self, function: FlatFunction, args: tuple[Any, ...], by_rows: bool) -> None:
+    def __init__(self, function: FlatFunction, args: Args, by_rows: bool) -> None:
         self._function, self._args, self._by_rows = function, args, by_rows
 
     def why(self, i: int, j: int) -> list[Step]:

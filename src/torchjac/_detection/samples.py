@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
+from .._base.words import Args
 from .._function.flat import FlatFunction, Leaf
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
@@ -40,7 +40,7 @@ class Seen:
     decided: str = ""
 
 
-def see(function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: int) -> Seen:
+def see(function: FlatFunction, args: Args, samples: Samples, count: int) -> Seen:
     """Whether any of ``count`` samples can meet in f at ``args``."""
     try:
         seen, less = _forward(function, args, samples, count)
@@ -49,7 +49,7 @@ def see(function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: 
     return _backward(function, args, samples, count) if less and seen.meeting is None else seen
 
 
-def _forward(function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: int) -> tuple[Seen, bool]:
+def _forward(function: FlatFunction, args: Args, samples: Samples, count: int) -> tuple[Seen, bool]:
     sets, inputs = SampleSets(count), samples(function.inputs)
     ids, trace = forward(function, args, sets, 1 + inputs)
     less = bool(trace.computes_less_forward())
@@ -62,7 +62,7 @@ def _forward(function: FlatFunction, args: tuple[Any, ...], samples: Samples, co
     return Seen(Meeting(reader, other, *sets.culprit(paths, int(reached[output])))), less
 
 
-def _backward(function: FlatFunction, args: tuple[Any, ...], samples: Samples, count: int) -> Seen:
+def _backward(function: FlatFunction, args: Args, samples: Samples, count: int) -> Seen:
     sets, paths = SampleSets(count), Paths()
     ids, trace = backward(function, args, lambda: sets, lambda: 1 + samples(function.outputs))
     met = sets.first_foreign(ids, samples(function.inputs))

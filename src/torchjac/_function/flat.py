@@ -16,6 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from .._base.errors import InputError, OutputError, SignatureError
+from .._base.words import Args, UserFunction
 
 Argnums = int | tuple[int, ...]
 
@@ -80,9 +81,7 @@ class FlatFunction:
     ``inputs`` are known when it is made; ``outputs`` after the first call of a bound function (``bind``, ``look``).
     """
 
-    def __init__(
-        self, f: Callable[..., Any], args: tuple[Any, ...], argnums: Argnums = 0, has_aux: bool = False
-    ) -> None:
+    def __init__(self, f: UserFunction, args: Args, argnums: Argnums = 0, has_aux: bool = False) -> None:
         if not callable(f):
             raise InputError(
                 f"f is a {type(f).__name__}, not a function",
@@ -119,7 +118,7 @@ class FlatFunction:
             dtype = torch.promote_types(dtype, leaf.dtype)
         return dtype
 
-    def examples(self) -> tuple[tuple[Any, ...], Any]:
+    def examples(self) -> tuple[Args, Any]:
         """(args, output) like f's: a tensor is a view of one number; what is neither tensor nor plain is its type."""
         plain = (int, float, bool, complex, str, type(None))
         leaves = [
@@ -136,7 +135,7 @@ class FlatFunction:
         """Take f's output to be like ``out``, without running f; a first call that returns something else raises."""
         self._flatten_output(out)
 
-    def check(self, args: tuple[Any, ...]) -> None:
+    def check(self, args: Args) -> None:
         """Raise SignatureError unless ``args`` has the tree, shapes, dtypes and devices this was made for."""
         if _bare(args) and [_signature(leaf) for leaf in args] == self._signature and self._takes_bare:
             return
@@ -146,18 +145,18 @@ class FlatFunction:
         paths = with_paths(pytree.tree_unflatten(range(len(self._signature)), self._args_spec))
         raise _signature_error([f"args{path}" for path, _ in paths], self._signature, args)
 
-    def leaves(self, args: tuple[Any, ...]) -> list[torch.Tensor]:
+    def leaves(self, args: Args) -> list[torch.Tensor]:
         """The selected leaves of ``args``, in order."""
         return [leaf for p in self.positions for leaf in pytree.tree_leaves(args[p])]
 
-    def choices(self, args: tuple[Any, ...]) -> Choices:
+    def choices(self, args: Args) -> Choices:
         """The arguments that are not differentiated and may decide which inputs f reads."""
         if len(self.positions) == len(args):
             return Choices(())
         others = [a for p, a in enumerate(args) if p not in self.positions]
         return Choices(pytree.tree_leaves(others))
 
-    def bind(self, args: tuple[Any, ...]) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def bind(self, args: Args) -> Callable[..., tuple[torch.Tensor, ...]]:
         """The function of the selected leaves alone, with every other argument held fixed."""
 
         def flat(*leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -170,12 +169,12 @@ class FlatFunction:
 
         return flat
 
-    def look(self, args: tuple[Any, ...]) -> None:
+    def look(self, args: Args) -> None:
         """Run f once, to see what it returns."""
         with torch.no_grad():
             self.bind(args)(*(leaf.detach() for leaf in self.leaves(args)))
 
-    def call(self, args: tuple[Any, ...]) -> Any:
+    def call(self, args: Args) -> Any:
         """f(*args); what f writes to in place are copies, so that the caller's tensors stay as they are."""
         if self._works_in_place is False:
             return self.f(*args)
@@ -230,7 +229,7 @@ def refuse_complex(function: FlatFunction) -> None:
 
 
 @contextmanager
-def ordinary(args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+def ordinary(args: Args) -> Iterator[Args]:
     """Outside inference mode, in which every derivative is silently zero; inference tensors come as copies."""
     inside = torch.is_inference_mode_enabled()
     if not inside and not any(isinstance(t, torch.Tensor) and t.is_inference() for t in _leaves(args)):
@@ -240,19 +239,19 @@ def ordinary(args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         yield on_tensors(lambda t: t.clone() if t.is_inference() else t, args)
 
 
-def on_tensors(change: Callable[[torch.Tensor], torch.Tensor], args: tuple[Any, ...]) -> tuple[Any, ...]:
+def on_tensors(change: Callable[[torch.Tensor], torch.Tensor], args: Args) -> Args:
     """The same arguments with ``change`` made to every tensor."""
     if _bare(args):
         return tuple(map(change, args))
-    changed: tuple[Any, ...] = pytree.tree_map(lambda t: change(t) if isinstance(t, torch.Tensor) else t, args)
+    changed: Args = pytree.tree_map(lambda t: change(t) if isinstance(t, torch.Tensor) else t, args)
     return changed
 
 
-def _leaves(args: tuple[Any, ...]) -> Sequence[Any]:
+def _leaves(args: Args) -> Sequence[Any]:
     return args if _bare(args) else pytree.tree_leaves(args)
 
 
-def _bare(args: tuple[Any, ...]) -> bool:
+def _bare(args: Args) -> bool:
     """Whether all arguments are tensors, so that there is no tree to walk: walking takes 10 us a call."""
     return all(isinstance(a, torch.Tensor) for a in args)
 
@@ -377,7 +376,7 @@ def _signature(leaf: Any) -> Any:
     return (leaf.shape, leaf.dtype, leaf.device) if isinstance(leaf, torch.Tensor) else type(leaf)
 
 
-def _signature_error(paths: list[str], planned: list[Any], args: tuple[Any, ...]) -> SignatureError:
+def _signature_error(paths: list[str], planned: list[Any], args: Args) -> SignatureError:
     def text(signature: Any) -> str:
         if not isinstance(signature, tuple):
             return str(signature.__name__)

@@ -13,6 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from .._base.errors import OutputError
+from .._base.words import Args
 from .flat import Argnums, FlatFunction, describe, split_aux
 from .normalisation import Elementary
 
@@ -39,11 +40,11 @@ class GradientOf:
         if self._elementary is not None and not self._elementary.met:
             self._elementary = None
 
-    def with_value(self, args: tuple[Any, ...]) -> tuple[torch.Tensor, Any, Any]:
+    def with_value(self, args: Args) -> tuple[torch.Tensor, Any, Any]:
         """(f, grad f, aux) at ``args``; aux is None without ``has_aux``."""
         return self._by_autograd(args) if self.plain else self._by_functions(args)
 
-    def _run(self, args: tuple[Any, ...]) -> tuple[torch.Tensor, Any]:
+    def _run(self, args: Args) -> tuple[torch.Tensor, Any]:
         with self._elementary if self._elementary is not None else nullcontext():
             out = self.scalar.call(args)
         y, aux = split_aux(out) if self.scalar.has_aux else (out, None)
@@ -56,7 +57,7 @@ class GradientOf:
             )
         return y, aux
 
-    def _by_functions(self, args: tuple[Any, ...]) -> tuple[torch.Tensor, Any, Any]:
+    def _by_functions(self, args: Args) -> tuple[torch.Tensor, Any, Any]:
         others: list[Any] = []
 
         def scalar(*inner: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -71,7 +72,7 @@ class GradientOf:
         given = iter(tensors)
         return y, gradient, pytree.tree_unflatten([next(given) if leaf is _TENSOR else leaf for leaf in rest], spec)
 
-    def _by_autograd(self, args: tuple[Any, ...]) -> tuple[torch.Tensor, Any, Any]:
+    def _by_autograd(self, args: Args) -> tuple[torch.Tensor, Any, Any]:
         full, positions, graph = list(args), self.scalar.positions, torch.is_grad_enabled()
         with torch.enable_grad():
             for p in positions:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from .._base.lock import PROCESS_WIDE
+from .._base.words import UserFunction
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def reference_kernels() -> Iterator[None]:
         yield
 
 
-def with_reference_kernels(f: Callable[..., Any]) -> Callable[..., Any]:
+def with_reference_kernels(f: UserFunction) -> UserFunction:
     """``f``, run on kernels that can be differentiated twice."""
 
     def g(*args: Any) -> Any:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from .._base.errors import InputError
+from .._base.words import UserFunction
 
 Parameters = dict[str, torch.Tensor]
 
 
-def functional(module: torch.nn.Module) -> tuple[Callable[..., Any], Parameters]:
+def functional(module: torch.nn.Module) -> tuple[UserFunction, Parameters]:
     """(f, params) with ``f(params, *inputs)`` what ``module(*inputs)`` is: Jacobians by parameters, by name.
 
     >>> import torch, torchjac as tj

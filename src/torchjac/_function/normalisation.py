@@ -14,6 +14,8 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from .._base.words import UserFunction
+
 Maybe = torch.Tensor | None
 
 
@@ -94,7 +96,7 @@ def _affine(x: torch.Tensor, weight: Maybe, bias: Maybe) -> torch.Tensor:
     return x if bias is None else x + bias.reshape(shape)
 
 
-_DEFINITIONS: dict[Callable[..., Any], Callable[..., torch.Tensor]] = {
+_DEFINITIONS: dict[UserFunction, Callable[..., torch.Tensor]] = {
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     F.batch_norm: _batch_norm,

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from .._base.errors import DerivativeMismatchError, first_line, not_differentiable
 from .._base.random_state import Draws, random_numbers
 from .._base.user_frame import warn
+from .._base.words import Args, UserFunction
 from .._function.flat import Argnums, FlatFunction, ordinary, refuse_complex
 from .._matrices.pattern import SparsityPattern
 from .._products.chunk import chunk_size, in_chunks, out_of_memory
@@ -56,7 +57,7 @@ class JacobianOperator(LinearOperator):
     DerivativeMismatchError: two ways to the same product disagree, so that a formula of PyTorch is wrong.
     """
 
-    def __init__(self, f: Callable[..., Any], *args: Any, argnums: Argnums = 0) -> None:
+    def __init__(self, f: UserFunction, *args: Any, argnums: Argnums = 0) -> None:
         with ordinary(args) as own:
             self._begin(FlatFunction(f, own, argnums), own)
             self._linearized()  # what f returns says how many rows there are
@@ -67,7 +68,7 @@ class JacobianOperator(LinearOperator):
     def of_plan(
         cls,
         function: FlatFunction,
-        args: tuple[Any, ...],
+        args: Args,
         pattern: SparsityPattern,
         values: Callable[[], torch.Tensor],
         num_products: int,
@@ -80,7 +81,7 @@ class JacobianOperator(LinearOperator):
         LinearOperator.__init__(operator, (function.m, function.n), function.dtype, function.device)
         return operator
 
-    def _begin(self, function: FlatFunction, args: tuple[Any, ...]) -> None:
+    def _begin(self, function: FlatFunction, args: Args) -> None:
         self.function, self._args = function, args
         self._pattern: SparsityPattern | None = None
         self._all: tuple[Callable[[], torch.Tensor], int] | None = None

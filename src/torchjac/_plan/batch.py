@@ -27,7 +27,7 @@ from .._base.errors import (
 )
 from .._base.random_state import Draws
 from .._base.user_frame import warn
-from .._base.words import Check, Direction, Mode, choose
+from .._base.words import Args, Check, Direction, Mode, UserFunction, choose
 from .._coloring.colors import ColumnColors, RowColors
 from .._detection.samples import Meeting, Seen, see
 from .._function.flat import Argnums, FlatFunction, Leaf, describe, with_paths
@@ -55,8 +55,8 @@ class BatchOptions(TypedDict, total=False):
 
 
 def batch_plan(
-    f: Callable[..., Any],
-    args: tuple[Any, ...],
+    f: UserFunction,
+    args: Args,
     argnums: Argnums,
     dims: int,
     batched: bool | tuple[bool, ...],
@@ -103,8 +103,8 @@ class BatchPlan(JacobianPlan):
 
     def __init__(
         self,
-        f: Callable[..., Any],
-        args: tuple[Any, ...],
+        f: UserFunction,
+        args: Args,
         argnums: Argnums,
         dims: int,
         batched: tuple[bool, ...],
@@ -114,7 +114,7 @@ class BatchPlan(JacobianPlan):
         self._seen = Seen(None)
         super().__init__(f, args, argnums, options)
 
-    def fits(self, args: tuple[Any, ...]) -> bool:
+    def fits(self, args: Args) -> bool:
         """Whether ``args`` look like those that the plan was made for."""
         try:
             self._function.check(args)
@@ -124,7 +124,7 @@ class BatchPlan(JacobianPlan):
 
     # ---- which samples there are, and whether they meet
 
-    def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
+    def _find_pattern(self, args: Args) -> SparsityPattern:
         """Every sample on its own; a trace of a few says where that is in doubt."""
         function = self._function
         shape = self._batch_shape(args)
@@ -142,7 +142,7 @@ class BatchPlan(JacobianPlan):
         self.seconds["detection"] = 0.0
         return self._batch.pattern(function)
 
-    def _batch_shape(self, args: tuple[Any, ...]) -> torch.Size:
+    def _batch_shape(self, args: Args) -> torch.Size:
         """The first dimensions of all batched tensors; InputError names one that has others."""
         names = [
             (f"args[{p}]{path}", t)
@@ -165,7 +165,7 @@ class BatchPlan(JacobianPlan):
                 )
         return shape
 
-    def _trace_few(self, args: tuple[Any, ...]) -> Any:
+    def _trace_few(self, args: Args) -> Any:
         """What f returns, by its shapes, from a trace of a few samples; of all where f cannot take a few."""
         shape = self._batch.shape
         self._traced = Batch(torch.Size(min(_FEW, size) for size in shape), ())
@@ -181,7 +181,7 @@ class BatchPlan(JacobianPlan):
             return self._trace(args)
         return pytree.tree_map(lambda t: t.new_empty(()).expand(shape + t.shape[self._dims :]), output)
 
-    def _trace(self, args: tuple[Any, ...]) -> Any:
+    def _trace(self, args: Args) -> Any:
         """What f returns for the samples ``_traced``, by its shapes; with a check, f is looked at for meetings."""
         own = tuple(p for p in self._function.positions if self._batched[p])
         function = FlatFunction(self._function.f, args, own or self._function.argnums, self.options.has_aux)
@@ -192,7 +192,7 @@ class BatchPlan(JacobianPlan):
         _check_outputs(function.outputs, self._traced.shape)
         return function.examples()[1]
 
-    def _confirm(self, args: tuple[Any, ...], met: Meeting) -> None:
+    def _confirm(self, args: Args, met: Meeting) -> None:
         """Raise if a random cotangent of the reader alone reaches another sample; zeros are exact."""
         function, batch = self._function, self._batch
         reader = self._in_batch(met.reader)
@@ -213,7 +213,7 @@ class BatchPlan(JacobianPlan):
 
     # ---- what the library's plan does otherwise
 
-    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Batched:
+    def _prepare(self, mode: Mode, args: Args) -> Batched:
         function, batch = self._function, self._batch
         n, m = batch.inputs(function)[-1][2].stop, batch.outputs(function)[-1][2].stop
         shared = any(batch.shared)
@@ -247,7 +247,7 @@ class BatchPlan(JacobianPlan):
         self._fitted, self._program = True, None
         return strategy
 
-    def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
+    def _verify(self, args: Args, values: torch.Tensor, draws: Draws) -> None:
         try:
             probe(self._function, args, self.pattern, values, draws, self._strategy.values, self._strategy)
         except StalePatternError as error:
@@ -277,7 +277,7 @@ class BatchPlan(JacobianPlan):
         leaf = next(leaf for leaf in leaves if leaf.start <= place < leaf.stop)
         return (place - leaf.start) // self._batch.event(leaf).numel()
 
-    def _interaction(self, args: tuple[Any, ...], reader: int, other: int) -> InteractionError:
+    def _interaction(self, args: Args, reader: int, other: int) -> InteractionError:
         """The error that names two samples and what mixes them; where a few did not show it, all are traced."""
         if self._seen.meeting is None:
             self._traced = self._batch

@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from .._base.words import Args, UserFunction
+
 _MOST = 8  # plans for one f
 Plan = TypeVar("Plan")
 
@@ -26,10 +28,10 @@ class Remembered(Generic[Plan]):
 
     def of(
         self,
-        f: Callable[..., Any],
-        key: tuple[Any, ...],
+        f: UserFunction,
+        key: Args,
         fits: Callable[[Plan], bool],
-        make: Callable[[Callable[..., Any]], Plan],
+        make: Callable[[UserFunction], Plan],
     ) -> Plan:
         """The plan; ``make`` gets a function that calls f and does not keep it alive."""
         owner = f.__self__ if isinstance(f, types.MethodType) else f
@@ -51,7 +53,7 @@ class Remembered(Generic[Plan]):
 
 
 class _Weak:
-    def __init__(self, f: Callable[..., Any]) -> None:
+    def __init__(self, f: UserFunction) -> None:
         self._f = weakref.WeakMethod(f) if isinstance(f, types.MethodType) else weakref.ref(f)
 
     def behind(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -11,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from .._base.errors import DerivativeMismatchError, OptionError
 from .._base.random_state import Draws
 from .._base.user_frame import warn
+from .._base.words import Args
 from .._coloring.colors import ColumnColors, RowColors
 from .._function.flat import Choices, on_tensors
 from .._products.cost import seconds_of
@@ -30,7 +30,7 @@ class Evaluating(Choosing):
     _gradient_checked: bool
     _parametric: bool
 
-    def _evaluate(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def _evaluate(self, args: Args) -> torch.Tensor:
         if not self._fitted:
             with torch.no_grad(), Draws(self._function.device).again():
                 self._fit(self._strategy, args)
@@ -57,18 +57,18 @@ class Evaluating(Choosing):
             self._compile(args, values)
         return values
 
-    def _wants_graph(self, args: tuple[Any, ...]) -> bool:
+    def _wants_graph(self, args: Args) -> bool:
         """Whether somebody may differentiate J: by any argument, or by parameters that f brings along."""
         if not torch.is_grad_enabled():
             return False
         given = (t.requires_grad for t in tree_leaves(args) if isinstance(t, torch.Tensor))
         return self._parametric or any(given)
 
-    def _wants_eager(self, args: tuple[Any, ...]) -> bool:
+    def _wants_eager(self, args: Args) -> bool:
         assert self._program is not None
         return not self._program.differentiable and self._wants_graph(args)
 
-    def _compile(self, args: tuple[Any, ...], values: torch.Tensor) -> None:
+    def _compile(self, args: Args, values: torch.Tensor) -> None:
         """From the next call on, run the compiled program, where it exists and gives the same."""
         accumulates = isinstance(self._strategy, Accumulated)
         if not accumulates:
@@ -82,7 +82,7 @@ class Evaluating(Choosing):
         program.say()
         self._program = program
 
-    def _decide(self, between: Undecided, program: Compiled, args: tuple[Any, ...], values: torch.Tensor) -> Compiled:
+    def _decide(self, between: Undecided, program: Compiled, args: Args, values: torch.Tensor) -> Compiled:
         """Compile the other candidate too, and keep the faster."""
         accumulates = self._strategy is between.program
         other = self._compiled(between.products if accumulates else between.program, args, values)
@@ -95,7 +95,7 @@ class Evaluating(Choosing):
             self._find_parameters(args)
         return programs[self._strategy is between.products]
 
-    def _find_parameters(self, args: tuple[Any, ...]) -> None:
+    def _find_parameters(self, args: Args) -> None:
         """Whether f brings parameters that somebody may differentiate by: compiled products would lose them."""
         with torch.enable_grad(), Draws(self._function.device).again():
             plain = on_tensors(torch.detach, args)
@@ -106,7 +106,7 @@ class Evaluating(Choosing):
             warn(text)
         self._parametric = parametric
 
-    def _compiled(self, strategy: Strategy, args: tuple[Any, ...], values: torch.Tensor) -> Compiled:
+    def _compiled(self, strategy: Strategy, args: Args, values: torch.Tensor) -> Compiled:
         """The compiled program of ``strategy``, or its eager one where that does not give ``values``."""
         options = self.options.compile if isinstance(self.options.compile, dict) else {}
         graph = strategy.program(args).graph if isinstance(strategy, Accumulated) else None
@@ -115,7 +115,7 @@ class Evaluating(Choosing):
         program.compare(args, values)
         return program
 
-    def _products(self, args: tuple[Any, ...], draws: Draws | None = None) -> torch.Tensor:
+    def _products(self, args: Args, draws: Draws | None = None) -> torch.Tensor:
         """The values; by reverse mode from now on, where PyTorch refuses the forward products that auto chose."""
         try:
             return self._strategy.values(args)
@@ -128,7 +128,7 @@ class Evaluating(Choosing):
             draws.replay()
         return self._strategy.values(args)
 
-    def _probed(self, args: tuple[Any, ...], draws: Draws) -> torch.Tensor:
+    def _probed(self, args: Args, draws: Draws) -> torch.Tensor:
         """Values that the probe agrees with: where a formula of PyTorch is wrong, another way may be right."""
         while True:
             values = self._products(args, draws)
@@ -144,7 +144,7 @@ class Evaluating(Choosing):
             else:
                 return values
 
-    def _with_right_gradient(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def _with_right_gradient(self, args: Args, values: torch.Tensor, draws: Draws) -> torch.Tensor:
         def to_reverse() -> None:
             self._strategy = self._prepare("reverse", args)
 
@@ -161,7 +161,7 @@ class Evaluating(Choosing):
         """Never again run products as they ran last; False where there is no other way."""
         return any(p.reject() for p in self._strategy.products)
 
-    def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
+    def _verify(self, args: Args, values: torch.Tensor, draws: Draws) -> None:
         """Raise unless ``values``, on the random numbers ``draws``, are f's Jacobian at ``args``."""
         if self.options.entries is None:
             ran = self._engines["reverse"].ran

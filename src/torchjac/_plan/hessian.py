@@ -14,7 +14,7 @@ import torch
 from .._base.errors import InputError, OptionError, TorchjacError
 from .._base.random_state import Draws
 from .._base.user_frame import warn
-from .._base.words import Mode
+from .._base.words import Args, Mode, UserFunction
 from .._coloring.colors import SymmetricColors
 from .._coloring.equations import Places
 from .._detection.detect import detect_hessian, mirrored
@@ -61,8 +61,8 @@ class HessianPlan(JacobianPlan):
 
     def __init__(
         self,
-        f: Callable[..., Any],
-        args: tuple[Any, ...],
+        f: UserFunction,
+        args: Args,
         argnums: Argnums,
         options: OptionsOfHessian,
         saved: Saved | None = None,
@@ -88,7 +88,7 @@ class HessianPlan(JacobianPlan):
     def _facts(self) -> Facts:
         return dataclasses.replace(super()._facts(), hessian=True)
 
-    def _detect(self, args: tuple[Any, ...]) -> SparsityPattern:
+    def _detect(self, args: Args) -> SparsityPattern:
         return detect_hessian(self._gradient, self._function, args)
 
     def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
@@ -111,8 +111,8 @@ class HessianPlan(JacobianPlan):
             return values
         return values.index_select(0, torch.from_numpy(self._part.mirrored).to(values.device))
 
-    def _verify(self, args: tuple[Any, ...], values: torch.Tensor, draws: Draws) -> None:
-        def evaluate(args: tuple[Any, ...]) -> torch.Tensor:
+    def _verify(self, args: Args, values: torch.Tensor, draws: Draws) -> None:
+        def evaluate(args: Args) -> torch.Tensor:
             return self._whole(self._strategy.values(args))
 
         probe(self._function, args, self._whole_pattern, self._whole(values), draws, evaluate)
@@ -120,17 +120,17 @@ class HessianPlan(JacobianPlan):
     def _combination(self, values: torch.Tensor) -> Combination:
         return all_entries(self._function, self._whole_pattern, values, self._whole)
 
-    def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
+    def _find_pattern(self, args: Args) -> SparsityPattern:
         return self._differentiable(lambda: super(HessianPlan, self)._find_pattern(args))
 
-    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]] | None) -> Choice:
+    def _choose(self, mode: Mode, measuring: Callable[[], Args] | None) -> Choice:
         options, compiled = self.options, self.options.compile is not False
         return choose_symmetric(self._part.whole, mode, options.recovery, self._engines, measuring, compiled)
 
-    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
+    def _prepare(self, mode: Mode, args: Args) -> Strategy:
         return self._differentiable_twice(lambda: super(HessianPlan, self)._prepare(mode, args))
 
-    def _fit(self, strategy: Strategy, args: tuple[Any, ...]) -> None:
+    def _fit(self, strategy: Strategy, args: Args) -> None:
         fit = super()._fit
         self._differentiable(lambda: self._differentiable_twice(lambda: fit(strategy, args)))
 
@@ -139,7 +139,7 @@ class HessianPlan(JacobianPlan):
         assert coloring is None or isinstance(coloring, SymmetricColors), "a Hessian has symmetric colors"
         return Symmetric(self._function, self._part, coloring, choice.direction, self._engines)
 
-    def _products(self, args: tuple[Any, ...], draws: Draws | None = None) -> torch.Tensor:
+    def _products(self, args: Args, draws: Draws | None = None) -> torch.Tensor:
         as_for_a_jacobian = super()._products
 
         def run() -> torch.Tensor:

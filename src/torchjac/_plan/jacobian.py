@@ -19,6 +19,7 @@ import torch
 from .._base.errors import FileError, OptionError, PatternError, SignatureError
 from .._base.progress import progress
 from .._base.random_state import Draws
+from .._base.words import Args, UserFunction
 from .._coloring.equations import Places
 from .._detection.dense_or_not import glance
 from .._detection.detect import detect
@@ -59,8 +60,8 @@ class JacobianPlan(Evaluating):
 
     def __init__(
         self,
-        f: Callable[..., Any],
-        args: tuple[Any, ...],
+        f: UserFunction,
+        args: Args,
         argnums: Argnums,
         options: Options,
         saved: Saved | None = None,
@@ -119,7 +120,7 @@ class JacobianPlan(Evaluating):
             raise OptionError(f"ranks={ranks!r}", expected="numbers of processes, such as ranks=(2, 8, 64, 1024)")
         return "\n".join([text, *table(self._work(args), sizes)])
 
-    def _work(self, args: tuple[Any, ...]) -> Work:
+    def _work(self, args: Args) -> Work:
         """What there is to share among ranks, measured at ``args``."""
         self._function.check(args)
         work: list[Work] = []
@@ -178,7 +179,7 @@ class JacobianPlan(Evaluating):
                 lambda: self._vouch(own),
             )
 
-    def _vouch(self, args: tuple[Any, ...]) -> None:
+    def _vouch(self, args: Args) -> None:
         """The check that a call with ``args`` would make."""
         checked = self._checked_for is not None and self._checked_for.same(self._function.choices(args))
         if self.options.check == "always" or (self.options.check and not checked):
@@ -269,7 +270,7 @@ class JacobianPlan(Evaluating):
             outputs=tuple(self._function.outputs),
         )
 
-    def _find_pattern(self, args: tuple[Any, ...]) -> SparsityPattern:
+    def _find_pattern(self, args: Args) -> SparsityPattern:
         start = time.perf_counter()
         sparsity = self.options.sparsity
         if isinstance(sparsity, str):
@@ -290,7 +291,7 @@ class JacobianPlan(Evaluating):
         self.seconds["detection"] = time.perf_counter() - start
         return pattern
 
-    def _detect(self, args: tuple[Any, ...]) -> SparsityPattern:
+    def _detect(self, args: Args) -> SparsityPattern:
         if not (self._once and self.options.may_be_dense):
             return detect(self._function, args)
         run = self._engines["reverse"].ran

@@ -6,12 +6,12 @@ the run that tells how many there are. Whatever is not that simple goes on to a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from .._base.random_state import random_numbers
+from .._base.words import Args, UserFunction
 from .._detection.dense_or_not import is_cheap
 from .._function.flat import Argnums, FlatFunction, ordinary, refuse_complex
 from .._matrices.pattern import SparsityPattern
@@ -25,7 +25,7 @@ from .result import Assembly
 _ALONE = 4  # rows take no longer one by one, which is how a check would compute them
 
 
-def one_jacobian(f: Callable[..., Any], args: tuple[Any, ...], argnums: Argnums, options: Options) -> Any:
+def one_jacobian(f: UserFunction, args: Args, argnums: Argnums, options: Options) -> Any:
     """What ``JacobianPlan(f, args, argnums, options)(*args)`` returns, without a pattern where it is not needed."""
     if not options.may_be_dense or options.memory is not None:  # a run that is kept is not counted
         return JacobianPlan(f, args, argnums, options, once=True)(*args)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -21,7 +20,7 @@ from .._base.memory import peak_bytes
 from .._base.progress import progress
 from .._base.random_state import Draws
 from .._base.user_frame import warn
-from .._base.words import Direction, Mode
+from .._base.words import Args, Direction, Mode
 from .._coloring.colors import Coloring
 from .._detection.dense_or_not import is_cheap
 from .._function.flat import FlatFunction
@@ -104,7 +103,7 @@ class Choosing:
         m, n = self.shape
         return 0 < m * n == self.pattern.nnz
 
-    def _prepare(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
+    def _prepare(self, mode: Mode, args: Args) -> Strategy:
         """The strategy for ``mode``; for "auto" the one predicted to cost least of those that fit the memory."""
         self._undecided = None
         if mode == "accumulate":
@@ -118,7 +117,7 @@ class Choosing:
             return self._accumulating(strategy, args)
         return strategy
 
-    def _asked_accumulation(self, args: tuple[Any, ...]) -> Strategy:
+    def _asked_accumulation(self, args: Args) -> Strategy:
         """Direct accumulation, with products looked for only where it stops; ``_told_choice`` has them beside it."""
         start, program = time.perf_counter(), self._accumulated(few_products(self.pattern))
         try:
@@ -142,7 +141,7 @@ class Choosing:
             self._choice = self._choose("auto", None).beside_accumulation(str(strategy), numbers, product)
         return self._choice
 
-    def _accumulating(self, products: Strategy, args: tuple[Any, ...]) -> Strategy:
+    def _accumulating(self, products: Strategy, args: Args) -> Strategy:
         """Direct accumulation where it is possible and faster than ``products``."""
         start, program = time.perf_counter(), self._accumulated(products.num_products)
         with torch.no_grad():
@@ -169,11 +168,11 @@ class Choosing:
         compiled = bool(self.options.compile)
         return Accumulated(self._function, self.pattern, products, part, detected, compiled)
 
-    def _fits(self, program: Accumulated, args: tuple[Any, ...]) -> bool:
+    def _fits(self, program: Accumulated, args: Args) -> bool:
         budget = self.options.budget
         return budget is None or peak_bytes(lambda: program.values(args)) <= budget
 
-    def _prepare_products(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
+    def _prepare_products(self, mode: Mode, args: Args) -> Strategy:
         try:
             return self._prepare_one(mode, args)
         except TooSmallError as error:
@@ -194,7 +193,7 @@ class Choosing:
                     return strategy
         raise least_of(errors)
 
-    def _prepare_one(self, mode: Mode, args: tuple[Any, ...]) -> Strategy:
+    def _prepare_one(self, mode: Mode, args: Args) -> Strategy:
         start = time.perf_counter()
         with torch.no_grad(), Draws(self._function.device).again(), progress("coloring", self.options.progress):
             self._choice = self._choose(mode, lambda: args)
@@ -204,14 +203,14 @@ class Choosing:
         self._fitted, self._program = True, None
         return strategy
 
-    def _fit(self, strategy: Strategy, args: tuple[Any, ...]) -> None:
+    def _fit(self, strategy: Strategy, args: Args) -> None:
         budget = self.options.budget
         check = (
             0 if budget is None or not self.options.check else probe_bytes(self._function, args, self._whole_pattern)
         )
         fit_chunks(strategy, self._function, args, budget, check, once=self._once)
 
-    def _choose(self, mode: Mode, measuring: Callable[[], tuple[Any, ...]] | None) -> Choice:
+    def _choose(self, mode: Mode, measuring: Callable[[], Args] | None) -> Choice:
         if self.options.entries is None:
             return choose(self.pattern, mode, self._engines, measuring, once=self._once)
         return choose_some(self._whole_pattern, self.pattern, mode, self._engines, measuring)

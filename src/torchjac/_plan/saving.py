@@ -13,7 +13,6 @@ import os
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any
@@ -24,7 +23,7 @@ import torch
 from .._base.errors import FileError, SignatureError
 from .._base.files import replacing
 from .._base.version import __version__
-from .._base.words import Mode, choose
+from .._base.words import Args, Mode, UserFunction, choose
 from .._coloring.colors import AcyclicColors, BidirectionalColors, Coloring, ColumnColors, RowColors, StarColors
 from .._function.flat import Argnums
 from .._matrices.notes import Note
@@ -49,7 +48,7 @@ _COLORINGS: dict[str, type[Coloring]] = {
 class Saved:
     """All of a plan but its function; ``args`` and ``output`` are examples, whose numbers do not matter."""
 
-    args: tuple[Any, ...]
+    args: Args
     output: Any
     argnums: Argnums
     options: Options
@@ -90,7 +89,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def read(path: str | os.PathLike[str], f: Callable[..., Any]) -> Saved:
+def read(path: str | os.PathLike[str], f: UserFunction) -> Saved:
     """The plan in a file, to go with ``f``; FileError when it is damaged, foreign, or of another format."""
     arrays = _arrays(path)
     try:
@@ -154,7 +153,7 @@ def _saved(about: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Sa
     )
 
 
-def _accepts(f: Callable[..., Any], args: tuple[Any, ...], path: str | os.PathLike[str]) -> None:
+def _accepts(f: UserFunction, args: Args, path: str | os.PathLike[str]) -> None:
     if not callable(f):
         return  # FlatFunction says so better
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, Unpack
 
+from .._base.words import UserFunction
 from .._detection.detect import detect, detect_hessian
 from .._function.flat import Argnums, FlatFunction, ordinary
 from .._function.gradient import GradientOf
@@ -18,7 +18,7 @@ from .options import HessianOptions, JacobianOptions, Options, OptionsOfHessian
 from .saving import read
 
 
-def jacobian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) -> SparsityPattern:
+def jacobian_sparsity(f: UserFunction, *args: Any, argnums: Argnums = 0) -> SparsityPattern:
     """Which entries of the Jacobian of ``f`` can be nonzero: (m, n) over ravelled outputs and selected inputs.
 
     >>> import torch, torchjac as tj
@@ -49,7 +49,7 @@ def jacobian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) -
         return detect(FlatFunction(f, own, argnums), own)
 
 
-def hessian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) -> SparsityPattern:
+def hessian_sparsity(f: UserFunction, *args: Any, argnums: Argnums = 0) -> SparsityPattern:
     """Which entries of the Hessian of a scalar ``f`` can be nonzero: (n, n) over the selected inputs, symmetric.
 
     >>> import torch, torchjac as tj
@@ -71,7 +71,7 @@ def hessian_sparsity(f: Callable[..., Any], *args: Any, argnums: Argnums = 0) ->
 
 
 def plan_jacobian(
-    f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[JacobianOptions]
+    f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack[JacobianOptions]
 ) -> JacobianPlan:
     """Prepare the Jacobian of ``f`` once; the plan evaluates it at any inputs like ``args``.
 
@@ -124,9 +124,7 @@ def plan_jacobian(
     return JacobianPlan(f, args, argnums, Options.parse(dict(options)))
 
 
-def plan_hessian(
-    f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]
-) -> HessianPlan:
+def plan_hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]) -> HessianPlan:
     """Prepare the Hessian of a scalar ``f`` once; the plan evaluates it at any inputs like ``args``.
 
     >>> import torch, torchjac as tj
@@ -170,7 +168,7 @@ def plan_hessian(
     return HessianPlan(f, args, argnums, OptionsOfHessian.parse(dict(options)))
 
 
-def load_plan(path: str | os.PathLike[str], f: Callable[..., Any]) -> JacobianPlan | HessianPlan:
+def load_plan(path: str | os.PathLike[str], f: UserFunction) -> JacobianPlan | HessianPlan:
     """The plan that ``plan.save(path)`` wrote, for the same function: nothing is detected or colored again.
 
     >>> import torch, torchjac as tj
@@ -194,7 +192,7 @@ def load_plan(path: str | os.PathLike[str], f: Callable[..., Any]) -> JacobianPl
     return JacobianPlan(f, saved.args, saved.argnums, saved.options, saved)
 
 
-def jacobian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[JacobianOptions]) -> Any:
+def jacobian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack[JacobianOptions]) -> Any:
     """The Jacobian of ``f`` at ``args``: ``plan_jacobian(f, *args, ...)(*args)``, with the same options.
 
     >>> import torch, torchjac as tj
@@ -214,7 +212,7 @@ def jacobian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options:
     return one_jacobian(f, args, argnums, parsed)
 
 
-def hessian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]) -> Any:
+def hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]) -> Any:
     """The Hessian of a scalar ``f`` at ``args``: ``plan_hessian(f, *args, ...)(*args)``, with the same options.
 
     >>> import torch, torchjac as tj
@@ -231,7 +229,7 @@ def hessian(f: Callable[..., Any], *args: Any, argnums: Argnums = 0, **options: 
 
 
 def batch_jacobian(
-    f: Callable[..., Any],
+    f: UserFunction,
     *args: Any,
     argnums: Argnums = 0,
     batch_dims: int = 1,

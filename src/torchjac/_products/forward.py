@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from .._base.lock import PROCESS_WIDE
 from .._base.random_state import Draws
+from .._base.words import Args
 from .._function.flat import FlatFunction
 from .ravel import to_flat, to_leaves
 
@@ -15,7 +14,7 @@ from .ravel import to_flat, to_leaves
 class Forward:
     """J at ``args``, by forward mode: ``batch(seeds)`` is ``seeds @ J.T``, (k, n) -> (k, m)."""
 
-    def __init__(self, function: FlatFunction, args: tuple[Any, ...]) -> None:
+    def __init__(self, function: FlatFunction, args: Args) -> None:
         self._function = function
         self._flat = function.bind(args)
         self._primals = tuple(function.leaves(args))

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from .._base.words import Args
 from .._function.flat import FlatFunction
 from .reverse import Reverse, closed_over
 
@@ -24,7 +25,7 @@ from .reverse import Reverse, closed_over
 class Linearized:
     """J at ``args`` by reverse mode alone; products follow grad mode, and may be differentiated by args and seeds."""
 
-    def __init__(self, function: FlatFunction, args: tuple[Any, ...]) -> None:
+    def __init__(self, function: FlatFunction, args: Args) -> None:
         self._function, self._gate = function, _Gate()
         self._given = [t for t in pytree.tree_leaves(args) if isinstance(t, torch.Tensor) and t.requires_grad]
         with torch.enable_grad():

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .._base.words import Args
 from .._function.flat import FlatFunction
 from .ravel import to_flat, to_leaves
 
@@ -18,7 +19,7 @@ from .ravel import to_flat, to_leaves
 class Reverse:
     """J at ``args``, by reverse mode: ``batch(seeds)`` is ``seeds @ J``, (k, m) -> (k, n)."""
 
-    def __init__(self, function: FlatFunction, args: tuple[Any, ...], plain: bool = False, graph: bool = False) -> None:
+    def __init__(self, function: FlatFunction, args: Args, plain: bool = False, graph: bool = False) -> None:
         self._function = function
         leaves, flat = tuple(function.leaves(args)), function.bind(args)
         self._pull = _PlainPull(flat, leaves, graph) if plain else _FunctionalPull(flat, leaves)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import torch
 
 from .._base.random_state import Draws
+from .._base.words import Args
 from .._function.flat import FlatFunction
 from .reverse import Reverse
 
@@ -15,13 +15,13 @@ from .reverse import Reverse
 class Run:
     """f as it ran at ``args``, linearized by plain autograd; ``before``: the random numbers that it began with."""
 
-    def __init__(self, function: FlatFunction, args: tuple[Any, ...], before: Draws) -> None:
+    def __init__(self, function: FlatFunction, args: Args, before: Draws) -> None:
         self.function, self.args, self._f, self.before = function, args, function.f, before
         self.reverse = Reverse(function, args, plain=True)
         self._after = Draws(function.device)
 
     @classmethod
-    def first(cls, function: FlatFunction, args: tuple[Any, ...]) -> Run | None:
+    def first(cls, function: FlatFunction, args: Args) -> Run | None:
         """The run; None where there is no plain autograd, or f raises: whoever runs f next will say so."""
         if inside_transform():
             return None
@@ -32,7 +32,7 @@ class Run:
             before.replay()
             return None
 
-    def again(self, args: tuple[Any, ...]) -> Reverse | None:
+    def again(self, args: Args) -> Reverse | None:
         """What running f at ``args`` would give, if this was that: the same f at the very same arguments."""
         if self._f is not self.function.f or not all(map(operator.is_, self.args, args)):
             return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from .._base.memory import peak_bytes
-from .._base.words import Colors, Direction, Mode
+from .._base.words import Args, Colors, Direction, Mode
 from .._function.flat import FlatFunction
 from .chunk import chunk_size
 from .cost import UnitCost, seconds_of
@@ -46,7 +46,7 @@ class Strategy(Protocol):
     def kept(self, side: Side) -> int:
         """Bytes that the products of one side are kept in while they run in chunks."""
 
-    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def values(self, args: Args) -> torch.Tensor:
         """The values of the pattern's entries at ``args``, (nnz,), row by row."""
 
 
@@ -75,24 +75,24 @@ class Side:
         """Bytes of all products, (count, width)."""
         return self.count * self.width * self.itemsize
 
-    def run(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def run(self, args: Args) -> torch.Tensor:
         """(count, width)."""
         return self.products.compressed(args, self._seeds, self.count)
 
-    def weighted(self, args: tuple[Any, ...], weights: torch.Tensor) -> torch.Tensor:
+    def weighted(self, args: Args, weights: torch.Tensor) -> torch.Tensor:
         """As ``run``, with each element of the seeds times its weight: (count, width)."""
         return self.products.compressed(args, WeightedSeeds(self._seeds, weights), self.count)
 
-    def first(self, args: tuple[Any, ...], size: int) -> torch.Tensor:
+    def first(self, args: Args, size: int) -> torch.Tensor:
         """The first ``size`` products, at once."""
         self.products.chunk = size
         return self.products.compressed(args, self._seeds, size)
 
-    def peak(self, args: tuple[Any, ...], size: int) -> int:
+    def peak(self, args: Args, size: int) -> int:
         """Bytes that ``size`` products at once hold at their peak, what f keeps for them included."""
         return peak_bytes(lambda: self.first(args, size))
 
-    def unit_cost(self, args: tuple[Any, ...]) -> UnitCost:
+    def unit_cost(self, args: Args) -> UnitCost:
         """What a batch costs, measured on one product and on a few at once."""
         self.first(args, 1)  # the first run of anything is slower
         one = seconds_of(lambda: self.first(args, 1))

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from .._base.errors import InputError, OptionError, first_line, not_differentiable
 from .._base.random_state import Draws
 from .._base.user_frame import warn
-from .._base.words import Direction
+from .._base.words import Args, Direction
 from .._function.flat import FlatFunction
 from .chunk import in_chunks, out_of_memory
 from .forward import Forward
@@ -75,7 +74,7 @@ class Products:
             self._ways, self.way = others, None
         return bool(others)
 
-    def compressed(self, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
+    def compressed(self, args: Args, seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
         draws, first, last = Draws(self.function.device), None, None
         inside = inside_transform()
@@ -110,7 +109,7 @@ class Products:
             )
         return not_differentiable(error)
 
-    def _run(self, way: Way, args: tuple[Any, ...], seeds: Seeds, colors: int) -> torch.Tensor:
+    def _run(self, way: Way, args: Args, seeds: Seeds, colors: int) -> torch.Tensor:
         product = self._at(way, args)
         batch: Callable[[torch.Tensor], torch.Tensor] = product.batch if way.batched else _one_by_one(product.one)
         out, self.chunk = in_chunks(
@@ -118,7 +117,7 @@ class Products:
         )
         return out
 
-    def _at(self, way: Way, args: tuple[Any, ...]) -> Forward | Reverse:
+    def _at(self, way: Way, args: Args) -> Forward | Reverse:
         if way.direction == "forward":
             return Forward(self.function, args)
         ran = self.ran.again(args) if self.ran is not None and way.plain else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from .._accumulation.emission import MissingEntriesError
@@ -11,7 +9,7 @@ from .._accumulation.errors import CannotAccumulateError
 from .._accumulation.program import Program, build
 from .._base.errors import OptionError, StalePatternError
 from .._base.random_state import Draws
-from .._base.words import Direction, Mode
+from .._base.words import Args, Direction, Mode
 from .._function.flat import Choices, FlatFunction, place
 from .._function.gradient import GradientOf
 from .._matrices.pattern import SparsityPattern
@@ -64,7 +62,7 @@ class Accumulated:
         """The program that was built last."""
         return self._program
 
-    def seconds(self, args: tuple[Any, ...]) -> float:
+    def seconds(self, args: Args) -> float:
         """Of one evaluation, measured at ``args`` unless it was before."""
         program = self.program(args)
         if self._seconds is None:
@@ -75,7 +73,7 @@ class Accumulated:
         """Bytes kept while products run in chunks: there are none."""
         return 0
 
-    def prepare(self, args: tuple[Any, ...]) -> None:
+    def prepare(self, args: Args) -> None:
         """Build the program of the tangent, or of its transpose where that may be faster.
 
         Where rows and columns have the same pattern, both are as much work: the tangent's values come in row order.
@@ -129,7 +127,7 @@ class Accumulated:
         """Whether the pattern is that of its transpose."""
         return self._square and self._pattern == self._pattern.T
 
-    def _built(self, args: tuple[Any, ...], direction: Direction, most: int | None) -> Program:
+    def _built(self, args: Args, direction: Direction, most: int | None) -> Program:
         try:
             with Draws(self._function.device).again():
                 return build(
@@ -141,11 +139,11 @@ class Accumulated:
             why = "this direction has entries that the other, which the pattern is from, does not have"
             raise CannotAccumulateError("f", why) from error
 
-    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def values(self, args: Args) -> torch.Tensor:
         """(nnz,), differentiable like any other tensor program."""
         return self.program(args)(args)
 
-    def program(self, args: tuple[Any, ...]) -> Program:
+    def program(self, args: Args) -> Program:
         """The program for arguments like ``args``."""
         if self._program is None or self._built_for is None or not self._built_for.same(self._function.choices(args)):
             try:

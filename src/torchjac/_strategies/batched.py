@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from .._base.words import Colors, Direction
+from .._base.words import Args, Colors, Direction
 from .._function.flat import FlatFunction, Leaf
 from .._matrices.pattern import SparsityPattern
 from .._products.seeded import Engines, Side
@@ -114,7 +113,7 @@ class Batched:
         """The products of the one direction."""
         return [side.products for side in self.sides]
 
-    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def values(self, args: Args) -> torch.Tensor:
         """(nnz,), in the order of ``Batch.pattern``."""
         if self.num_products == 0:
             return torch.zeros(0, dtype=self._function.dtype, device=self._function.device)

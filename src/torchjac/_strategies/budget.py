@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from .._base.errors import OptionError
 from .._base.memory import available, text_bytes
+from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._products.chunk import fit
 from .._products.seeded import Strategy
@@ -25,7 +25,7 @@ class TooSmallError(OptionError):
 def fit_chunks(
     strategy: Strategy,
     function: FlatFunction,
-    args: tuple[Any, ...],
+    args: Args,
     memory: int | None,
     check: int = 0,
     once: bool = False,
@@ -54,7 +54,7 @@ def fit_chunks(
         raise _too_small(strategy, args, memory, check)
 
 
-def _too_small(strategy: Strategy, args: tuple[Any, ...], memory: int, check: int) -> TooSmallError:
+def _too_small(strategy: Strategy, args: Args, memory: int, check: int) -> TooSmallError:
     needs, before = [(strategy.joined, "to join products of both directions"), (check, _CHECK)], 0
     for side in strategy.sides:
         product, kept = side.peak(args, 1), strategy.kept(side)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._base.errors import OptionError
-from .._base.words import Direction, Mode, Partition
+from .._base.words import Args, Direction, Mode, Partition
 from .._coloring.color import color, color_best
 from .._coloring.colors import BidirectionalColors, Coloring, ColumnColors
 from .._matrices.pattern import SparsityPattern
@@ -125,7 +125,7 @@ def choose(
     pattern: SparsityPattern,
     mode: Mode,
     made: Engines,
-    measuring: Callable[[], tuple[Any, ...]] | None = None,
+    measuring: Callable[[], Args] | None = None,
     once: bool = False,
 ) -> Choice:
     """The candidate for ``mode``; for "auto" the cheapest. ``args = measuring()`` is what a batch is timed at.
@@ -167,7 +167,7 @@ def choose_some(
     entries: SparsityPattern,
     mode: Mode,
     made: Engines,
-    measuring: Callable[[], tuple[Any, ...]] | None = None,
+    measuring: Callable[[], Args] | None = None,
 ) -> Choice:
     """As ``choose``, where only ``entries`` of the pattern are wanted: the cheaper of two partial colorings."""
     if mode == "bidirectional":
@@ -200,9 +200,7 @@ def _largest(places: np.ndarray[Any, Any]) -> int:
     return int(np.bincount(places).max()) if places.size else 0
 
 
-def _prices(
-    made: Engines, measuring: Callable[[], tuple[Any, ...]] | None, bounds: tuple[int, int], numbers: int
-) -> Prices:
+def _prices(made: Engines, measuring: Callable[[], Args] | None, bounds: tuple[int, int], numbers: int) -> Prices:
     few, many = min(bounds), max(bounds)
     if few * numbers <= _TINY and measuring is not None:
         why = "small, and JVPs cost more"
@@ -214,7 +212,7 @@ def _prices(
     return Prices(costs["forward"], costs["reverse"], True, "the least predicted time")
 
 
-def _timed(made: Engines, direction: Direction, count: int, args: tuple[Any, ...]) -> UnitCost:
+def _timed(made: Engines, direction: Direction, count: int, args: Args) -> UnitCost:
     function = made[direction].function
     size = function.n if direction == "forward" else function.m
     colors = np.arange(size, dtype=np.int32) % max(count, 1)

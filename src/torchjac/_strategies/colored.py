@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from .._base.words import Colors, Direction, Mode, Partition
+from .._base.words import Args, Colors, Direction, Mode, Partition
 from .._coloring.colors import BidirectionalColors, Coloring, ColumnColors, RowColors
 from .._coloring.recovery.direct import gather_index
 from .._coloring.recovery.substitution import Substitution
@@ -40,7 +39,7 @@ class Colored:
         """The products of each direction that the coloring uses."""
         return [side.products for side in self.sides]
 
-    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def values(self, args: Args) -> torch.Tensor:
         """(nnz,)."""
         if self.num_products == 0:
             return torch.zeros(0, dtype=self._dtype, device=self._device)

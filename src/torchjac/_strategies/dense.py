@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
-from .._base.words import Direction
+from .._base.words import Args, Direction
 from .._function.flat import FlatFunction
 from .._products.seeded import Engines, Side
 from .._products.ways import Products
@@ -32,7 +30,7 @@ class Dense:
         """The products of the one direction."""
         return [side.products for side in self.sides]
 
-    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def values(self, args: Args) -> torch.Tensor:
         """(m * n,)."""
         compressed = self.sides[0].run(args)
         return (compressed.T if self.mode == "forward" else compressed).reshape(-1)

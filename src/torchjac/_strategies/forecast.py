@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 from .._base.memory import text_bytes
-from .._base.words import Direction
+from .._base.words import Args, Direction
 from .._coloring.colors import AcyclicColors, BidirectionalColors, Coloring
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
@@ -71,7 +70,7 @@ class Work:
 
 def measure(
     function: FlatFunction,
-    args: tuple[Any, ...],
+    args: Args,
     strategy: Strategy,
     pattern: SparsityPattern,
     coloring: Coloring | None,

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
-from .._base.words import Direction, Mode, SymmetricRecovery
+from .._base.words import Args, Direction, Mode, SymmetricRecovery
 from .._coloring.color import color
 from .._coloring.colors import AcyclicColors, SymmetricColors
 from .._coloring.equations import each_level
@@ -34,7 +33,7 @@ def choose_symmetric(
     mode: Mode,
     recovery: SymmetricRecovery,
     made: Engines,
-    measuring: Callable[[], tuple[Any, ...]] | None,
+    measuring: Callable[[], Args] | None,
     compiled: bool = False,
 ) -> Choice:
     """The candidate for ``mode`` and ``recovery``; for "auto" the cheapest. A batch is timed at ``measuring()``."""
@@ -73,9 +72,7 @@ def _why(direction: Direction, timed: bool) -> str:
     return "not clearly slower than reverse-over-reverse" if timed else "the default"
 
 
-def _timed(
-    made: Engines, direction: Direction, coloring: SymmetricColors | None, count: int, args: tuple[Any, ...]
-) -> UnitCost:
+def _timed(made: Engines, direction: Direction, coloring: SymmetricColors | None, count: int, args: Args) -> UnitCost:
     n = made[direction].function.n
     colors = np.arange(n, dtype=np.int32) if coloring is None else coloring.colors
     return Side(made[direction], colors, count).unit_cost(args)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
-from .._base.words import Colors, Direction, Mode
+from .._base.words import Args, Colors, Direction, Mode
 from .._coloring.colors import Coloring, SymmetricColors
 from .._function.flat import FlatFunction
 from .._products.cost import UnitCost
@@ -31,7 +30,7 @@ def parts_of(function: FlatFunction, coloring: Coloring | None, direction: Direc
     return [part for part in sides_of(coloring) if part[2]]
 
 
-def measured(function: FlatFunction, parts: Parts, args: tuple[Any, ...]) -> list[UnitCost]:
+def measured(function: FlatFunction, parts: Parts, args: Args) -> list[UnitCost]:
     """What the products of each direction cost here."""
     made = engines(function)
     return [Side(made[way], colors, count).unit_cost(args) for way, colors, count in parts]
@@ -84,7 +83,7 @@ class Shard:
         """Bytes that the products of a side are kept in while they run in chunks."""
         return 0 if self._dense else side.nbytes
 
-    def run(self, args: tuple[Any, ...]) -> list[torch.Tensor]:
+    def run(self, args: Args) -> list[torch.Tensor]:
         """(count, width) for each direction, with count 0 where this rank has nothing to do."""
         empty = torch.zeros((0, 0), dtype=self._dtype, device=self._device)
         outs = []
@@ -92,7 +91,7 @@ class Shard:
             outs.append(empty.reshape(0, width) if side is None else side.run(args)[kept])
         return outs or [empty]
 
-    def values(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def values(self, args: Args) -> torch.Tensor:
         """All that this rank runs, flat; for what measures a strategy."""
         return torch.cat([out.reshape(-1) for out in self.run(args)])
 

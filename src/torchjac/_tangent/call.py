@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from .._base.words import Args, UserFunction
 from .relations import Along, Ids, Of
 
 
@@ -43,7 +44,7 @@ def writes(op: torch._ops.OpOverload) -> frozenset[str]:
     return frozenset(declared.union(_SILENT_WRITES.get(base_name(op), ())))
 
 
-def written(op: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+def written(op: torch._ops.OpOverload, args: Args, kwargs: dict[str, Any]) -> list[torch.Tensor]:
     """The tensors that the op writes to."""
     found: list[torch.Tensor] = []
     for position, (name, _, _) in enumerate(schema_arguments(op)):
@@ -60,7 +61,7 @@ class Call:
     def __init__(
         self,
         op: torch._ops.OpOverload,
-        args: tuple[Any, ...],
+        args: Args,
         kwargs: dict[str, Any],
         depends: Callable[[torch.Tensor], bool] = lambda t: False,
         marked: Callable[[torch.Tensor], bool] = lambda t: False,
@@ -131,12 +132,12 @@ class Call:
 
 
 @cache
-def _functional(op: torch._ops.OpOverload) -> Callable[..., Any]:
+def _functional(op: torch._ops.OpOverload) -> UserFunction:
     """The overload packet of the op that returns a new tensor, for an op that writes in place or to ``out=``."""
     namespace, name = op._schema.name.split("::")
     if not op._schema.is_mutable:
         return op
     if name.endswith("_"):
         name = name[:-1]
-    packet: Callable[..., Any] = getattr(getattr(torch.ops, namespace), name)
+    packet: UserFunction = getattr(getattr(torch.ops, namespace), name)
     return packet

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from .._base.words import Args
 from .call import Call, base_name, written
 from .carry import carry
 from .reading import Reading
@@ -49,9 +50,7 @@ class Trace(ValueTrace):
         """Let t be a part of v; ``ids`` of t's shape say which."""
         self.shadow.write(t, ids)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         inputs = tensors(args) + tensors(kwargs.values())
         if not any(map(self.shadow.covers, inputs)):

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .._base.words import Args
 from .._matrices.notes import Note
 from .call import Call, base_name, writes, written
 from .journal import Journal
@@ -56,13 +57,11 @@ class ValueTrace(TorchDispatchMode):
         """Among which places ``index`` was chosen, if an op of a known kind computed it."""
         return self._choices.get(index.untyped_storage())
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         return self.run(func, args, kwargs, tensors(args) + tensors(kwargs.values()))
 
-    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
+    def run(self, func: Any, args: Args, kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
         """Run an op whose tensor arguments are ``inputs``, and mark its results if it was given marked ones."""
         self._remember_line()
         self.protect(func, args, kwargs)
@@ -71,14 +70,14 @@ class ValueTrace(TorchDispatchMode):
         self.settle(func, args, kwargs, out, marked)
         return out
 
-    def protect(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def protect(self, func: Any, args: Args, kwargs: dict[str, Any]) -> None:
         """Save what the op is about to overwrite, if it is older than the trace."""
         if writes(func):
             for t in written(func, args, kwargs):
                 if has_memory(t) and memory(t).untyped_storage() not in self._born:
                     self.journal.save(memory(t))
 
-    def look(self, func: Any, args: tuple[Any, ...], inputs: list[torch.Tensor]) -> bool:
+    def look(self, func: Any, args: Args, inputs: list[torch.Tensor]) -> bool:
         """Whether the op is given values computed from x; notes decisions on such values."""
         if not any(map(self.is_marked, inputs)):
             return False
@@ -92,7 +91,7 @@ class ValueTrace(TorchDispatchMode):
             self.note(VALUE_READERS[name], reason)
         return True
 
-    def settle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, marked: bool) -> None:
+    def settle(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any, marked: bool) -> None:
         """Results are new memory, and hold values computed from x if the op was given some."""
         name = base_name(func)
         marked = marked and name not in VALUE_FREE

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch.utils._pytree import tree_map
@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 from .._base.errors import DerivativeMismatchError, StalePatternError, first_line, not_differentiable
 from .._base.memory import peak_bytes
 from .._base.random_state import Draws, random_numbers
+from .._base.words import Args
 from .._function.flat import FlatFunction, on_tensors, place
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse, closed_over
@@ -39,11 +40,11 @@ class Sums(Protocol):
 
 def probe(
     function: FlatFunction,
-    args: tuple[Any, ...],
+    args: Args,
     pattern: SparsityPattern,
     values: torch.Tensor,
     draws: Draws,
-    evaluate: Callable[[tuple[Any, ...]], torch.Tensor],
+    evaluate: Callable[[Args], torch.Tensor],
     sums: Sums | None = None,
     reverse: Reverse | None = None,
 ) -> None:
@@ -67,7 +68,7 @@ def probe(
         if _agree(got, expected, scale):
             return
 
-        def both(args: tuple[Any, ...], u: torch.Tensor) -> torch.Tensor:
+        def both(args: Args, u: torch.Tensor) -> torch.Tensor:
             draws.replay()
             theirs = Reverse(function, args, plain=True).one(u)
             draws.replay()
@@ -89,7 +90,7 @@ def probe(
     )
 
 
-def probe_bytes(function: FlatFunction, args: tuple[Any, ...], pattern: SparsityPattern) -> int:
+def probe_bytes(function: FlatFunction, args: Args, pattern: SparsityPattern) -> int:
     """How many bytes a probe takes at its peak, beside the values, where they are right."""
     values = torch.zeros(pattern.nnz, dtype=function.dtype, device=function.device)
 
@@ -144,7 +145,7 @@ def all_entries(
 
 def probe_gradient(
     function: FlatFunction,
-    args: tuple[Any, ...],
+    args: Args,
     combination: Combination,
     values: torch.Tensor,
     draws: Draws,
@@ -158,7 +159,7 @@ def probe_gradient(
     u = random_numbers(combination.size, values.detach())
     copies: list[torch.Tensor] = []  # of the inputs, that no other graph can reach
 
-    def reversed_twice(args: tuple[Any, ...], u: torch.Tensor = u) -> torch.Tensor:
+    def reversed_twice(args: Args, u: torch.Tensor = u) -> torch.Tensor:
         draws.replay()
         product = Reverse(function, args, plain=True)
         copies.extend(product.leaves)
@@ -197,7 +198,7 @@ def probe_gradient(
 
 def _explain(
     function: FlatFunction,
-    args: tuple[Any, ...],
+    args: Args,
     pattern: SparsityPattern,
     values: torch.Tensor,
     draws: Draws,
@@ -256,7 +257,7 @@ def _gradient(scalar: torch.Tensor, leaves: list[torch.Tensor]) -> list[torch.Te
     return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
 
 
-def _jiggled(function: FlatFunction, args: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
+def _jiggled(function: FlatFunction, args: Args, seed: int) -> Args:
     """``args`` with the differentiated ones off by a few rounding errors."""
     return tuple(tree_map(lambda t: _jiggle(t, seed), a) if p in function.positions else a for p, a in enumerate(args))
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from .._base.errors import DerivativeMismatchError
 from .._base.random_state import Draws
 from .._base.user_frame import warn
-from .._base.words import Mode
+from .._base.words import Args, Mode
 from .._function.flat import FlatFunction
 from .._function.kernels import with_reference_kernels
 from .adjoint_probe import Combination, Gradient, probe_gradient
@@ -35,7 +34,7 @@ class Changeable:
 
 def with_right_gradient(
     function: FlatFunction,
-    args: tuple[Any, ...],
+    args: Args,
     values: torch.Tensor,
     draws: Draws,
     products: Changeable,

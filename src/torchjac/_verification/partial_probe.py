@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from .._base.errors import DerivativeMismatchError, StalePatternError
 from .._base.random_state import Draws, random_numbers
+from .._base.words import Args
 from .._coloring.colors import ColumnColors, RowColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import FlatFunction, on_tensors
@@ -72,10 +72,10 @@ class Some:
 
 def probe_some(
     some: Some,
-    args: tuple[Any, ...],
+    args: Args,
     values: torch.Tensor,
     draws: Draws,
-    evaluate: Callable[[tuple[Any, ...]], torch.Tensor],
+    evaluate: Callable[[Args], torch.Tensor],
 ) -> None:
     """Raise StalePatternError or DerivativeMismatchError unless ``values`` are the entries of f's Jacobian at ``args``.
 
@@ -89,11 +89,11 @@ def probe_some(
     weights = 1 + 0.5 * torch.tanh(random_numbers(colors.numel(), plain, seed=1))  # none is near zero
     u = random_numbers(function.m if some.forward else some.count, plain)
 
-    def products(args: tuple[Any, ...]) -> torch.Tensor:
+    def products(args: Args) -> torch.Tensor:
         draws.replay()
         return some.sides[0].weighted(args, weights)
 
-    def right(args: tuple[Any, ...]) -> Compared:
+    def right(args: Args) -> Compared:
         """The products against one VJP: u.(J s) for each seed, or the sum of all J^T s, each times a number."""
         mine = products(args)
         draws.replay()
@@ -106,7 +106,7 @@ def probe_some(
         theirs = reverse.one(torch.where(used, u[colors.clamp_min(0)] * weights, 0))
         return u @ mine, theirs, u.abs() @ mine.abs() + theirs.abs()
 
-    def alone(args: tuple[Any, ...]) -> Compared:
+    def alone(args: Args) -> Compared:
         """Each entry out of weighted products against its weight times its value."""
         draws.replay()
         expected = evaluate(args) * weights[seeded]
@@ -137,7 +137,7 @@ def probe_some(
             raise error
 
 
-def _off(compare: Callable[[tuple[Any, ...]], Compared], some: Some, args: tuple[Any, ...]) -> tuple[float, ...] | None:
+def _off(compare: Callable[[Args], Compared], some: Some, args: Args) -> tuple[float, ...] | None:
     """(got, expected, where) of the worst that is off by more than rounding; None where nothing is."""
     got, expected, scale = compare(args)
     if _agree(got, expected, scale):

@@ -11,6 +11,7 @@ import torch
 
 from .._base.errors import DerivativeMismatchError, InputError
 from .._base.random_state import random_numbers
+from .._base.words import UserFunction
 from .._function.flat import Argnums, place
 from .._operators.jacobian import JacobianOperator
 from .causes import Evidence, likely_cause
@@ -70,7 +71,7 @@ class JacobianReport:
 
 
 def check_jacobian(
-    f: Callable[..., Any],
+    f: UserFunction,
     args: Any,
     J: Any,
     argnums: Argnums = 0,

@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from .._base.errors import TorchjacError
+from .._base.words import Args, UserFunction
 from .tensor_files import ReadError, read_arrays
 
 FILLS = ("random", "ones", "zeros")
@@ -92,8 +93,8 @@ class Input:
 class Target:
     """A function, its arguments, and which of them count as inputs of the Jacobian."""
 
-    f: Callable[..., Any]
-    args: tuple[Any, ...]
+    f: UserFunction
+    args: Args
     argnums: tuple[int, ...]
 
 
@@ -122,7 +123,7 @@ def target(name: str, inputs: Sequence[str], init: str, device: str = "cpu", wrt
     return Target(f, bound.args, _argnums(bound.args, names, wrt))
 
 
-def load(name: str) -> Callable[..., Any]:
+def load(name: str) -> UserFunction:
     """The function, or the module instance, that ``module:function`` or ``file.py:function`` names."""
     place, colon, path = name.rpartition(":")
     if not colon or not place or not path:
@@ -145,7 +146,7 @@ def load(name: str) -> Callable[..., Any]:
         return _instance(thing, name)
     if not callable(thing):
         raise CommandError(f"{name} is a {type(thing).__name__}", expected="a function or a torch.nn.Module")
-    function: Callable[..., Any] = thing
+    function: UserFunction = thing
     return function
 
 
@@ -264,7 +265,7 @@ def _missing(signature: inspect.Signature, values: dict[str, Any]) -> list[str]:
     return [key for key, p in signature.parameters.items() if key not in values and p.default is p.empty]
 
 
-def _argnums(args: tuple[Any, ...], names: Sequence[str], wrt: str | None) -> tuple[int, ...]:
+def _argnums(args: Args, names: Sequence[str], wrt: str | None) -> tuple[int, ...]:
     if wrt is not None:
         wanted = [part.strip() for part in wrt.split(",")]
         for name in wanted:

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from .._base.errors import InputError, OptionError
 from .._base.ranks import Ranks
-from .._base.words import choose
+from .._base.words import Args, UserFunction, choose
 from .._function.flat import Argnums
 from .._matrices.pattern import SparsityPattern
 from .._matrices.sparse import SparseMatrix
@@ -93,7 +93,7 @@ class Rows:
 
 
 def plan_jacobian(
-    f: Callable[..., Any],
+    f: UserFunction,
     *args: Any,
     argnums: Argnums = 0,
     group: dist.ProcessGroup | None = None,
@@ -118,7 +118,7 @@ def plan_jacobian(
 
 
 def plan_hessian(
-    f: Callable[..., Any],
+    f: UserFunction,
     *args: Any,
     argnums: Argnums = 0,
     group: dist.ProcessGroup | None = None,
@@ -142,8 +142,8 @@ def plan_hessian(
 def _planned(
     prepare: Callable[[], JacobianPlan],
     kind: Any,
-    f: Callable[..., Any],
-    args: tuple[Any, ...],
+    f: UserFunction,
+    args: Args,
     argnums: Argnums,
     options: Any,
     group: dist.ProcessGroup | None,
@@ -170,7 +170,7 @@ def _to_bytes(plan: JacobianPlan) -> bytes:
         return path.read_bytes()
 
 
-def _from_bytes(data: bytes, f: Callable[..., Any]) -> Any:
+def _from_bytes(data: bytes, f: UserFunction) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.npz"
         path.write_bytes(data)
@@ -250,7 +250,7 @@ def _rows(sharded: Sharded, values: torch.Tensor) -> Rows:
     return Rows(start, stop, plan.shape, local, layout.ranks.group)
 
 
-def _sharded(plan: JacobianPlan, ranks: Ranks, args: tuple[Any, ...], lockstep: bool) -> Sharded:
+def _sharded(plan: JacobianPlan, ranks: Ranks, args: Args, lockstep: bool) -> Sharded:
     key = (ranks.group, ranks.rank, ranks.size, lockstep)
     known: Sharded | None = plan.shared.get(key)
     if known is None or known.strategy is not plan._strategy:
@@ -259,7 +259,7 @@ def _sharded(plan: JacobianPlan, ranks: Ranks, args: tuple[Any, ...], lockstep: 
 
 
 def over_batch(
-    run: Callable[..., Any],
+    run: UserFunction,
     *args: Any,
     batched: int | tuple[int, ...] = 0,
     group: dist.ProcessGroup | None = None,

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from .._base.errors import InputError, OptionError
 from .._base.random_state import Draws, random_numbers
 from .._base.ranks import Note, Ranks
+from .._base.words import Args
 from .._coloring.colors import AcyclicColors, BidirectionalColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import ordinary
@@ -37,7 +38,7 @@ _SMALL = 32  # so few products for each rank are shared evenly, without a measur
 class Sharded:
     """The part of ``plan`` that this rank runs, and how it comes together with those of the others."""
 
-    def __init__(self, plan: JacobianPlan, ranks: Ranks, args: tuple[Any, ...], lockstep: bool) -> None:
+    def __init__(self, plan: JacobianPlan, ranks: Ranks, args: Args, lockstep: bool) -> None:
         self.plan, self.ranks, self.lockstep = plan, ranks, lockstep
         self._function = plan._function
         self.strategy = plan._strategy  # a plan may change its own; then it is shared anew
@@ -69,7 +70,7 @@ class Sharded:
         self.joining = self._join(dense)
         self._fit(args)
         self._checked: Any = None
-        self._program: Callable[[tuple[Any, ...]], torch.Tensor] | None = None
+        self._program: Callable[[Args], torch.Tensor] | None = None
 
     @cached_property
     def block(self) -> Block:
@@ -81,7 +82,7 @@ class Sharded:
 
     # ---- once
 
-    def _costs(self, args: tuple[Any, ...]) -> list[UnitCost]:
+    def _costs(self, args: Args) -> list[UnitCost]:
         self._function.check(args)
         enough = sum(count for _, _, count in self._parts) > _SMALL * self.ranks.size or len(self._parts) > 1
         if not enough or self.lockstep:
@@ -129,7 +130,7 @@ class Sharded:
     def _symmetric(self) -> bool:
         return isinstance(self.plan, HessianPlan)
 
-    def _fit(self, args: tuple[Any, ...]) -> None:
+    def _fit(self, args: Args) -> None:
         """How many products run at once, within this rank's own budget."""
         shard = self.shard
         if shard is None:
@@ -150,7 +151,7 @@ class Sharded:
 
     # ---- every call
 
-    def local(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def local(self, args: Args) -> torch.Tensor:
         """What this rank computes, once all have, of the same numbers."""
         self._function.check(args)
         with torch.no_grad(), ordinary(args) as own:
@@ -174,17 +175,17 @@ class Sharded:
                 local = self._checked_local(own, local, draws)
         return local
 
-    def _compute(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def _compute(self, args: Args) -> torch.Tensor:
         if self.shard is None:
             return self.plan.values(*args)
         return self._eager(args) if self._program is None else self._program(args)
 
-    def _eager(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def _eager(self, args: Args) -> torch.Tensor:
         shard = self.shard
         assert shard is not None, "a program has no products"
         return self.plan._guarded(lambda: self.joining.local(shard.run(args)))
 
-    def _checked_local(self, args: tuple[Any, ...], local: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def _checked_local(self, args: Args, local: torch.Tensor, draws: Draws) -> torch.Tensor:
         """``local``, when the parts of all ranks agree with a product of plain autograd; then the compiled program."""
         while self.plan.options.check and not self._agree(args, local, draws):
             assert self.shard is not None, "checked by the plan otherwise"
@@ -200,7 +201,7 @@ class Sharded:
             self._compile(args, local)
         return local
 
-    def _agree(self, args: tuple[Any, ...], local: torch.Tensor, draws: Draws) -> bool:
+    def _agree(self, args: Args, local: torch.Tensor, draws: Draws) -> bool:
         """Whether J^T u, summed over the parts of all ranks, is what one product of plain autograd gives everywhere."""
         function = self._function
         u = random_numbers(function.m, local)
@@ -243,12 +244,12 @@ class Sharded:
             size.index_add_(0, j, terms.abs())
         return total, size
 
-    def _explain(self, args: tuple[Any, ...], local: torch.Tensor, draws: Draws) -> None:
+    def _explain(self, args: Args, local: torch.Tensor, draws: Draws) -> None:
         """All values on every rank, for the probe of the plan, which knows rounding and names an entry."""
         values = self.joining.all(local)
         self.ranks.together(lambda: self.plan._verify(args, values, draws))
 
-    def _compile(self, args: tuple[Any, ...], local: torch.Tensor) -> None:
+    def _compile(self, args: Args, local: torch.Tensor) -> None:
         """From the next call on; each rank its own program. A rank without products has nothing to compile."""
         shard = self.shard
         options = self.plan.options.compile if isinstance(self.plan.options.compile, dict) else {}
@@ -266,7 +267,7 @@ class Sharded:
         self.ranks.together(compiled)
 
 
-def refuse_graph(args: tuple[Any, ...]) -> None:
+def refuse_graph(args: Args) -> None:
     """Raise where a gradient through the result seems to be wanted."""
     if torch.is_grad_enabled() and any(isinstance(t, torch.Tensor) and t.requires_grad for t in tree_leaves(args)):
         raise InputError(
@@ -277,7 +278,7 @@ def refuse_graph(args: tuple[Any, ...]) -> None:
         )
 
 
-def _digest(args: tuple[Any, ...]) -> int:
+def _digest(args: Args) -> int:
     """Of every bit of the arguments and its place: as good as certain to differ where they do."""
     digest = 0
     for leaf in tree_leaves(args):

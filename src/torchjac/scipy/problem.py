@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import InputError, OptionError
+from .._base.words import UserFunction
 from .._operators.jacobian import JacobianOperator
 from .._plan.jacobian import JacobianPlan
 from .._plan.options import HessianOptions, JacobianOptions
@@ -19,7 +19,7 @@ from .._plan.verbs import plan_hessian, plan_jacobian
 
 Array = npt.NDArray[np.float64]
 Device = torch.device | str
-Function = Callable[..., Any]
+Function = UserFunction
 
 _DENSE = 250_000  # a matrix of so many numbers is as fast dense, and SciPy's dense solvers are the sturdier ones
 _FULL = 0.2  # so much of a matrix being nonzero, it is kept dense

@@ -22,7 +22,7 @@ from .._base.memory import parse_bytes, peak_bytes, text_bytes
 from .._base.random_state import Draws
 from .._base.ranks import Ranks
 from .._base.version import __version__
-from .._base.words import Direction
+from .._base.words import Args, Direction, UserFunction
 from .._function.flat import Argnums, FlatFunction, on_tensors, ordinary
 from .._products.reverse import Reverse
 from .._products.seeds import Seeds
@@ -36,7 +36,7 @@ _FEW = 8  # so many products are measured, to know what one takes
 
 
 def write_jacobian(
-    f: Callable[..., Any],
+    f: UserFunction,
     *args: Any,
     path: str | os.PathLike[str],
     memory: int | str = "256MiB",
@@ -154,7 +154,7 @@ def _fill(partial: Partial, blocks: _Blocks, length: int, trusted: bool) -> None
 class _Blocks:
     """Lines of the Jacobian at one point: rows by reverse mode, columns by forward mode."""
 
-    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], argnums: Argnums) -> None:
+    def __init__(self, f: UserFunction, args: Args, argnums: Argnums) -> None:
         self.args, self.function = args, FlatFunction(f, args, argnums)
         function = self.function
         self._draws = Draws(function.device)  # every block is of the same random numbers

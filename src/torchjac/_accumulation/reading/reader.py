@@ -13,12 +13,13 @@ which way an op goes, the same ones that detection reads:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
+from ..._base.words import Args, UserFunction
 from ..._tangent.call import Call, base_name
 from ..._tangent.relations import Ids, Move, Pointwise, Relation, Scatter
 from ..._tangent.rules import RULES
@@ -64,15 +65,13 @@ class Reader(ValueTrace):
         """Whether t depends on v."""
         return isinstance(t, torch.Tensor) and self._states.get(t) is not None
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
         try:
             return self._read(func, args, kwargs or {})
         except CannotAccumulateError as refusal:  # the recorder's do not know where f is
             raise refusal.at(self.line()) from refusal.__cause__
 
-    def _read(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _read(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         """Run an op, and take what it returns to depend on v as its operands do."""
         inputs = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
         if not any(map(self.depends, inputs)):
@@ -99,7 +98,7 @@ class Reader(ValueTrace):
                     self.coefficients += state.size
         return call.out
 
-    def _aside(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
+    def _aside(self, func: Any, args: Args, kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
         """Run an op that nothing of v goes into, so that autograd follows all of its results."""
         out, followed = self.run(func, args, kwargs, inputs), DIFFERENTIABLE.get(base_name(func))
         if followed is None:
@@ -117,7 +116,7 @@ class Reader(ValueTrace):
         """Inside, ops are followed as those of the program are."""
         return self
 
-    def _simpler(self, func: Any) -> Callable[..., Any] | None:
+    def _simpler(self, func: Any) -> UserFunction | None:
         """How an op is written in simpler ones, which is then read instead."""
         ours = SIMPLER.get(base_name(func))
         if ours is None:
@@ -126,7 +125,7 @@ class Reader(ValueTrace):
             return decomposition(func)  # type: ignore[no-any-return]  # torch's tables have no types
         return lambda *args, **kwargs: ours(self._call(func, args, kwargs))
 
-    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def _call(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Call:
         return Call(func, args, kwargs, self.depends, self.is_marked, self.choice)
 
     def _through(self, call: Call, outs: Sequence[torch.Tensor]) -> list[State]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..._base.words import Args
 from ..._tangent.call import base_name
 from ..._tangent.trace import is_view
 from ..._tangent.values import tensors
@@ -54,9 +55,7 @@ class Recorder(TorchDispatchMode):
         self._tape.end(self._node(out))
         return self._tape
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         given = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
         constant = all(map(self.is_constant, given))
@@ -75,7 +74,7 @@ class Recorder(TorchDispatchMode):
             self._record(func, args, kwargs, out)
         return out
 
-    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def _record(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
         own = replaced((args, kwargs), self._node, torch.Tensor)
         node, new = self._tape.call(func, *own)
         if new:

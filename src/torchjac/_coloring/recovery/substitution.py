@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..._base.words import Args
 from ..._matrices.pattern import SparsityPattern
 from ..colors import AcyclicColors, BidirectionalColors
 from ..equations import Places, substitution_levels
@@ -93,7 +94,7 @@ class _Linear(torch.autograd.Function):
         return apply(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    def setup_context(ctx: Any, inputs: Args, output: torch.Tensor) -> None:
         _, ctx.apply_, ctx.transpose = inputs
 
     @staticmethod

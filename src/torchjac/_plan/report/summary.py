@@ -11,7 +11,7 @@ import torch
 
 from ..._base.errors import OptionError
 from ..._base.version import __version__
-from ..._base.words import Direction
+from ..._base.words import Args, Direction
 from ..._coloring.color import color, color_best
 from ..._coloring.colors import Coloring
 from ..._function.flat import FlatFunction, Leaf
@@ -27,12 +27,12 @@ UnitCosts = tuple[UnitCost | None, UnitCost | None]
 _BATCH = 8  # products that are timed at once
 
 
-def measure(function: FlatFunction, args: tuple[Any, ...]) -> UnitCosts:
+def measure(function: FlatFunction, args: Args) -> UnitCosts:
     """What products cost at ``args``, of both directions."""
     return _measure(function, "forward", function.n, args), _measure(function, "reverse", function.m, args)
 
 
-def _measure(function: FlatFunction, way: Direction, size: int, args: tuple[Any, ...]) -> UnitCost | None:
+def _measure(function: FlatFunction, way: Direction, size: int, args: Args) -> UnitCost | None:
     if not size:
         return None
     count = min(size, _BATCH)

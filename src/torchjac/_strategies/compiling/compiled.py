@@ -14,10 +14,11 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ..._base.user_frame import warn
+from ..._base.words import Args
 from .regions import compile_products
 from .stages import compile_program
 
-Values = Callable[[tuple[Any, ...]], torch.Tensor]
+Values = Callable[[Args], torch.Tensor]
 
 
 class Compiled:
@@ -30,7 +31,7 @@ class Compiled:
     def __init__(
         self,
         values: Values,
-        args: tuple[Any, ...],
+        args: Args,
         constants: Sequence[torch.Tensor],
         options: dict[str, Any],
         graph: torch.fx.GraphModule | None = None,
@@ -54,7 +55,7 @@ class Compiled:
     def _drop(self, reason: str) -> None:
         self._program, self.regions, self.eager_because = None, 0, reason
 
-    def compare(self, args: tuple[Any, ...], values: torch.Tensor) -> None:
+    def compare(self, args: Args, values: torch.Tensor) -> None:
         """Drop the program unless it gives ``values`` at ``args``, to the square root of the precision."""
         if self._program is None:
             return
@@ -68,7 +69,7 @@ class Compiled:
         if self.eager_because:
             warn(f"compile=True runs eagerly, because {self.eager_because}")
 
-    def __call__(self, args: tuple[Any, ...]) -> torch.Tensor:
+    def __call__(self, args: Args) -> torch.Tensor:
         """The values at ``args``: (nnz,); with a graph only if ``differentiable``; eager where it was not compiled."""
         if self._program is None:
             return self._values(args)
@@ -114,7 +115,7 @@ def _own_memory(graph: torch.fx.GraphModule) -> None:
             node.replace_input_with(start, copy)
 
 
-def _split(args: tuple[Any, ...]) -> tuple[list[torch.Tensor], pytree.TreeSpec, list[tuple[Any] | None]]:
+def _split(args: Args) -> tuple[list[torch.Tensor], pytree.TreeSpec, list[tuple[Any] | None]]:
     """(tensor leaves, tree, other leaves wrapped in 1-tuples with None where a tensor goes)."""
     flat, spec = pytree.tree_flatten(args)
     tensors = [leaf.detach() for leaf in flat if isinstance(leaf, torch.Tensor)]
