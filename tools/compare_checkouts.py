@@ -1,8 +1,9 @@
 """Compare the speed of two checkouts: ``python tools/compare_checkouts.py OLD_SRC NEW_SRC [--rounds 15]``.
 
-A round runs one fresh interpreter for each checkout, and every second round in the other order: what the machine does
-meanwhile, it does to both. Times are CPU time of one thread, the median over loops within an interpreter. The ratio,
-new to old, is the median over rounds of that within a round, and beside it is the range of its middle half.
+A round runs one fresh interpreter for each checkout, and these take turns loop by loop, every second round in the other
+order: what the machine does meanwhile, it does to both. Times are CPU time of one thread, and the median over loops
+within an interpreter. The ratio, new to old, is the median over rounds of that within a round; beside it is the range
+of its middle half.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import time
 import timeit
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def main(given: list[str] | None = None) -> None:
@@ -36,28 +36,41 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)  # in the fresh interpreter
     chosen = parser.parse_args(given)
     if chosen.measure:
-        print(json.dumps(dict(measured(chosen))))
+        steps = measured(chosen)
+        for _ in sys.stdin:  # a line says that it is this interpreter's turn
+            print(json.dumps(next(steps, None)), flush=True)
         return
     if len(chosen.src) != 2 or chosen.rounds < 1:
         parser.error("two folders and at least one round are needed: OLD_SRC NEW_SRC")
-    runs: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
-    for turn in range(chosen.rounds):
-        for which in (0, 1) if turn % 2 == 0 else (1, 0):
-            runs[which].append(fresh(chosen.src[which], chosen))
-    print(table(*runs))
+    rounds = [one_round(chosen, (k % 2, 1 - k % 2)) for k in range(chosen.rounds)]
+    print(table([old for old, _ in rounds], [new for _, new in rounds]))
 
 
-def fresh(src: str, chosen: argparse.Namespace) -> dict[str, float]:
-    """Seconds for each problem, measured in an interpreter of its own."""
+def one_round(chosen: argparse.Namespace, order: tuple[int, int]) -> tuple[dict[str, float], ...]:
+    """Seconds for each problem by the old checkout and by the new one, each in an interpreter of its own."""
     options = [f"--repeats={chosen.repeats}", f"--seconds={chosen.seconds}", f"--only={chosen.only}", "--measure"]
-    environment = os.environ | dict.fromkeys(THREADS, "1")
-    command = [sys.executable, __file__, src, *options]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    start = partial(Popen, env=one_thread, stdin=PIPE, stdout=PIPE, text=True)
+    loops: tuple[dict[str, list[float]], ...] = ({}, {})
+    with ExitStack() as stack:
+        running = [stack.enter_context(start([sys.executable, __file__, src, *options])) for src in chosen.src]
+        while said := {which: loop for which in order if (loop := turn(running[which]))}:
+            for which, (name, seconds) in said.items():
+                loops[which].setdefault(name, []).append(seconds)
+    return tuple({name: statistics.median(taken) for name, taken in times.items()} for times in loops)
+
+
+def turn(process: Popen[str]) -> Any:
+    """The next loop of a fresh interpreter, its problem and the seconds of one run; None after the last."""
+    print(file=process.stdin, flush=True)
+    line = process.stdout.readline() if process.stdout else ""
+    if not line:
+        raise SystemExit("an interpreter ended early; what it said is above")
+    return json.loads(line)
 
 
 def measured(chosen: argparse.Namespace) -> Iterator[tuple[str, float]]:
-    """The name of each problem, and the seconds of one run, by the torchjac in ``chosen.src``."""
+    """The problem and the seconds of one run, loop by loop, by the torchjac in ``chosen.src``."""
     src = Path(chosen.src[0]).resolve()
     sys.path.insert(0, str(src))
     import torch
@@ -76,7 +89,8 @@ def measured(chosen: argparse.Namespace) -> Iterator[tuple[str, float]]:
             yield name, seconds
     for name, prepare in problems(tj).items():
         if chosen.only in name:
-            yield name, seconds_of(prepare(), chosen.seconds, chosen.repeats)
+            for seconds in looped(prepare(), chosen.seconds, chosen.repeats):
+                yield name, seconds
 
 
 def problems(tj: Any) -> dict[str, Callable[[], Callable[[], Any]]]:
@@ -109,14 +123,15 @@ def problems(tj: Any) -> dict[str, Callable[[], Callable[[], Any]]]:
     return found
 
 
-def seconds_of(run: Callable[[], Any], least: float, repeats: int) -> float:
-    """CPU seconds of one run: the median over loops that each take ``least`` seconds or more."""
+def looped(run: Callable[[], Any], least: float, repeats: int) -> Iterator[float]:
+    """CPU seconds of one run, from each of ``repeats`` loops that take about ``least`` seconds or more."""
     for _ in range(3):  # the first call checks, the second may compile
         run()
     timer, number = timeit.Timer(run, timer=time.process_time), 1
     while (taken := timer.timeit(number)) < least:
         number = max(number + 1, min(10 * number, math.ceil(1.2 * number * least / max(taken, 1e-9))))
-    return statistics.median(timer.repeat(repeats, number)) / number
+    for _ in range(repeats):
+        yield timer.timeit(number) / number
 
 
 def table(old: list[dict[str, float]], new: list[dict[str, float]]) -> str:
@@ -125,8 +140,7 @@ def table(old: list[dict[str, float]], new: list[dict[str, float]]) -> str:
     for name in old[0]:
         ratios = sorted(after[name] / before[name] for before, after in zip(old, new, strict=True))
         low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-        medians = (1e6 * statistics.median(run[name] for run in runs) for runs in (old, new))
-        times = "".join(f"{median:>12,.1f}" for median in medians)
+        times = "".join(f"{1e6 * statistics.median(run[name] for run in runs):>12,.1f}" for runs in (old, new))
         lines.append(f"{name:<34}{times}{statistics.median(ratios):>9.3f}  {low:.3f} to {high:.3f}")
     return "\n".join(lines)
 

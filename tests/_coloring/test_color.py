@@ -1,6 +1,5 @@
 """What order="auto" is made of: lattices, twins, iterated greedy, neutral colors; when it stops."""
 
-import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -91,8 +90,18 @@ def test_a_search_stops_at_its_budget():
     assert not tried.offer("second", 1.0, lambda limit: pytest.fail("there is nothing left to spend"))
 
 
+def test_a_search_with_a_time_limit_stops_there_whatever_it_has_spent(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(search, "time", SimpleNamespace(perf_counter=lambda: now))
+    tried = Search(bound=1, budget=5.0, seconds=1.0)
+    assert tried.offer("first", 100.0, lambda limit: np.array([0, 1, 2], np.int32))
+    assert tried.offer("second", 100.0, lambda limit: np.array([0, 1, 1], np.int32))
+    now = 1.0
+    assert not tried.offer("third", 1.0, lambda limit: pytest.fail("there is no time left"))
+
+
 def test_seconds_limit_the_search_and_are_used(monkeypatch):
-    ticks = itertools.count(step=2**-7)  # at every look at the clock
+    ticks = iter(np.arange(0.0, 2.0, 2**-7))  # at every look at the clock; a search without end runs out of them
     monkeypatch.setattr(search, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     columns = np.random.default_rng(0).integers(0, 1000, (1000, 10))
     pattern = SparsityPattern.from_coo(np.repeat(np.arange(1000), 10), columns.ravel(), (1000, 1000))

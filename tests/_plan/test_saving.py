@@ -16,7 +16,7 @@ import torch
 from oracles import assert_close, dense_jacobian
 
 import torchjac as tj
-from torchjac._plan.jacobian import saving
+from torchjac._plan import saving
 
 
 def rand(*shape):

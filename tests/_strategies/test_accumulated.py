@@ -15,7 +15,7 @@ from test_opinfo_values import ORACLE_IS_WRONG, difference, in_reals
 
 import torchjac as tj
 from torchjac._accumulation.errors import CannotAccumulateError
-from torchjac._plan.jacobian import evaluate, prepare
+from torchjac._plan import evaluate, prepare
 from torchjac._strategies import accumulated as accumulated_module
 from torchjac._strategies.compiling import compiled as compiling
 from torchjac.cli.demo.problems import brusselator, generated_bundle
