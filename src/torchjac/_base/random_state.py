@@ -31,6 +31,11 @@ class Draws:
     def states(self, states: list[torch.Tensor]) -> None:
         self._cpu, self._cuda = states[0], states[1] if len(states) > 1 else None
 
+    def moved(self) -> bool:
+        """Whether somebody drew random numbers since."""
+        now = Draws(self._device).states
+        return any(not torch.equal(before, after) for before, after in zip(self.states, now, strict=True))
+
     @contextmanager
     def again(self) -> Iterator[None]:
         """Replay inside the block; afterwards the generators stand where they stood before it."""

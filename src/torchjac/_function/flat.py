@@ -6,6 +6,7 @@ concatenation of their leaves, (n,), and of the output leaves, (m,); this file a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
@@ -100,6 +101,7 @@ class FlatFunction:
         self.outputs: list[Leaf] = []
         self._out_spec: pytree.TreeSpec | None = None
         self._works_in_place: bool | None = None  # whether f writes to its arguments; None until it ran once
+        self.all_bare = self._takes_bare and self.positions == tuple(range(len(args)))
 
     @property
     def m(self) -> int:
@@ -144,6 +146,28 @@ class FlatFunction:
             return
         paths = with_paths(pytree.tree_unflatten(range(len(self._signature)), self._args_spec))
         raise _signature_error([f"args{path}" for path, _ in paths], self._signature, args)
+
+    def admits(self, args: Args) -> bool:
+        """Check ``args`` as ``check`` does, and say whether they can be used as they are: see ``ordinary``."""
+        self.check(args)
+        return not torch.is_inference_mode_enabled() and not any(
+            isinstance(t, torch.Tensor) and t.is_inference() for t in _leaves(args)
+        )
+
+    def running(self, f: UserFunction) -> FlatFunction:
+        """The same function of the same arguments, computed by ``f``; what is known of its outputs is kept."""
+        other = copy.copy(self)
+        other.f = f
+        return other
+
+    def opened(self, args: Args) -> tuple[tuple[torch.Tensor, ...], Callable[..., tuple[torch.Tensor, ...]]]:
+        """The selected leaves of ``args``, and the function of them alone."""
+        return (args, self.direct) if self.all_bare else (tuple(self.leaves(args)), self.bind(args))
+
+    def direct(self, *leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What ``bind`` returns, where the leaves are the arguments themselves: ``all_bare``."""
+        out = self.call(leaves)
+        return self._flatten_output(split_aux(out)[0] if self.has_aux else out)
 
     def leaves(self, args: Args) -> list[torch.Tensor]:
         """The selected leaves of ``args``, in order."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils import _pytree as pytree
 from .._base.errors import OutputError
 from .._base.words import Args
 from .flat import Argnums, FlatFunction, describe, split_aux
+from .kernels import with_reference_kernels
 from .normalisation import Elementary
 
 _TENSOR = object()  # stands where a tensor goes
@@ -23,11 +25,11 @@ _TENSOR = object()  # stands where a tensor goes
 class GradientOf:
     """``grad f`` of all of f's arguments, in the nesting of ``torch.func.grad``; (grad f, aux) with ``has_aux``.
 
-    ``plain``: by ``torch.autograd.grad``.
+    ``plain``: by ``torch.autograd.grad``. ``reference``: f runs on kernels that can be differentiated twice.
     """
 
-    def __init__(self, scalar: FlatFunction) -> None:
-        self.scalar, self.plain = scalar, False
+    def __init__(self, scalar: FlatFunction, plain: bool = False, reference: bool = False) -> None:
+        self.scalar, self.plain, self.reference = scalar, plain, reference
         self._elementary: Elementary | None = Elementary()
         self._argnums: Argnums = scalar.positions[0] if isinstance(scalar.argnums, int) else scalar.positions
 
@@ -35,10 +37,20 @@ class GradientOf:
         _, gradient, aux = self.with_value(args)
         return (gradient, aux) if self.scalar.has_aux else gradient
 
-    def settle(self) -> None:
-        """After f ran: where there is nothing to rewrite, do not look again."""
+    def settled(self) -> GradientOf:
+        """The same gradient, once f ran: where there is nothing to rewrite, it does not look again."""
+        other = copy.copy(self)
         if self._elementary is not None and not self._elementary.met:
-            self._elementary = None
+            other._elementary = None
+        return other
+
+    def by_autograd(self) -> GradientOf:
+        """The same gradient by ``torch.autograd.grad``."""
+        return GradientOf(self.scalar, True, self.reference)
+
+    def with_reference_kernels(self) -> GradientOf:
+        """The same gradient, of f on kernels that can be differentiated twice."""
+        return GradientOf(self.scalar.running(with_reference_kernels(self.scalar.f)), self.plain, True)
 
     def with_value(self, args: Args) -> tuple[torch.Tensor, Any, Any]:
         """(f, grad f, aux) at ``args``; aux is None without ``has_aux``."""

@@ -16,6 +16,7 @@ from .._matrices.sparse import SparseMatrix
 from .options import Options
 
 Cut = Block | DenseBlocks
+BlocksByPath = dict[tuple[str, str], torch.Tensor]
 T = TypeVar("T")
 
 
@@ -76,6 +77,24 @@ class Assembly:
             size = self._sizes.get(leaf)
             self._cuts[out, leaf] = cut if size is None else DenseBlocks(cut, self._options.layout, size)
         return self._cuts[out, leaf]
+
+
+class Blockwise:
+    """How the values of a batch become what is returned: for each pair of leaves the blocks that ``cut`` gives."""
+
+    blocks: tuple[Blocks, ...] = ()
+
+    def __init__(self, function: FlatFunction, cut: Callable[[torch.Tensor], BlocksByPath]) -> None:
+        self._function, self._cut = function, cut
+
+    def result(self, values: torch.Tensor) -> Any:
+        """Tensors (*batch, *output, *input), nested like jacrev."""
+        blocks = self._cut(values)
+        return self._function.nest(lambda y, x: blocks[y.path, x.path])
+
+    def matrix(self, values: torch.Tensor) -> Any:
+        """The tensors themselves: they are dense."""
+        return self.result(values)
 
 
 def _block_sizes(function: FlatFunction, options: Options) -> dict[str, BlockSize]:

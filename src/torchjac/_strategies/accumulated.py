@@ -15,7 +15,6 @@ from .._function.gradient import GradientOf
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import seconds_of
 from .._products.seeded import Side
-from .._products.ways import Products
 
 _FEW, _PER_ENTRY, _PER_PRODUCT = 2**20, 8, 2  # coefficients that a tensor may have: more, and colors are cheaper
 _WORTH = 0.8  # of the forward program's time, for the transposed one to be taken
@@ -47,7 +46,6 @@ class Accumulated:
         compiled: bool,
     ) -> None:
         self.sides: list[Side] = []
-        self.products: list[Products] = []
         self._function, self._pattern = function, pattern
         self._part, self._detected, self._compiled = part, detected, compiled
         self._symmetric = isinstance(function.f, GradientOf) and not part
