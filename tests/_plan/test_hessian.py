@@ -433,7 +433,7 @@ def test_compiled_sums_over_neighbours():
         warnings.simplefilter("error", tj.TorchjacWarning)
         for x in (POSITIONS, POSITIONS, 1.1 * POSITIONS):
             assert_close(compiled.values(x), eager.values(x))
-    assert compiled._program is not None
+    assert compiled._evaluator.program is not None
 
 
 # ---- Lagrangians
