@@ -30,7 +30,8 @@ from .._base.user_frame import warn
 from .._base.words import Args, Check, Direction, Mode, UserFunction, choose
 from .._coloring.colors import ColumnColors, RowColors
 from .._detection.samples import Meeting, Seen, see
-from .._function.flat import Argnums, FlatFunction, Leaf, describe, with_paths
+from .._function.flat import Argnums, FlatFunction
+from .._function.leaves import Leaf, describe, with_paths
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
 from .._strategies.batched import Batch, Batched

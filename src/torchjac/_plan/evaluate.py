@@ -12,7 +12,8 @@ from .._base.random_state import Draws
 from .._base.user_frame import warn
 from .._base.words import Args
 from .._coloring.colors import ColumnColors, RowColors
-from .._function.flat import Choices, on_tensors
+from .._function.flat import on_tensors
+from .._function.signature import Choices
 from .._products.cost import seconds_of
 from .._products.seeded import Strategy
 from .._strategies.accumulated import Accumulated

@@ -23,7 +23,8 @@ from .._base.words import Args, UserFunction
 from .._coloring.equations import Places
 from .._detection.dense_or_not import glance
 from .._detection.detect import detect
-from .._function.flat import Argnums, Choices, FlatFunction, ordinary, refuse_complex
+from .._function.flat import Argnums, FlatFunction, ordinary, refuse_complex
+from .._function.signature import Choices
 from .._matrices.pattern import SparsityPattern, as_pattern, wanted_entries
 from .._operators.jacobian import JacobianOperator
 from .._products.cost import seconds_of

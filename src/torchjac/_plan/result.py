@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import torch
 
 from .._base.errors import OptionError
-from .._function.flat import FlatFunction, Leaf
+from .._function.flat import FlatFunction
+from .._function.leaves import Leaf
 from .._matrices.block import BlockMatrix, Blocks, BlockSize
 from .._matrices.layouts import Block, DenseBlocks
 from .._matrices.pattern import SparsityPattern

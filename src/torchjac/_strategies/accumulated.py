@@ -10,8 +10,10 @@ from .._accumulation.program import Program, build
 from .._base.errors import OptionError, StalePatternError
 from .._base.random_state import Draws
 from .._base.words import Args, Direction, Mode
-from .._function.flat import Choices, FlatFunction, place
+from .._function.flat import FlatFunction
 from .._function.gradient import GradientOf
+from .._function.leaves import place
+from .._function.signature import Choices
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import seconds_of
 from .._products.seeded import Side

@@ -18,7 +18,8 @@ from .._base.errors import DerivativeMismatchError, StalePatternError, first_lin
 from .._base.memory import peak_bytes
 from .._base.random_state import Draws, random_numbers
 from .._base.words import Args
-from .._function.flat import FlatFunction, on_tensors, place
+from .._function.flat import FlatFunction, on_tensors
+from .._function.leaves import place
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse, closed_over
 from .._products.rounding import close, near

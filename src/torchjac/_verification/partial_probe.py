@@ -23,7 +23,7 @@ from .._base.words import Args
 from .._coloring.colors import ColumnColors, RowColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import FlatFunction, on_tensors
-from .._function.flat import place as place_of
+from .._function.leaves import place as place_of
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
 from .._products.rounding import close

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..._base.memory import text_bytes
 from ..._base.words import Mode
-from ..._function.flat import Leaf
+from ..._function.leaves import Leaf
 from ..._matrices.block import Blocks
 from ..._matrices.pattern import SparsityPattern
 from ..._strategies.candidates import Candidate, Choice
