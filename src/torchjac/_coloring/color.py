@@ -9,7 +9,8 @@ import numpy as np
 
 from .._base.errors import OptionError
 from .._base.words import Order, Partition, Recovery, choose
-from .._matrices.pattern import SparsityPattern, as_pattern
+from .._matrices.conversion import as_pattern
+from .._matrices.pattern import SparsityPattern
 from .algorithms.bidirectional import color_bidirectional
 from .algorithms.graph import BipartiteGraph, column_graph, row_graph
 from .algorithms.one_sided import search_distance2

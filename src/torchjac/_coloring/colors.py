@@ -11,7 +11,8 @@ import numpy as np
 from .._base.errors import PatternError
 from .._base.words import Colors, Partition, Recovery
 from .._matrices import drawing
-from .._matrices.pattern import SparsityPattern, as_pattern
+from .._matrices.conversion import as_pattern
+from .._matrices.pattern import SparsityPattern
 from .citations import BIBTEX
 from .equations import Equations, Places, bidirectional, direct_places, one_sided, substitution_levels, symmetric
 

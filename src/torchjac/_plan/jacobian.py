@@ -25,7 +25,8 @@ from .._detection.dense_or_not import glance
 from .._detection.detect import detect
 from .._function.flat import Argnums, FlatFunction, ordinary, refuse_complex
 from .._function.signature import Choices
-from .._matrices.pattern import SparsityPattern, as_pattern, wanted_entries
+from .._matrices.conversion import as_pattern, wanted_entries
+from .._matrices.pattern import SparsityPattern
 from .._operators.jacobian import JacobianOperator
 from .._products.cost import seconds_of
 from .._products.run import Run

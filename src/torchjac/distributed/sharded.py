@@ -18,7 +18,7 @@ from .._base.words import Args
 from .._coloring.colors import AcyclicColors, BidirectionalColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import ordinary
-from .._matrices.layouts import Block
+from .._matrices.layouts import Submatrix
 from .._matrices.pattern import SparsityPattern
 from .._plan.hessian import HessianPlan
 from .._plan.jacobian import JacobianPlan
@@ -73,12 +73,12 @@ class Sharded:
         self._program: Callable[[Args], torch.Tensor] | None = None
 
     @cached_property
-    def block(self) -> Block:
+    def block(self) -> Submatrix:
         """The rows of this rank; distinct sets of columns stay shared."""
         (start, stop), n = self.layout.rows[self.ranks.rank : self.ranks.rank + 2], self.plan.shape[1]
         row_sets, indptr, indices = self.plan.pattern.index_sets
         pattern = SparsityPattern((stop - start, n), row_sets[start:stop], indptr, indices)
-        return Block(pattern, (0, stop - start), (0, n), self._function.device)
+        return Submatrix(pattern, (0, stop - start), (0, n), self._function.device)
 
     # ---- once
 
