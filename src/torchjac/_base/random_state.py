@@ -1,4 +1,4 @@
-"""Random numbers: those that f draws, replayed for every product of one Jacobian, and those of our own checks."""
+"""Random numbers: the state of PyTorch's generators, replayed for every product, and numbers for checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Draws:
-    """Where PyTorch's generators stand now, so that a function can be run again on the same random numbers."""
+    """The state of PyTorch's generators when it is made, to run a function again on the same random numbers."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -17,7 +17,7 @@ class Draws:
         self._cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
     def replay(self) -> None:
-        """Set the generators back to where they stood."""
+        """Set the generators back to this state."""
         torch.set_rng_state(self._cpu)
         if self._cuda is not None:
             torch.cuda.set_rng_state(self._cuda, self._device)
@@ -33,7 +33,7 @@ class Draws:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Replay inside the block; afterwards the generators stand where they stood before it."""
+        """Replay inside the block; afterwards the generators have the state from before it."""
         after = Draws(self._device)
         self.replay()
         try:
@@ -43,6 +43,6 @@ class Draws:
 
 
 def random_numbers(size: int, like: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Normal numbers from a generator of our own, so that the caller's random state stays as it is."""
+    """Normal random numbers from a separate generator, which leaves the caller's random state as it is."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(size, generator=generator, dtype=torch.float64).to(like.device, like.dtype)

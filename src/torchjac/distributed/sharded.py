@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from .._base.errors import InputError, OptionError
 from .._base.random_state import Draws, random_numbers
-from .._base.ranks import Note, Ranks
+from .._base.ranks import Ranks, Status
 from .._base.words import Args
 from .._coloring.colors import AcyclicColors, BidirectionalColors
 from .._coloring.recovery.direct import gather_index
@@ -97,7 +97,7 @@ class Sharded:
             self.plan._guarded(measure)
         return costs
 
-    def _describe(self, costs: list[UnitCost]) -> Note:
+    def _describe(self, costs: list[UnitCost]) -> Status:
         plan, coloring = self.plan, self.plan.coloring
         digest = crc32(repr((type(plan).__name__, plan.shape, plan.mode, plan.num_products, self.lockstep)).encode())
         for array in plan.pattern.index_sets:
@@ -161,7 +161,7 @@ class Sharded:
             draws = Draws(self._function.device)
             states = crc32(b"".join(s.cpu().numpy().tobytes() for s in draws.states))
 
-            def note(_: torch.Tensor) -> Note:
+            def note(_: torch.Tensor) -> Status:
                 after = Draws(self._function.device)
                 drew = any(not torch.equal(a, b) for a, b in zip(draws.states, after.states, strict=True))
                 return {"args": _digest(own), "states": states, "drew": drew, "first": first}
