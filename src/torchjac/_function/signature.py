@@ -15,7 +15,7 @@ LeafSignature = tuple[torch.Size, torch.dtype, torch.device] | type
 
 
 def version_of(t: torch.Tensor) -> int:
-    """How often a tensor was written to in place; -1 for an inference tensor, which does not count this."""
+    """The number of in-place writes to a tensor; -1 for an inference tensor, which does not count them."""
     return -1 if t.is_inference() else t._version
 
 

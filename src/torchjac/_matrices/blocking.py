@@ -86,7 +86,7 @@ def check_blocksize(shape: tuple[int, int], size: BlockSize, where: str = "a mat
 
 
 def _divisor(shape: tuple[int, int], blocksize: object) -> BlockSize:
-    """``blocksize`` as (rows, columns); OptionError unless these are positive and divide ``shape``."""
+    """The block size (rows, columns); OptionError unless these are positive and divide ``shape``."""
     sizes = blocksize if isinstance(blocksize, tuple) and len(blocksize) == 2 else (0, 0)
     whole = all(isinstance(b, int) and b > 0 for b in sizes)
     if not whole or any(size % b for size, b in zip(shape, sizes, strict=True)):
