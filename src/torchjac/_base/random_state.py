@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 
-class Draws:
+class RandomState:
     """The state of PyTorch's generators when it is made, to run a function again on the same random numbers."""
 
     def __init__(self, device: torch.device) -> None:
@@ -34,7 +34,7 @@ class Draws:
     @contextmanager
     def again(self) -> Iterator[None]:
         """Replay inside the block; afterwards the generators have the state from before it."""
-        after = Draws(self._device)
+        after = RandomState(self._device)
         self.replay()
         try:
             yield

@@ -25,7 +25,7 @@ from .._base.errors import (
     StalePatternError,
     not_differentiable,
 )
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, Check, Direction, Mode, UserFunction, choose
 from .._coloring.colors import ColumnColors, RowColors
@@ -131,7 +131,7 @@ class BatchPlan(JacobianPlan):
         shape = self._batch_shape(args)
         shared = [not self._batched[p] for p in function.positions for _ in pytree.tree_leaves(args[p])]
         self._batch = Batch(shape, tuple(shared))
-        with Draws(function.device).again():
+        with RandomState(function.device).again():
             output = self._trace_few(args)
             if self._seen.meeting is None:
                 function.expect(output)
@@ -199,7 +199,7 @@ class BatchPlan(JacobianPlan):
         reader = self._in_batch(met.reader)
         mine = batch.samples(function.outputs) == reader
         u = torch.randn(function.m, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * mine
-        with torch.no_grad(), Draws(function.device).again():
+        with torch.no_grad(), RandomState(function.device).again():
             try:
                 reached = Reverse(function, args, plain=True).one(u.to(function.device, function.dtype)).cpu()
             except RuntimeError as error:
@@ -243,12 +243,12 @@ class BatchPlan(JacobianPlan):
         self._choice = Choice(coloring, direction, tuple(candidates), why)
         self.seconds["coloring"] = 0.0
         if self.options.budget is not None or not strategy.large:
-            with torch.no_grad(), Draws(function.device).again():
+            with torch.no_grad(), RandomState(function.device).again():
                 fit_chunks(strategy, function, args, self.options.budget)
         self._fitted, self._program = True, None
         return strategy
 
-    def _verify(self, args: Args, values: torch.Tensor, draws: Draws) -> None:
+    def _verify(self, args: Args, values: torch.Tensor, draws: RandomState) -> None:
         try:
             probe(self._function, args, self.pattern, values, draws, self._strategy.values, self._strategy)
         except StalePatternError as error:

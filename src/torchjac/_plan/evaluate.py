@@ -8,7 +8,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import DerivativeMismatchError, OptionError
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args
 from .._coloring.colors import ColumnColors, RowColors
@@ -33,7 +33,7 @@ class Evaluating(Choosing):
 
     def _evaluate(self, args: Args) -> torch.Tensor:
         if not self._fitted:
-            with torch.no_grad(), Draws(self._function.device).again():
+            with torch.no_grad(), RandomState(self._function.device).again():
                 self._fit(self._strategy, args)
             self._fitted = True
         if not self.options.check and not self.options.compile:
@@ -45,7 +45,7 @@ class Evaluating(Choosing):
         if self._program is not None and self.options.check != "always" and not self._wants_eager(args):
             return self._program(args)
         probing = self.options.check == "always" or (first and self.options.check == "first")
-        draws = Draws(self._function.device)
+        draws = RandomState(self._function.device)
         values = self._probed(args, draws) if probing else self._products(args, draws)
         if first:
             self._checked_for = choices
@@ -98,7 +98,7 @@ class Evaluating(Choosing):
 
     def _find_parameters(self, args: Args) -> None:
         """Whether f brings parameters that somebody may differentiate by: compiled products would lose them."""
-        with torch.enable_grad(), Draws(self._function.device).again():
+        with torch.enable_grad(), RandomState(self._function.device).again():
             plain = on_tensors(torch.detach, args)
             outs = self._function.bind(plain)(*self._function.leaves(plain))
             parametric = any(t.requires_grad for t in outs)
@@ -116,7 +116,7 @@ class Evaluating(Choosing):
         program.compare(args, values)
         return program
 
-    def _products(self, args: Args, draws: Draws | None = None) -> torch.Tensor:
+    def _products(self, args: Args, draws: RandomState | None = None) -> torch.Tensor:
         """The values; by reverse mode from now on, where PyTorch refuses the forward products that auto chose."""
         try:
             return self._strategy.values(args)
@@ -129,7 +129,7 @@ class Evaluating(Choosing):
             draws.replay()
         return self._strategy.values(args)
 
-    def _probed(self, args: Args, draws: Draws) -> torch.Tensor:
+    def _probed(self, args: Args, draws: RandomState) -> torch.Tensor:
         """Values that the probe agrees with: where a formula of PyTorch is wrong, another way may be right."""
         while True:
             values = self._products(args, draws)
@@ -145,7 +145,7 @@ class Evaluating(Choosing):
             else:
                 return values
 
-    def _with_right_gradient(self, args: Args, values: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def _with_right_gradient(self, args: Args, values: torch.Tensor, draws: RandomState) -> torch.Tensor:
         def to_reverse() -> None:
             self._strategy = self._prepare("reverse", args)
 
@@ -162,7 +162,7 @@ class Evaluating(Choosing):
         """Never again run products as they ran last; False where there is no other way."""
         return any(p.reject() for p in self._strategy.products)
 
-    def _verify(self, args: Args, values: torch.Tensor, draws: Draws) -> None:
+    def _verify(self, args: Args, values: torch.Tensor, draws: RandomState) -> None:
         """Raise unless ``values``, on the random numbers ``draws``, are f's Jacobian at ``args``."""
         if self.options.entries is None:
             ran = self._engines["reverse"].ran

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from .._base.errors import InputError, OptionError, TorchjacError
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, Mode, UserFunction
 from .._coloring.colors import SymmetricColors
@@ -77,7 +77,7 @@ class HessianPlan(JacobianPlan):
 
         Beside the Hessian this takes one evaluation of the gradient, which gives the value too.
         """
-        draws = Draws(self._function.device)
+        draws = RandomState(self._function.device)
         hessian = self._assemble(self.values(*args))
         with draws.again():
             value, gradient, aux = self._gradient.with_value(args)
@@ -111,7 +111,7 @@ class HessianPlan(JacobianPlan):
             return values
         return values.index_select(0, torch.from_numpy(self._part.mirrored).to(values.device))
 
-    def _verify(self, args: Args, values: torch.Tensor, draws: Draws) -> None:
+    def _verify(self, args: Args, values: torch.Tensor, draws: RandomState) -> None:
         def evaluate(args: Args) -> torch.Tensor:
             return self._whole(self._strategy.values(args))
 
@@ -139,7 +139,7 @@ class HessianPlan(JacobianPlan):
         assert coloring is None or isinstance(coloring, SymmetricColors), "a Hessian has symmetric colors"
         return Symmetric(self._function, self._part, coloring, choice.direction, self._engines)
 
-    def _products(self, args: Args, draws: Draws | None = None) -> torch.Tensor:
+    def _products(self, args: Args, draws: RandomState | None = None) -> torch.Tensor:
         as_for_a_jacobian = super()._products
 
         def run() -> torch.Tensor:
@@ -166,7 +166,7 @@ class HessianPlan(JacobianPlan):
                 self._gradient.plain = False
                 raise
 
-    def _differentiable_twice(self, run: Callable[[], T], draws: Draws | None = None) -> T:
+    def _differentiable_twice(self, run: Callable[[], T], draws: RandomState | None = None) -> T:
         """``run()``, and from now on f on plain kernels where PyTorch has no second derivative of the fast ones."""
         scalar = self._gradient.scalar
         fast = scalar.f

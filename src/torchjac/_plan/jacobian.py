@@ -18,7 +18,7 @@ import torch
 
 from .._base.errors import FileError, OptionError, PatternError, SignatureError
 from .._base.progress import progress
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.words import Args, UserFunction
 from .._coloring.equations import Places
 from .._detection.dense_or_not import glance
@@ -132,7 +132,7 @@ class JacobianPlan(Evaluating):
             work[:] = [measure(*given)]
             return torch.empty(0)
 
-        with torch.no_grad(), ordinary(args) as own, Draws(self._function.device).again():
+        with torch.no_grad(), ordinary(args) as own, RandomState(self._function.device).again():
             self._guarded(run)
             compiled = self._program
             if compiled is None:
@@ -189,7 +189,7 @@ class JacobianPlan(Evaluating):
 
     def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
         """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
-        draws = Draws(self._function.device)
+        draws = RandomState(self._function.device)
         result = self._assemble(self.values(*args))
         with draws.again():  # the value that the Jacobian belongs to
             return self._function.call(args), result
@@ -197,7 +197,7 @@ class JacobianPlan(Evaluating):
     def check(self, *args: Any) -> None:
         """Compare the Jacobian at ``args`` with an independent product; raise if they differ. About two products."""
         self._function.check(args)
-        draws = Draws(self._function.device)
+        draws = RandomState(self._function.device)
         with torch.no_grad(), ordinary(args) as own:
             values = self._strategy.values(own)
             self._verify(own, values, draws)
@@ -276,10 +276,10 @@ class JacobianPlan(Evaluating):
         start = time.perf_counter()
         sparsity = self.options.sparsity
         if isinstance(sparsity, str):
-            with Draws(self._function.device).again(), progress("detection", self.options.progress):
+            with RandomState(self._function.device).again(), progress("detection", self.options.progress):
                 pattern = self._detect(args)
         else:
-            with Draws(self._function.device).again():
+            with RandomState(self._function.device).again():
                 self._function.look(args)
             shape = (self._function.m, self._function.n)
             pattern = SparsityPattern.full(shape) if sparsity is None else as_pattern(sparsity)

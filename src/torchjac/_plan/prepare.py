@@ -18,7 +18,7 @@ from .._accumulation.errors import CannotAccumulateError
 from .._base.errors import OptionError
 from .._base.memory import peak_bytes
 from .._base.progress import progress
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, Direction, Mode
 from .._coloring.colors import Coloring
@@ -195,7 +195,7 @@ class Choosing:
 
     def _prepare_one(self, mode: Mode, args: Args) -> Strategy:
         start = time.perf_counter()
-        with torch.no_grad(), Draws(self._function.device).again(), progress("coloring", self.options.progress):
+        with torch.no_grad(), RandomState(self._function.device).again(), progress("coloring", self.options.progress):
             self._choice = self._choose(mode, lambda: args)
             strategy = self._strategy_for(self._choice)
             self.seconds["coloring"] = time.perf_counter() - start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .._base.lock import PROCESS_WIDE
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .ravel import to_flat, to_leaves
@@ -18,7 +18,7 @@ class Forward:
         self._function = function
         self._flat = function.bind(args)
         self._primals = tuple(function.leaves(args))
-        self._draws = Draws(function.device)  # f runs again for every product, on the same random numbers
+        self._draws = RandomState(function.device)  # f runs again for every product, on the same random numbers
 
     def one(self, v: torch.Tensor) -> torch.Tensor:
         """J v, (n,) -> (m,)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .._base.errors import DerivativeMismatchError
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, Mode
 from .._function.flat import FlatFunction
@@ -36,7 +36,7 @@ def with_right_gradient(
     function: FlatFunction,
     args: Args,
     values: torch.Tensor,
-    draws: Draws,
+    draws: RandomState,
     products: Changeable,
 ) -> torch.Tensor:
     """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""

@@ -12,7 +12,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import InputError, OptionError
-from .._base.random_state import Draws, random_numbers
+from .._base.random_state import RandomState, random_numbers
 from .._base.ranks import Ranks, Status
 from .._base.words import Args
 from .._coloring.colors import AcyclicColors, BidirectionalColors
@@ -93,7 +93,7 @@ class Sharded:
             costs[:] = measured(self._function, self._parts, args)
             return torch.empty(0)
 
-        with Draws(self._function.device).again():
+        with RandomState(self._function.device).again():
             self.plan._guarded(measure)
         return costs
 
@@ -146,7 +146,7 @@ class Sharded:
             fit_chunks(shard, self._function, args, self.plan.options.budget)
             return torch.empty(0)
 
-        with torch.no_grad(), Draws(self._function.device).again():
+        with torch.no_grad(), RandomState(self._function.device).again():
             self.ranks.together(lambda: self.plan._guarded(fit))
 
     # ---- every call
@@ -158,11 +158,11 @@ class Sharded:
             first = self._checked is None or not self._checked.same(self._function.choices(own))
             if first:
                 self._program = None
-            draws = Draws(self._function.device)
+            draws = RandomState(self._function.device)
             states = crc32(b"".join(s.cpu().numpy().tobytes() for s in draws.states))
 
             def note(_: torch.Tensor) -> Status:
-                after = Draws(self._function.device)
+                after = RandomState(self._function.device)
                 drew = any(not torch.equal(a, b) for a, b in zip(draws.states, after.states, strict=True))
                 return {"args": _digest(own), "states": states, "drew": drew, "first": first}
 
@@ -185,7 +185,7 @@ class Sharded:
         assert shard is not None, "a program has no products"
         return self.plan._guarded(lambda: self.joining.local(shard.run(args)))
 
-    def _checked_local(self, args: Args, local: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def _checked_local(self, args: Args, local: torch.Tensor, draws: RandomState) -> torch.Tensor:
         """``local``, when the parts of all ranks agree with a product of plain autograd; then the compiled program."""
         while self.plan.options.check and not self._agree(args, local, draws):
             assert self.shard is not None, "checked by the plan otherwise"
@@ -201,7 +201,7 @@ class Sharded:
             self._compile(args, local)
         return local
 
-    def _agree(self, args: Args, local: torch.Tensor, draws: Draws) -> bool:
+    def _agree(self, args: Args, local: torch.Tensor, draws: RandomState) -> bool:
         """Whether J^T u, summed over the parts of all ranks, is what one product of plain autograd gives everywhere."""
         function = self._function
         u = random_numbers(function.m, local)
@@ -244,7 +244,7 @@ class Sharded:
             size.index_add_(0, j, terms.abs())
         return total, size
 
-    def _explain(self, args: Args, local: torch.Tensor, draws: Draws) -> None:
+    def _explain(self, args: Args, local: torch.Tensor, draws: RandomState) -> None:
         """All values on every rank, for the probe of the plan, which knows rounding and names an entry."""
         values = self.joining.all(local)
         self.ranks.together(lambda: self.plan._verify(args, values, draws))
