@@ -13,10 +13,11 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import DerivativeMismatchError, OptionError
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args
-from .._function.flat import Choices, FlatFunction, on_tensors
+from .._function.flat import FlatFunction, on_tensors
+from .._function.signature import Choices
 from .._products.cost import seconds_of
 from .._strategies.accumulated import Accumulated
 from .._strategies.compiling.compiled import Compiled
@@ -53,7 +54,7 @@ class Evaluator:
         if not self._settled:
             return self._values(args)
         random = any(side.products.random for side in self.prepared.strategy.sides)
-        draws = Draws(self.function.device) if random else None
+        draws = RandomState(self.function.device) if random else None
         values = self._products(args, draws)
         if self._gradient_checked or not self._check or not torch.is_grad_enabled():
             return values
@@ -71,7 +72,7 @@ class Evaluator:
 
     def _values(self, args: Args) -> torch.Tensor:
         if not self.prepared.fitted:
-            with torch.no_grad(), Draws(self.function.device).again():
+            with torch.no_grad(), RandomState(self.function.device).again():
                 self.prepared = fitted(self.prepared, args)
         if not self._check and not self._options.compile:
             return self._products(args)
@@ -82,7 +83,7 @@ class Evaluator:
         if self.program is not None and self._check != "always" and not self._wants_eager(args):
             return self.program(args)
         probing = self._check == "always" or (first and self._check == "first")
-        draws = Draws(self.function.device)
+        draws = RandomState(self.function.device)
         values = self._probed(args, draws) if probing else self._products(args, draws)
         if first:
             self._checked_for = choices
@@ -103,11 +104,11 @@ class Evaluator:
 
     def check(self, args: Args) -> None:
         """Raise unless the values at ``args`` are f's derivatives there."""
-        draws = Draws(self.function.device)
+        draws = RandomState(self.function.device)
         with torch.no_grad():
             self.verify(args, self.prepared.strategy.values(args), draws)
 
-    def verify(self, args: Args, values: torch.Tensor, draws: Draws) -> None:
+    def verify(self, args: Args, values: torch.Tensor, draws: RandomState) -> None:
         """Raise unless ``values``, on the random numbers ``draws``, are f's derivatives at ``args``."""
         now = self.prepared
         now.kind.verify(now.goal, now.choice, now.strategy, args, values, draws)
@@ -130,7 +131,7 @@ class Evaluator:
 
     # ---- products, and what else there is where they are refused or wrong
 
-    def _products(self, args: Args, draws: Draws | None = None) -> torch.Tensor:
+    def _products(self, args: Args, draws: RandomState | None = None) -> torch.Tensor:
         """The values; by reverse mode from now on, where PyTorch refuses the forward products that auto chose."""
         try:
             return self._run(args, draws)
@@ -143,7 +144,7 @@ class Evaluator:
             draws.replay()
         return self._run(args, draws)
 
-    def _run(self, args: Args, draws: Draws | None) -> torch.Tensor:
+    def _run(self, args: Args, draws: RandomState | None) -> torch.Tensor:
         """The values by what is prepared, on another way to compute f from now on where PyTorch refuses this one."""
         prepared, kind = self.prepared, self.prepared.kind
         used, again = [prepared], _nothing if draws is None else draws.replay
@@ -156,7 +157,7 @@ class Evaluator:
         self.prepared = used[0]
         return found
 
-    def _probed(self, args: Args, draws: Draws) -> torch.Tensor:
+    def _probed(self, args: Args, draws: RandomState) -> torch.Tensor:
         """Values that the probe agrees with: where a formula of PyTorch is wrong, another way may be right."""
         while True:
             values = self._products(args, draws)
@@ -190,7 +191,7 @@ class Evaluator:
 
     # ---- gradients
 
-    def _with_right_gradient(self, args: Args, values: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def _with_right_gradient(self, args: Args, values: torch.Tensor, draws: RandomState) -> torch.Tensor:
         before = self.prepared
 
         def to_reference_kernels() -> None:
@@ -252,7 +253,7 @@ class Evaluator:
 
     def _find_parameters(self, args: Args) -> None:
         """Whether f brings parameters that somebody may differentiate by: compiled products would lose them."""
-        with torch.enable_grad(), Draws(self.function.device).again():
+        with torch.enable_grad(), RandomState(self.function.device).again():
             plain = on_tensors(torch.detach, args)
             outs = self.function.bind(plain)(*self.function.leaves(plain))
             parametric = any(t.requires_grad for t in outs)

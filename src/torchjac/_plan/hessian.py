@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._base.errors import InputError, OptionError
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.words import Args, UserFunction
 from .._function.flat import Argnums, FlatFunction
 from .._function.gradient import GradientOf
@@ -61,7 +61,7 @@ class HessianPlan(JacobianPlan):
 
         Beside the Hessian this takes one evaluation of the gradient, which gives the value too.
         """
-        draws = Draws(self._function.device)
+        draws = RandomState(self._function.device)
         hessian = self.assembled(self.values(*args))
         with draws.again():
             value, gradient, aux = gradient_of(self._function).with_value(args)

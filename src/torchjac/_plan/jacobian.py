@@ -19,7 +19,7 @@ import torch
 
 from .._base.errors import FileError, OptionError, SignatureError
 from .._base.progress import progress
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.words import Args, Mode, UserFunction
 from .._coloring.colors import Coloring
 from .._function.flat import Argnums, FlatFunction, ordinary
@@ -135,7 +135,7 @@ class JacobianPlan:
     def work(self, *args: Any) -> Work:
         """What there is to share among ranks, measured at ``args``."""
         self._function.check(args)
-        with torch.no_grad(), ordinary(args) as own, Draws(self._function.device).again():
+        with torch.no_grad(), ordinary(args) as own, RandomState(self._function.device).again():
             return self._evaluator.work(own)
 
     def __repr__(self) -> str:
@@ -184,7 +184,7 @@ class JacobianPlan:
 
     def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
         """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
-        draws = Draws(self._function.device)
+        draws = RandomState(self._function.device)
         result = self._result.result(self.values(*args))
         with draws.again():  # the value that the Jacobian belongs to
             return self._function.call(args), result

@@ -17,7 +17,7 @@ from .._accumulation.errors import CannotAccumulateError
 from .._base.errors import OptionError
 from .._base.memory import peak_bytes
 from .._base.progress import progress
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, Direction, Mode
 from .._detection.dense_or_not import is_cheap
@@ -204,14 +204,14 @@ def _products(goal: Goal, kind: Kind, mode: Mode, args: Args) -> Prepared:
 
 def _chosen(goal: Goal, kind: Kind, mode: Mode, args: Args) -> tuple[Choice, dict[str, float]]:
     start = time.perf_counter()
-    with torch.no_grad(), Draws(goal.function.device).again(), progress("coloring", goal.options.progress):
+    with torch.no_grad(), RandomState(goal.function.device).again(), progress("coloring", goal.options.progress):
         choice = kind.choose(goal, mode, lambda: args)
     return choice, {"coloring": time.perf_counter() - start}
 
 
 def _fitted(goal: Goal, kind: Kind, choice: Choice, seconds: dict[str, float], args: Args) -> Prepared:
     prepared = Prepared(goal, kind, choice, kind.strategy(goal, choice), seconds=seconds)
-    with torch.no_grad(), Draws(goal.function.device).again():
+    with torch.no_grad(), RandomState(goal.function.device).again():
         return fitted(prepared, args)
 
 

@@ -8,14 +8,16 @@ from typing import Any, TypeVar
 import torch
 
 from .._base.errors import OptionError
-from .._function.flat import FlatFunction, Leaf
-from .._matrices.block import BlockMatrix, Blocks, BlockSize
-from .._matrices.layouts import Block, DenseBlocks
+from .._function.flat import FlatFunction
+from .._function.leaves import Leaf
+from .._matrices.block import BlockMatrix
+from .._matrices.blocking import Blocking, BlockSize
+from .._matrices.layouts import BlockedSubmatrix, Submatrix
 from .._matrices.pattern import SparsityPattern
 from .._matrices.sparse import SparseMatrix
 from .options import Options
 
-Cut = Block | DenseBlocks
+Cut = Submatrix | BlockedSubmatrix
 BlocksByPath = dict[tuple[str, str], torch.Tensor]
 T = TypeVar("T")
 
@@ -34,9 +36,9 @@ class Assembly:
             self._nested(lambda cut, out, leaf: None)
 
     @property
-    def blocks(self) -> tuple[Blocks, ...]:
+    def blocks(self) -> tuple[Blocking, ...]:
         """The dense blocks of each matrix; none where the layout has none."""
-        return tuple(cut.blocks for cut in self._cuts.values() if isinstance(cut, DenseBlocks))
+        return tuple(cut.blocks for cut in self._cuts.values() if isinstance(cut, BlockedSubmatrix))
 
     def result(self, values: torch.Tensor) -> Any:
         """Tensors in the layout and nesting that were asked for."""
@@ -54,7 +56,7 @@ class Assembly:
             return SparseMatrix(self._pattern, values)
 
         def blocks(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> BlockMatrix:
-            assert isinstance(cut, DenseBlocks)  # a block layout cuts into nothing else
+            assert isinstance(cut, BlockedSubmatrix)  # a block layout cuts into nothing else
             return cut.block_matrix(values)
 
         return self._nested(blocks)
@@ -73,16 +75,16 @@ class Assembly:
 
     def _cut(self, out: str, rows: tuple[int, int], leaf: str, columns: tuple[int, int]) -> Cut:
         if (out, leaf) not in self._cuts:
-            cut = Block(self._pattern, rows, columns, self._function.device)
+            cut = Submatrix(self._pattern, rows, columns, self._function.device)
             size = self._sizes.get(leaf)
-            self._cuts[out, leaf] = cut if size is None else DenseBlocks(cut, self._options.layout, size)
+            self._cuts[out, leaf] = cut if size is None else BlockedSubmatrix(cut, self._options.layout, size)
         return self._cuts[out, leaf]
 
 
 class Blockwise:
     """How the values of a batch become what is returned: for each pair of leaves the blocks that ``cut`` gives."""
 
-    blocks: tuple[Blocks, ...] = ()
+    blocks: tuple[Blocking, ...] = ()
 
     def __init__(self, function: FlatFunction, cut: Callable[[torch.Tensor], BlocksByPath]) -> None:
         self._function, self._cut = function, cut

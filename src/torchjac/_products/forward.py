@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from .._base.lock import PROCESS_WIDE
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .ravel import to_flat, to_leaves
@@ -24,7 +24,7 @@ class Forward:
         self._primals: tuple[torch.Tensor, ...]
         self._flat: Callable[..., tuple[torch.Tensor, ...]]
         self._primals, self._flat = (args, function.direct) if function.all_bare else function.opened(args)
-        self._draws = Draws(function.device) if random else None
+        self._draws = RandomState(function.device) if random else None
 
     def one(self, v: torch.Tensor) -> torch.Tensor:
         """J v, (n,) -> (m,)."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .._base.errors import InputError, OptionError, first_line, not_differentiable
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, Direction
 from .._function.flat import FlatFunction
@@ -84,7 +84,7 @@ class Products:
 
     def compressed(self, args: Args, seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
-        draws, first, last = Draws(self.function.device), None, None
+        draws, first, last = RandomState(self.function.device), None, None
         inside = inside_transform()
         for way in sorted(self._ways, key=lambda way: (inside and way.plain, way != self.way)):  # the last that worked
             try:

@@ -8,10 +8,12 @@ from .._accumulation.emission import MissingEntriesError
 from .._accumulation.errors import CannotAccumulateError
 from .._accumulation.program import Program, build
 from .._base.errors import OptionError, StalePatternError
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.words import Args, Direction, Mode
-from .._function.flat import Choices, FlatFunction, place
+from .._function.flat import FlatFunction
 from .._function.gradient import GradientOf
+from .._function.leaves import place
+from .._function.signature import Choices
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import seconds_of
 from .._products.seeded import Side
@@ -127,7 +129,7 @@ class Accumulated:
 
     def _built(self, args: Args, direction: Direction, most: int | None) -> Program:
         try:
-            with Draws(self._function.device).again():
+            with RandomState(self._function.device).again():
                 return build(
                     self._function, args, self._pattern, direction, self._limit, self._part, self._symmetric, most
                 )

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from .._base.words import Args, Colors, Direction
-from .._function.flat import FlatFunction, Leaf
+from .._function.flat import FlatFunction
+from .._function.leaves import Leaf
 from .._matrices.pattern import SparsityPattern
 from .._products.seeded import Side
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .._base.errors import DerivativeMismatchError
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, Mode
 from .._function.flat import FlatFunction
@@ -35,7 +35,7 @@ class Changeable:
     combination: Callable[[torch.Tensor], Combination]
 
 
-def with_right_gradient(args: Args, values: torch.Tensor, draws: Draws, products: Changeable) -> torch.Tensor:
+def with_right_gradient(args: Args, values: torch.Tensor, draws: RandomState, products: Changeable) -> torch.Tensor:
     """Values whose gradient is right. Some formulas have wrong derivatives, or none: products change until it is."""
     first, fast, news = values, products.function(), dict[str, None]()
     while True:

@@ -12,13 +12,13 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import InputError, OptionError
-from .._base.random_state import Draws, random_numbers
-from .._base.ranks import Note, Ranks
+from .._base.random_state import RandomState, random_numbers
+from .._base.ranks import Ranks, Status
 from .._base.words import Args
 from .._coloring.colors import AcyclicColors, BidirectionalColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import FlatFunction, ordinary
-from .._matrices.layouts import Block
+from .._matrices.layouts import Submatrix
 from .._matrices.pattern import SparsityPattern
 from .._plan.jacobian import JacobianPlan
 from .._plan.retrying import retried
@@ -57,9 +57,9 @@ class Sharded:
                 why="the measurement runs f another number of times on each rank, and f waits for the other ranks",
             )
         with torch.no_grad():
-            costs, notes = ranks.together(lambda: self._costs(args), lambda costs: self._describe(costs))
-        ranks.same(notes, "plan", "plan", "torchjac.distributed.plan_jacobian(f, *args), which prepares one for all")
-        every = [[UnitCost(*cost) for cost in note["costs"]] for note in notes]
+            costs, statuses = ranks.together(lambda: self._costs(args), lambda costs: self._describe(costs))
+        ranks.same(statuses, "plan", "plan", "torchjac.distributed.plan_jacobian(f, *args), which prepares one for all")
+        every = [[UnitCost(*cost) for cost in status["costs"]] for status in statuses]
         costs = [
             UnitCost(statistics.median(c.fixed for c in side), statistics.median(c.each for c in side))
             for side in zip(*every, strict=True)
@@ -76,12 +76,12 @@ class Sharded:
         self._program: Callable[[Args], torch.Tensor] | None = None
 
     @cached_property
-    def block(self) -> Block:
+    def block(self) -> Submatrix:
         """The rows of this rank; distinct sets of columns stay shared."""
         (start, stop), n = self.layout.rows[self.ranks.rank : self.ranks.rank + 2], self.plan.shape[1]
         row_sets, indptr, indices = self.plan.pattern.index_sets
         pattern = SparsityPattern((stop - start, n), row_sets[start:stop], indptr, indices)
-        return Block(pattern, (0, stop - start), (0, n), self._function.device)
+        return Submatrix(pattern, (0, stop - start), (0, n), self._function.device)
 
     # ---- once
 
@@ -109,10 +109,10 @@ class Sharded:
         enough = sum(count for _, _, count in self._parts) > _SMALL * self.ranks.size or len(self._parts) > 1
         if not enough or self.lockstep:
             return [UnitCost(0.0, 1.0) for _ in self._parts]
-        with Draws(self._function.device).again():
+        with RandomState(self._function.device).again():
             return retried(self._function, self._kind.instead, lambda f: measured(f, self._parts, args))[1]
 
-    def _describe(self, costs: list[UnitCost]) -> Note:
+    def _describe(self, costs: list[UnitCost]) -> Status:
         plan, coloring = self.plan, self.plan.coloring
         digest = crc32(repr((type(plan).__name__, plan.shape, plan.mode, plan.num_products, self.lockstep)).encode())
         for array in plan.pattern.index_sets:
@@ -153,15 +153,15 @@ class Sharded:
             return
         if self.lockstep:
             chunk = min((side.products.chunk for side in shard.sides), default=1)
-            _, notes = self.ranks.together(lambda: None, lambda _: {"chunk": chunk})
+            _, statuses = self.ranks.together(lambda: None, lambda _: {"chunk": chunk})
             for side in shard.sides:
-                side.products.chunk = min(note["chunk"] for note in notes)
+                side.products.chunk = min(status["chunk"] for status in statuses)
             return
 
         def fit(shard: Shard) -> None:
             fit_chunks(shard, shard.function, args, self.plan.options.budget)
 
-        with torch.no_grad(), Draws(self._function.device).again():
+        with torch.no_grad(), RandomState(self._function.device).again():
             self.ranks.together(lambda: self._with_shard(fit))
 
     # ---- every call
@@ -173,19 +173,23 @@ class Sharded:
             first = self._checked is None or not self._checked.same(self._function.choices(own))
             if first:
                 self._program = None
-            draws = Draws(self._function.device)
+            draws = RandomState(self._function.device)
             states = crc32(b"".join(s.cpu().numpy().tobytes() for s in draws.states))
 
-            def note(_: torch.Tensor) -> Note:
-                after = Draws(self._function.device)
+            def status(_: torch.Tensor) -> Status:
+                after = RandomState(self._function.device)
                 drew = any(not torch.equal(a, b) for a, b in zip(draws.states, after.states, strict=True))
                 return {"args": _digest(own), "states": states, "drew": drew, "first": first}
 
-            local, notes = self.ranks.together(lambda: self._compute(own), note)
-            self.ranks.same(notes, "args", "arguments", "torch.manual_seed(0), or torch.distributed.broadcast of them")
-            if any(note["drew"] for note in notes):
-                self.ranks.same(notes, "states", "random numbers", "torch.manual_seed(0) on every rank before the call")
-            anew = any(note["first"] for note in notes) or self.plan.options.check == "always"
+            local, statuses = self.ranks.together(lambda: self._compute(own), status)
+            self.ranks.same(
+                statuses, "args", "arguments", "torch.manual_seed(0), or torch.distributed.broadcast of them"
+            )
+            if any(status["drew"] for status in statuses):
+                self.ranks.same(
+                    statuses, "states", "random numbers", "torch.manual_seed(0) on every rank before the call"
+                )
+            anew = any(status["first"] for status in statuses) or self.plan.options.check == "always"
             if anew and self.shard is not None:  # without products the plan itself checks
                 local = self._checked_local(own, local, draws)
         return local
@@ -198,12 +202,12 @@ class Sharded:
     def _eager(self, args: Args) -> torch.Tensor:
         return self._with_shard(lambda shard: self.joining.local(shard.run(args)))
 
-    def _checked_local(self, args: Args, local: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def _checked_local(self, args: Args, local: torch.Tensor, draws: RandomState) -> torch.Tensor:
         """``local``, when the parts of all ranks agree with a product of plain autograd; then the compiled program."""
         while self.plan.options.check and not self._agree(args, local, draws):
             assert self.shard is not None, "checked by the plan otherwise"
-            _rejected, notes = self.ranks.together(self.shard.reject, lambda done: {"again": done})
-            if not any(note["again"] for note in notes):
+            _rejected, statuses = self.ranks.together(self.shard.reject, lambda done: {"again": done})
+            if not any(status["again"] for status in statuses):
                 self._explain(args, local, draws)
                 break
             draws.replay()
@@ -214,7 +218,7 @@ class Sharded:
             self._compile(args, local)
         return local
 
-    def _agree(self, args: Args, local: torch.Tensor, draws: Draws) -> bool:
+    def _agree(self, args: Args, local: torch.Tensor, draws: RandomState) -> bool:
         """Whether J^T u, summed over the parts of all ranks, is what one product of plain autograd gives everywhere."""
         function = self._function
         u = random_numbers(function.m, local)
@@ -257,7 +261,7 @@ class Sharded:
             size.index_add_(0, j, terms.abs())
         return total, size
 
-    def _explain(self, args: Args, local: torch.Tensor, draws: Draws) -> None:
+    def _explain(self, args: Args, local: torch.Tensor, draws: RandomState) -> None:
         """All values on every rank, for the probe of the plan, which knows rounding and names an entry."""
         values = self.joining.all(local)
         now = self.plan.prepared

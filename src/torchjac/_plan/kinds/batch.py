@@ -24,12 +24,13 @@ from ..._base.errors import (
     StalePatternError,
     not_differentiable,
 )
-from ..._base.random_state import Draws
+from ..._base.random_state import RandomState
 from ..._base.words import Args, Direction, Mode
 from ..._coloring.colors import ColumnColors, RowColors
 from ..._detection.samples import Meeting, Seen, see
-from ..._function.flat import FlatFunction, Leaf, describe, refuse_complex, with_paths
+from ..._function.flat import FlatFunction, refuse_complex
 from ..._function.kernels import with_reference_kernels
+from ..._function.leaves import Leaf, describe, with_paths
 from ..._matrices.pattern import SparsityPattern
 from ..._products.reverse import Reverse
 from ..._products.run import Run
@@ -82,7 +83,7 @@ class BatchJacobian:
         shape = self._batch_shape(args)
         shared = [not self._batched[p] for p in function.positions for _ in pytree.tree_leaves(args[p])]
         batch = Batch(shape, tuple(shared))
-        with Draws(function.device).again():
+        with RandomState(function.device).again():
             trace = self._trace_few(function, args, batch, options)
             if trace.seen.meeting is None:
                 function.expect(trace.output)
@@ -154,7 +155,7 @@ class BatchJacobian:
         reader = _in_batch(batch, trace, met.reader)
         mine = batch.samples(function.outputs) == reader
         u = torch.randn(function.m, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * mine
-        with torch.no_grad(), Draws(function.device).again():
+        with torch.no_grad(), RandomState(function.device).again():
             try:
                 reached = Reverse(function, args, plain=True).one(u.to(function.device, function.dtype)).cpu()
             except RuntimeError as error:
@@ -219,7 +220,7 @@ class BatchJacobian:
     # ---- are they right
 
     def verify(
-        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: Draws
+        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
         """Compare the blocks with a product of plain autograd over the whole batch."""
         assert isinstance(goal, BatchGoal)

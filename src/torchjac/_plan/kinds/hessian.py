@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..._base.errors import InputError, OptionError, TorchjacError
-from ..._base.random_state import Draws
+from ..._base.random_state import RandomState
 from ..._base.words import Args, Mode
 from ..._coloring.colors import SymmetricColors
 from ..._detection.detect import detect_hessian, mirrored
@@ -83,7 +83,7 @@ class Hessian:
         fit_products(goal, strategy, args)
 
     def verify(
-        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: Draws
+        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
         """Compare one product of H with plain autograd."""
 

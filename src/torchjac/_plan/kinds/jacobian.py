@@ -8,14 +8,15 @@ import torch
 
 from ..._base.errors import PatternError
 from ..._base.progress import progress
-from ..._base.random_state import Draws
+from ..._base.random_state import RandomState
 from ..._base.words import Args, Mode
 from ..._coloring.colors import ColumnColors, RowColors
 from ..._detection.dense_or_not import glance
 from ..._detection.detect import detect
 from ..._function.flat import FlatFunction, refuse_complex
 from ..._function.kernels import with_reference_kernels
-from ..._matrices.pattern import SparsityPattern, as_pattern, wanted_entries
+from ..._matrices.conversion import as_pattern, wanted_entries
+from ..._matrices.pattern import SparsityPattern
 from ..._products.run import Run
 from ..._strategies.budget import fit_chunks
 from ..._strategies.candidates import Choice, choose, choose_some
@@ -75,7 +76,7 @@ class Jacobian:
         fit_products(goal, strategy, args)
 
     def verify(
-        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: Draws
+        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
         """Compare one product of J with plain autograd."""
         reverse = None if goal.run is None else goal.run.again(args)
@@ -136,7 +137,7 @@ class SomeEntries:
         fit_products(goal, strategy, args)
 
     def verify(
-        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: Draws
+        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
         """Compare weighted products with plain autograd, and each entry with the product that it shares."""
         probe_some(_some(goal, choice, strategy), args, values, draws, strategy.values)
@@ -160,9 +161,9 @@ def found_or_given(
     """The pattern ``found()``, or the one in the options, for which f runs once to see what it returns."""
     sparsity = options.sparsity
     if isinstance(sparsity, str):
-        with Draws(function.device).again(), progress("detection", options.progress):
+        with RandomState(function.device).again(), progress("detection", options.progress):
             return found()
-    with Draws(function.device).again():
+    with RandomState(function.device).again():
         function.look(args)
     shape = (function.m, function.n)
     pattern = SparsityPattern.full(shape) if sparsity is None else as_pattern(sparsity)

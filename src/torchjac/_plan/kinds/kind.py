@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import torch
 
-from ..._base.random_state import Draws
+from ..._base.random_state import RandomState
 from ..._base.words import Args, Mode
 from ..._function.flat import FlatFunction
-from ..._matrices.block import Blocks
+from ..._matrices.blocking import Blocking
 from ..._matrices.pattern import SparsityPattern
 from ..._products.run import Run
 from ..._strategies.candidates import Choice
@@ -29,7 +29,7 @@ class Result(Protocol):
     """From the values of a plan to the tensors and matrices that it returns."""
 
     @property
-    def blocks(self) -> tuple[Blocks, ...]:
+    def blocks(self) -> tuple[Blocking, ...]:
         """The dense blocks of each matrix; none where the layout has none."""
 
     def result(self, values: torch.Tensor) -> Any:
@@ -72,7 +72,7 @@ class Kind(Protocol):
         """Set how many products run at once, within the memory that is allowed."""
 
     def verify(
-        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: Draws
+        self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
         """Raise unless ``values``, on the random numbers ``draws``, are f's derivatives at ``args``."""
 

@@ -14,7 +14,8 @@ from ..._base.version import __version__
 from ..._base.words import Args, Direction
 from ..._coloring.color import color, color_best
 from ..._coloring.colors import Coloring
-from ..._function.flat import FlatFunction, Leaf
+from ..._function.flat import FlatFunction
+from ..._function.leaves import Leaf
 from ..._matrices.notes import Cost
 from ..._products.cost import UnitCost
 from ..._products.seeded import batch_cost
