@@ -46,6 +46,7 @@ class FlatFunction:
         self.n = self.inputs[-1].stop
         self.outputs: list[Leaf] = []
         self._out_spec: pytree.TreeSpec | None = None
+        self._returns_bare = False  # a tensor, and no tree
         self._works_in_place: bool | None = None  # whether f writes to its arguments; None until it ran once
         self.all_bare = self._takes_bare and self.positions == tuple(range(len(args)))
 
@@ -83,13 +84,20 @@ class FlatFunction:
 
     def check(self, args: Args) -> None:
         """Raise SignatureError unless ``args`` has the tree, shapes, dtypes and devices this was made for."""
-        if _only_tensors(args) and [signature_of(leaf) for leaf in args] == self._signature and self._takes_bare:
+        if self._takes_bare and self._are_bare(args):
             return
         flat, spec = pytree.tree_flatten(args)
         if spec == self._args_spec and [signature_of(leaf) for leaf in flat] == self._signature:
             return
         paths = with_paths(pytree.tree_unflatten(range(len(self._signature)), self._args_spec))
         raise signature_error([f"args{path}" for path, _ in paths], self._signature, args)
+
+    def _are_bare(self, args: Args) -> bool:
+        """Whether ``args`` are tensors as in the signature, compared without a walk through trees."""
+        return len(args) == len(self._signature) and all(
+            isinstance(t, torch.Tensor) and (t.shape, t.dtype, t.device) == signature
+            for t, signature in zip(args, self._signature, strict=True)
+        )
 
     def admits(self, args: Args) -> bool:
         """Check ``args`` as ``check`` does, and say whether they can be used as they are: see ``ordinary``."""
@@ -155,8 +163,11 @@ class FlatFunction:
         return out
 
     def _flatten_output(self, out: PyTree) -> tuple[torch.Tensor, ...]:
+        if self._returns_bare and isinstance(out, torch.Tensor) and out.shape == self.outputs[0].shape:
+            return (out,)
         flat, spec = pytree.tree_flatten(out)
         if self._out_spec is None:
+            self._returns_bare = isinstance(out, torch.Tensor)
             self.outputs = output_leaves(out)
             self._out_spec = spec
         elif spec != self._out_spec or any(t.shape != leaf.shape for t, leaf in zip(flat, self.outputs, strict=True)):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -66,6 +69,11 @@ class Submatrix:
             return values.reshape(shape)[rows, columns]
         return values if self._select is None else values.index_select(0, self._select)
 
+    def writer(self, layout: torch.layout) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What ``matrix`` is for one layout, ready to be called."""
+        whole = self._cut is None and self._select is None
+        return partial(TORCH_LAYOUTS[layout], self.indices) if whole else partial(self.matrix, layout)
+
     def matrix(self, layout: torch.layout, values: torch.Tensor) -> torch.Tensor:
         """The matrix in ``layout``, from the values of all entries of the pattern."""
         mine = self.values(values)
@@ -79,6 +87,10 @@ class BlockedSubmatrix:
         self.shape = cut.shape
         self.blocks = Blocking(cut.pattern, size, by_column=layout is torch.sparse_bsc)
         self._fill = self.blocks.fill(cut.device, cut.inside)
+
+    def writer(self, layout: torch.layout) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What ``matrix`` is for one layout, ready to be called."""
+        return partial(self.matrix, layout)
 
     def matrix(self, layout: torch.layout, values: torch.Tensor) -> torch.Tensor:
         """The matrix in ``layout``, from the values of all entries of the pattern."""

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch.utils._pytree import tree_leaves
 
-from .._base.errors import DerivativeMismatchError, OptionError
+from .._base.errors import DerivativeMismatchError, InputError, OptionError
 from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args
@@ -53,9 +53,15 @@ class Evaluator:
         """(nnz,): the values of the entries that are stored."""
         if not self._settled:
             return self._values(args)
-        random = any(side.products.random for side in self.prepared.strategy.sides)
+        strategy = self.prepared.strategy
+        random = any(side.products.random for side in strategy.sides)
         draws = RandomState(self.function.device) if random else None
-        values = self._products(args, draws)
+        try:
+            values = strategy.values(args)
+        except (RuntimeError, InputError, OptionError):  # raised again, unless f can be computed in another way
+            if draws is not None:
+                draws.replay()
+            values = self._products(args, draws)
         if self._gradient_checked or not self._check or not torch.is_grad_enabled():
             return values
         if not values.requires_grad and not _requires_grad(args):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
+from torch.utils._pytree import PyTree, tree_map
 
 from .._base.errors import OptionError
 from .._function.flat import FlatFunction
@@ -42,13 +45,19 @@ class Assembly:
 
     def result(self, values: torch.Tensor) -> Any:
         """Tensors in the layout and nesting that were asked for."""
+        pieces = self._pieces
+        return pieces.of(values) if isinstance(pieces, _Piece) else tree_map(lambda piece: piece.of(values), pieces)
+
+    @cached_property
+    def _pieces(self) -> PyTree:
+        """What makes each tensor of the result, nested like it; known once the output of f is."""
         layout = self._options.layout
 
-        def matrix(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> torch.Tensor:
-            found = cut.matrix(layout, values)
-            return found.reshape(out.shape + leaf.shape) if out and leaf and layout is torch.strided else found
+        def piece(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> _Piece:
+            shape = out.shape + leaf.shape if out and leaf and layout is torch.strided else None
+            return _Piece(cut.writer(layout), shape)
 
-        return self._nested(matrix)
+        return self._nested(piece)
 
     def matrix(self, values: torch.Tensor) -> Any:
         """One SparseMatrix; with a block layout a BlockMatrix in place of each tensor of the result."""
@@ -79,6 +88,18 @@ class Assembly:
             size = self._sizes.get(leaf)
             self._cuts[out, leaf] = cut if size is None else BlockedSubmatrix(cut, self._options.layout, size)
         return self._cuts[out, leaf]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A tensor of the result: how it is written from all values, and the shape that it gets."""
+
+    write: Callable[[torch.Tensor], torch.Tensor]
+    shape: torch.Size | None
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        written = self.write(values)
+        return written if self.shape is None else written.reshape(self.shape)
 
 
 class Blockwise:
