@@ -36,6 +36,7 @@ class FlatFunction:
                 instead="torchjac.jacobian(f, x)",
             )
         self.f, self.argnums, self.has_aux = f, argnums, has_aux
+        self.source: object = f  # what somebody wrote, however it is computed
         self.positions = _positions(argnums, len(args))
         flat, self._args_spec = pytree.tree_flatten(args)
         self._signature = [signature_of(leaf) for leaf in flat]

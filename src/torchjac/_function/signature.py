@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from .._base.errors import SignatureError
@@ -20,10 +21,14 @@ def version_of(t: torch.Tensor) -> int:
 
 
 class Choices:
-    """Arguments that can change a pattern: index tensors, masks, integers, strings. Floats and their tensors cannot."""
+    """Arguments that can change a pattern: index tensors, masks, integers, strings. Floats and their tensors cannot.
 
-    def __init__(self, leaves: Sequence[object]) -> None:
-        self.plain = [a for a in leaves if not isinstance(a, (torch.Tensor, float))]
+    ``floats``: they count too, for a program that holds them fixed.
+    """
+
+    def __init__(self, leaves: Sequence[object], floats: bool = False) -> None:
+        plain = [a for a in leaves if not isinstance(a, torch.Tensor) and (floats or not isinstance(a, float))]
+        self.plain = [a.copy() if isinstance(a, np.ndarray) else a for a in plain]
         self.tensors = [a for a in leaves if isinstance(a, torch.Tensor) and not a.is_floating_point()]
         self.versions = [version_of(t) for t in self.tensors]
 
@@ -32,11 +37,15 @@ class Choices:
         return (
             self.versions == [version_of(t) for t in self.tensors]
             and len(self.plain) == len(other.plain)
-            and all(
-                a is b or (type(a) is type(b) and bool(a == b)) for a, b in zip(self.plain, other.plain, strict=True)
-            )
+            and all(map(_equal, self.plain, other.plain))
             and all(a is b or torch.equal(a, b) for a, b in zip(self.tensors, other.tensors, strict=True))
         )
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, np.ndarray):
+        return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
+    return one is other or (type(one) is type(other) and bool(one == other))
 
 
 def signature_of(leaf: object) -> LeafSignature:

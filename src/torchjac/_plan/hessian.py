@@ -53,6 +53,7 @@ class HessianPlan(JacobianPlan):
         _refuse_complex(scalar)
         _refuse_a_triangle_of_some(options)
         gradient = FlatFunction(GradientOf(scalar), args, argnums, options.has_aux)
+        gradient.source = f
         kind: Kind = Hessian() if options.entries is None else SomeEntries(Hessian())
         self._take_over(plan_for(kind, gradient, args, options, saved))
 
