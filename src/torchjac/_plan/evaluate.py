@@ -259,8 +259,8 @@ class Evaluator:
         self._floats_as_tensors = self._floats_as_tensors or has_floats(self.function, args)
         if self._compiled_before == _COMPILED:
             warn(
-                "compile=True runs eagerly from now on, because f reads values beside its tensors that change from call "
-                "to call, and a program holds them fixed; pass tensors in their place"
+                "compile=True runs eagerly from now on, because f reads values beside its tensors that change from "
+                "call to call, and a program holds them fixed; pass tensors in their place"
             )
 
     def _wants_graph(self, args: Args) -> bool:
@@ -295,7 +295,7 @@ class Evaluator:
         other = self._compiled(between.products if accumulates else between.program, args, values)
         programs = (program, other) if accumulates else (other, program)
         with torch.no_grad():
-            accumulated, products = (seconds_of(partial(program, args)) for program in programs)
+            accumulated, products = (seconds_of(partial(program, self._given(args))) for program in programs)
         strategy, choice = between.decided((accumulated, products))
         self.prepared = replace(self.prepared, strategy=strategy, choice=choice, undecided=None)
         if strategy is between.products:
