@@ -228,3 +228,36 @@ def test_every_coloring_of_a_jacobian_can_be_kept(mode, partition, path):
     kept = tj.load_plan(path, arrow).coloring
     assert kept.partition == plan.coloring.partition == partition
     assert kept.of_entries(plan.pattern).tolist() == plan.coloring.of_entries(plan.pattern).tolist()
+
+
+# ---- pickle
+
+
+def chained(x):
+    return (x[1:] * x[:-1] ** 2).sum()
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse", "bidirectional", "accumulate"])
+def test_a_plan_is_pickled_with_its_function(mode):
+    plan, x = tj.plan_jacobian(stencil, rand(9), mode=mode, layout=torch.sparse_csr), rand(9)
+    again = pickle.loads(pickle.dumps(plan))
+    assert_close(again(x).to_dense(), dense_jacobian(stencil, (x,)))
+    assert (again.mode, again.num_products, again.pattern) == (plan.mode, plan.num_products, plan.pattern)
+
+
+def test_a_hessian_plan_and_one_of_some_entries_are_pickled():
+    x = rand(9)
+    for options in ({"uplo": "lower"}, {"entries": "diagonal"}):
+        plan = tj.plan_hessian(chained, x, **options)
+        assert_close(pickle.loads(pickle.dumps(plan)).values(x), plan.values(x))
+
+
+def test_patterns_matrices_and_colorings_are_pickled():
+    x = rand(9)
+    plan = tj.plan_jacobian(stencil, x)
+    pattern, matrix, coloring = pickle.loads(pickle.dumps((plan.pattern, plan.matrix(x), plan.coloring)))
+    assert pattern == plan.pattern
+    assert_close(matrix.to_dense(), plan(x))
+    assert coloring.verify(pattern)
+    with pytest.raises(tj.PatternError, match="not traced from a function"):
+        pattern.why(0, 0)

@@ -84,6 +84,10 @@ class SparsityPattern:
         self.provenance: Provenance | None = None
         self.on_device: dict[torch.device, object] = {}  # the index tensors that ``indices_of`` makes and keeps here
 
+    def __getstate__(self) -> dict[str, object]:
+        """The arrays, scope and notes; where entries come from can be asked of the function alone, which stays here."""
+        return {**self.__dict__, "provenance": None, "on_device": {}}
+
     # ---- making one
 
     @classmethod

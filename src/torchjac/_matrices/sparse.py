@@ -53,6 +53,13 @@ class SparseMatrix:
             )
         self._at, self.values = indices_of(pattern, values.device), values
 
+    def __getstate__(self) -> tuple[SparsityPattern, torch.Tensor]:
+        return self.pattern, self.values
+
+    def __setstate__(self, state: tuple[SparsityPattern, torch.Tensor]) -> None:
+        pattern, self.values = state
+        self._at = indices_of(pattern, self.values.device)
+
     def with_values(self, values: torch.Tensor) -> SparseMatrix:
         """The matrix of the same pattern with other values, (nnz,); nothing is prepared again."""
         return _matrix(self._at, values)

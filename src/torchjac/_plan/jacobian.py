@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -204,18 +204,16 @@ class JacobianPlan:
                 why="a file holds the entries of a plan, and not the pattern around them",
                 instead="plan_jacobian(f, *args, entries=...) again, with sparsity= to skip detection",
             )
+        write(path, self._saved())
+
+    def _saved(self) -> Saved:
         args, output = self._function.examples()
-        saved = Saved(
-            args,
-            output,
-            self._function.argnums,
-            self.options,
-            self.prepared.goal.whole,
-            self.coloring,
-            self.mode,
-            self.seconds,
-        )
-        write(path, saved)
+        whole = self.prepared.goal.whole
+        return Saved(args, output, self._function.argnums, self.options, whole, self.coloring, self.mode, self.seconds)
+
+    def __reduce__(self) -> tuple[Callable[..., JacobianPlan], tuple[object, ...]]:
+        """What pickle keeps: f itself, which pickle must know by name, and what ``save`` writes."""
+        return _made_again, (type(self), self._function.source, self._saved())
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write one HTML page, without need of a network: the pattern to zoom into, colors, strategies, source lines.
@@ -275,6 +273,11 @@ class JacobianPlan:
     @property
     def _function(self) -> FlatFunction:
         return self._evaluator.function
+
+
+def _made_again(kind: type[JacobianPlan], f: UserFunction, saved: Saved) -> JacobianPlan:
+    """The plan that was pickled: nothing is detected or colored again."""
+    return kind(f, saved.args, saved.argnums, saved.options, saved)
 
 
 def plan_for(
