@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from .._base.memory import peak_bytes
@@ -102,3 +103,12 @@ class Side:
         many = seconds_of(lambda: self.first(args, size))
         each = max((many - one) / (size - 1), many / (4 * size))  # a product in a batch is never free: noise
         return UnitCost(max(one - each, 0.0), each)
+
+
+def batch_cost(products: Products, args: Args, count: int, colors: Colors | None = None) -> UnitCost:
+    """Measure at ``args`` what a batch of ``count`` products costs; without ``colors``, seeds are made up."""
+    if colors is None:
+        function = products.function
+        size = function.n if products.direction == "forward" else function.m
+        colors = np.arange(size, dtype=np.int32) % max(count, 1)
+    return Side(products, colors, count).unit_cost(args)

@@ -18,7 +18,7 @@ from .._coloring.color import color, color_best
 from .._coloring.colors import BidirectionalColors, Coloring, ColumnColors
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import UnitCost
-from .._products.seeded import Engines, Side
+from .._products.seeded import Engines, batch_cost
 
 # With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
 # results are always right.
@@ -208,15 +208,8 @@ def _prices(made: Engines, measuring: Callable[[], Args] | None, bounds: tuple[i
     if measuring is None or many > _OBVIOUS * few:
         return Prices(UnitCost(0, 1), UnitCost(0, REVERSE_COST), False, "the fewest products")
     args = measuring()
-    costs = {way: _timed(made, way, count, args) for way, count in zip(_KINDS, bounds, strict=True)}
+    costs = {way: batch_cost(made[way], args, count) for way, count in zip(_KINDS, bounds, strict=True)}
     return Prices(costs["forward"], costs["reverse"], True, "the least predicted time")
-
-
-def _timed(made: Engines, direction: Direction, count: int, args: Args) -> UnitCost:
-    function = made[direction].function
-    size = function.n if direction == "forward" else function.m
-    colors = np.arange(size, dtype=np.int32) % max(count, 1)
-    return Side(made[direction], colors, count).unit_cost(args)
 
 
 def _best(pattern: SparsityPattern, prices: Prices) -> Coloring:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 
-import numpy as np
-
 from .._base.words import Args, Direction, Mode, SymmetricRecovery
 from .._coloring.color import color
 from .._coloring.colors import AcyclicColors, SymmetricColors
 from .._coloring.equations import each_level
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import UnitCost
-from .._products.seeded import Engines, Side
+from .._products.seeded import Engines, batch_cost
 from .candidates import Candidate, Choice
 
 _TINY = 50_000  # so few numbers in all products are not worth a measurement
@@ -46,7 +44,8 @@ def choose_symmetric(
     )
     costs = {}
     if measuring is not None and count * 2 * n > _TINY:
-        costs = {way: _timed(made, way, direct, count, measuring()) for way in ways}
+        colors = None if direct is None else direct.colors
+        costs = {way: batch_cost(made[way], measuring(), count, colors) for way in ways}
     direction = ways[0]
     if len(costs) > 1 and costs["forward"].of(count) > _CLEARLY * costs["reverse"].of(count):
         direction = "reverse"
@@ -70,12 +69,6 @@ def _why(direction: Direction, timed: bool) -> str:
     if direction == "reverse":
         return "clearly faster here than forward-over-reverse"
     return "not clearly slower than reverse-over-reverse" if timed else "the default"
-
-
-def _timed(made: Engines, direction: Direction, coloring: SymmetricColors | None, count: int, args: Args) -> UnitCost:
-    n = made[direction].function.n
-    colors = np.arange(n, dtype=np.int32) if coloring is None else coloring.colors
-    return Side(made[direction], colors, count).unit_cost(args)
 
 
 def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost, most: int) -> tuple[SymmetricColors, int]:

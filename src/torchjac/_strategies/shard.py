@@ -12,7 +12,7 @@ from .._base.words import Args, Colors, Direction, Mode
 from .._coloring.colors import Coloring, SymmetricColors
 from .._function.flat import FlatFunction
 from .._products.cost import UnitCost
-from .._products.seeded import Engines, Side, engines
+from .._products.seeded import Engines, Side, batch_cost, engines
 from .._products.ways import Products
 from .colored import sides_of
 from .ranges import pieces
@@ -33,7 +33,7 @@ def parts_of(function: FlatFunction, coloring: Coloring | None, direction: Direc
 def measured(function: FlatFunction, parts: Parts, args: Args) -> list[UnitCost]:
     """What the products of each direction cost here."""
     made = engines(function)
-    return [Side(made[way], colors, count).unit_cost(args) for way, colors, count in parts]
+    return [batch_cost(made[way], args, count, colors) for way, colors, count in parts]
 
 
 class Shard:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..._base.errors import OptionError
@@ -17,7 +16,7 @@ from ..._coloring.colors import Coloring
 from ..._function.flat import FlatFunction, Leaf
 from ..._matrices.notes import Cost
 from ..._products.cost import UnitCost
-from ..._products.seeded import Side, engines
+from ..._products.seeded import batch_cost, engines
 from ..._strategies.candidates import REVERSE_COST, Candidate
 from .explain import Facts
 
@@ -35,10 +34,9 @@ def measure(function: FlatFunction, args: Args) -> UnitCosts:
 def _measure(function: FlatFunction, way: Direction, size: int, args: Args) -> UnitCost | None:
     if not size:
         return None
-    count = min(size, _BATCH)
     try:
         with torch.no_grad():
-            return Side(engines(function)[way], np.arange(size, dtype=np.int32) % count, count).unit_cost(args)
+            return batch_cost(engines(function)[way], args, min(size, _BATCH))
     except OptionError:  # no forward formula of an op
         return None
 
