@@ -36,6 +36,11 @@ class Coloring:
     sources: tuple[str, ...] = ()
     partition: ClassVar[Partition]
 
+    @property
+    def by_substitution(self) -> bool:
+        """Whether some entry is solved for, after those that share its products, instead of read off."""
+        return False
+
     def equations(self, pattern: SparsityPattern) -> Equations:
         """Where in the compressed products each entry of ``pattern`` is summed."""
         raise NotImplementedError  # every partition has its own
@@ -43,7 +48,11 @@ class Coloring:
     def verify(self, pattern: Any) -> bool:
         """True when every entry of ``pattern`` can be recovered; PatternError names the first that cannot."""
         pattern = _same_shape(as_pattern(pattern), self.shape)
-        direct_places(self.equations(pattern), pattern, "a product that reads it alone")
+        if self.by_substitution:
+            what = "a product that reads it alone, or with entries known already"
+            substitution_levels(self.equations(pattern), pattern, what)
+        else:
+            direct_places(self.equations(pattern), pattern, "a product that reads it alone")
         return True
 
     def of_entries(self, pattern: Any) -> Colors:
@@ -205,9 +214,10 @@ class StarColors(SymmetricColors):
 class AcyclicColors(SymmetricColors):
     """Colors of a symmetric pattern: entries are solved for one after another, each with those before it known."""
 
-    def verify(self, pattern: Any) -> bool:
-        """True when substitution reaches every entry of ``pattern``; PatternError names one that it does not."""
-        return _verify_substitution(self, as_pattern(pattern))
+    @property
+    def by_substitution(self) -> bool:
+        """True: this is what an acyclic coloring is for."""
+        return True
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -224,6 +234,11 @@ class BidirectionalColors(Coloring):
     """The color of each row, (m,), from 0; -1 for a row that no reverse product needs."""
     recovery: Recovery = "direct"
     partition: ClassVar[Partition] = "bidirectional"
+
+    @property
+    def by_substitution(self) -> bool:
+        """Whether the coloring was made for ``recovery="substitution"``."""
+        return self.recovery == "substitution"
 
     @property
     def num_forward(self) -> int:
@@ -249,10 +264,6 @@ class BidirectionalColors(Coloring):
     def _sides(self) -> tuple[Colors, ...]:
         return self.column_colors, self.row_colors
 
-    def verify(self, pattern: Any) -> bool:
-        """True when every entry of ``pattern`` can be recovered; PatternError names one that cannot."""
-        return super().verify(pattern) if self.recovery == "direct" else _verify_substitution(self, as_pattern(pattern))
-
     def __str__(self) -> str:
         return f"{super().__str__()}: {self.num_forward} forward, {self.num_reverse} reverse"
 
@@ -275,13 +286,6 @@ def _read_from(coloring: Coloring, pattern: SparsityPattern) -> Places:
         place[level.unknowns] = level.place
     found: Places = place[equations.unknown]
     return found
-
-
-def _verify_substitution(coloring: Coloring, pattern: SparsityPattern) -> bool:
-    _same_shape(pattern, coloring.shape)
-    what = "a product that reads it alone, or with entries known already"
-    substitution_levels(coloring.equations(pattern), pattern, what)
-    return True
 
 
 def _verify_partial(coloring: Coloring, pattern: SparsityPattern, entries: SparsityPattern) -> bool:

@@ -63,7 +63,7 @@ def sides_of(coloring: Coloring) -> list[tuple[Direction, Colors, int]]:
 def _recovery(
     pattern: SparsityPattern, coloring: Coloring, device: torch.device
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    if isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution":
+    if coloring.by_substitution:
         return Substitution(pattern, coloring, device)
     index = torch.from_numpy(gather_index(pattern, coloring)).to(device)
     return lambda compressed: compressed.index_select(0, index)

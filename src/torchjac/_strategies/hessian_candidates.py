@@ -11,7 +11,7 @@ from itertools import islice
 
 from .._base.words import Args, Direction, Mode, SymmetricRecovery
 from .._coloring.color import color
-from .._coloring.colors import AcyclicColors, SymmetricColors
+from .._coloring.colors import SymmetricColors
 from .._coloring.equations import each_level
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import UnitCost
@@ -76,7 +76,7 @@ def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost, mo
     if direct.num_colors <= 2:
         return direct, 0
     fewer = color(pattern, "symmetric", recovery="substitution")
-    if not isinstance(fewer, AcyclicColors) or fewer.num_colors > _FEWER * direct.num_colors:
+    if not fewer.by_substitution or fewer.num_colors > _FEWER * direct.num_colors:
         return direct, 0
     saved = cost.of(direct.num_colors) - cost.of(fewer.num_colors)
     if saved < _ENTRY * pattern.nnz:
@@ -87,7 +87,7 @@ def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost, mo
 
 
 def _name(coloring: SymmetricColors) -> str:
-    return "acyclic" if isinstance(coloring, AcyclicColors) else "star"
+    return "acyclic" if coloring.by_substitution else "star"
 
 
 def _candidate(name: str, count: int, way: Direction, cost: UnitCost | None, chosen: bool) -> Candidate:

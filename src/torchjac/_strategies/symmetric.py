@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .._base.words import Direction, Mode, Uplo
-from .._coloring.colors import AcyclicColors, SymmetricColors
+from .._coloring.colors import SymmetricColors
 from .._coloring.equations import Places
 from .._coloring.recovery.direct import gather_index
 from .._coloring.recovery.substitution import Substitution
@@ -102,7 +102,7 @@ class Symmetric:
 def _recovery(
     part: Part, coloring: SymmetricColors | None, device: torch.device
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    if isinstance(coloring, AcyclicColors):
+    if coloring is not None and coloring.by_substitution:
         return Substitution(part.whole, coloring, device, part.entries)
     if coloring is not None:
         places = gather_index(part.whole, coloring)

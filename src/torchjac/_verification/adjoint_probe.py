@@ -21,7 +21,7 @@ from .._base.words import Args
 from .._function.flat import FlatFunction, on_tensors, place
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse, closed_over
-from .._products.rounding import close, near
+from .._products.rounding import close, largest, near
 from .entry_sums import EntrySums
 
 _OTHERS = 3  # so many vectors measure rounding: all of them cancel by accident once in a million times
@@ -185,7 +185,7 @@ def probe_gradient(
             return Gradient(right=False)
         if finite and any(bool((e.isfinite() & ~g.isfinite()).any()) for g, e in zip(got, expected, strict=True)):
             return Gradient(right=False)  # 0 * inf in the derivative of a forward formula
-        scales = [_largest(e).expand_as(e) for e in expected]
+        scales = [largest(e).expand_as(e) for e in expected]
         if all(map(_agree, got, expected, scales)):
             return Gradient(right=True)
         moved = _gradient(reversed_twice(_jiggled(function, args, 0)), leaves)
@@ -276,9 +276,9 @@ def _rounding(here: torch.Tensor, moved: torch.Tensor, y: torch.Tensor, x: Seque
 
     At least what two results differ by that differ by nothing else, and the precision of a difference quotient.
     """
-    size = torch.stack([_largest(t.detach()).to(y.device, y.dtype) for t in x]).max()
+    size = torch.stack([largest(t.detach()).to(y.device, y.dtype) for t in x]).max()
     floor = torch.where(size > 0, torch.finfo(y.dtype).eps * y / size, 0)
-    return 100 * (_largest(here - moved) + floor)
+    return 100 * (largest(here - moved) + floor)
 
 
 def _uneven(
@@ -292,11 +292,6 @@ def _uneven(
     pairs = [zip(images, linear(w), linear(u + w), strict=True) for w in others]
     off = [[(both - image - other).abs() for image, other, both in pair] for pair in pairs]
     return [100 * torch.stack(parts).amax(0) for parts in zip(*off, strict=True)]
-
-
-def _largest(t: torch.Tensor) -> torch.Tensor:
-    finite = torch.where(t.isfinite(), t, 0).abs()
-    return finite.max() if t.numel() else finite.sum()
 
 
 def _worst(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> int:

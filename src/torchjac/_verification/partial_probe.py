@@ -26,9 +26,9 @@ from .._function.flat import FlatFunction, on_tensors
 from .._function.flat import place as place_of
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
-from .._products.rounding import close
+from .._products.rounding import close, largest
 from .._products.seeded import Side
-from .adjoint_probe import Combination, _agree, _jiggled, _largest, _rounding
+from .adjoint_probe import Combination, _agree, _jiggled, _rounding
 
 Compared = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """What was got, what was expected, and the size of what was added up."""
@@ -146,7 +146,7 @@ def _off(compare: Callable[[Args], Compared], some: Some, args: Args) -> tuple[f
     here = torch.stack([got, expected])
     moved = torch.stack([torch.stack(compare(_jiggled(some.function, args, seed))[:2]) for seed in range(3)])
     outputs = Reverse(some.function, args, plain=True).value.abs()
-    floor = _rounding(here, moved, _largest(outputs).expand_as(got), some.function.leaves(args))
+    floor = _rounding(here, moved, largest(outputs).expand_as(got), some.function.leaves(args))
     if _agree(again, here, scale) and _agree(got, expected, scale, floor):
         return None
     worst = int(torch.where(close(got, expected, scale, floor), -1, (got - expected).abs()).argmax())

@@ -13,6 +13,7 @@ from .._base.random_state import random_numbers
 from .._base.words import UserFunction
 from .._function.flat import Argnums, place
 from .._operators.jacobian import JacobianOperator
+from .._products.rounding import tolerance
 from .causes import Evidence, likely_cause
 from .claim import Claim, Numbers, ShapeMismatch, as_numpy, read_claim
 
@@ -143,7 +144,7 @@ class _Check:
         except ShapeMismatch as wrong:
             raise self._shape_error(wrong) from None
         eps = max(claim.eps, torch.finfo(self.true.dtype).eps, *(torch.finfo(t.dtype).eps for t in self._leaves()))
-        self.tolerance = 10 * eps**0.5 if self.given is None else self.given
+        self.tolerance = tolerance(eps) if self.given is None else self.given
         return claim
 
     def run(self, claim: Claim) -> JacobianReport:
@@ -247,7 +248,7 @@ class _Check:
         out, leaf, shape = wrong.out, wrong.leaf, tuple(wrong.matrix.shape)
         here = _part(self.true @ self.v, out), _part(self.v, leaf)
         if shape in ((leaf.numel, out.numel), (*leaf.shape, *out.shape)) and leaf.numel == self.true.shape[1]:
-            self.tolerance = 10 * torch.finfo(self.true.dtype).eps ** 0.5
+            self.tolerance = tolerance(torch.finfo(self.true.dtype).eps)
             matrix = as_numpy(wrong.matrix, (leaf.numel, out.numel))
             right = self._same(matrix.T @ here[1], here[0])
             return "it is transposed" + (": J.T is right" if right else "")

@@ -15,7 +15,6 @@ from .._base.errors import InputError, OptionError
 from .._base.random_state import Draws, random_numbers
 from .._base.ranks import Note, Ranks
 from .._base.words import Args
-from .._coloring.colors import AcyclicColors, BidirectionalColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import ordinary
 from .._matrices.layouts import Block
@@ -114,10 +113,7 @@ class Sharded:
         if dense:
             return DenseRows(layout) if plan.mode == "reverse" or self._symmetric else DenseColumns(layout)
         sizes = [(count, self._function.m if way == "forward" else self._function.n) for way, _, count in self._parts]
-        solved = isinstance(coloring, AcyclicColors) or (
-            isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution"
-        )
-        if solved:
+        if coloring is not None and coloring.by_substitution:
             return Solved(layout, sizes, plan._strategy._recover)  # type: ignore[attr-defined]  # a colored strategy
         entries = plan._entries
         if coloring is None:

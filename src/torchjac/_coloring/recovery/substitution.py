@@ -19,7 +19,7 @@ import torch
 
 from ..._base.words import Args
 from ..._matrices.pattern import SparsityPattern
-from ..colors import AcyclicColors, BidirectionalColors
+from ..colors import Coloring
 from ..equations import Places, substitution_levels
 
 Level = tuple[torch.Tensor, torch.Tensor]
@@ -40,7 +40,7 @@ class Substitution:
     def __init__(
         self,
         pattern: SparsityPattern,
-        coloring: AcyclicColors | BidirectionalColors,
+        coloring: Coloring,
         device: torch.device | str = "cpu",
         entries: Places | None = None,
     ) -> None:
