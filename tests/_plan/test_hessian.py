@@ -144,7 +144,9 @@ def test_reverse_over_reverse_where_it_is_clearly_faster(forward, mode, monkeypa
 
     monkeypatch.setattr(candidates, "_TINY", 0)
     cost = {"forward": forward, "reverse": 1.0}
-    monkeypatch.setattr(candidates, "batch_cost", lambda made, way, *_: candidates.UnitCost(0.0, 1e-9 * cost[way]))
+    monkeypatch.setattr(
+        candidates, "batch_cost", lambda products, *_: candidates.UnitCost(0.0, 1e-9 * cost[products.direction])
+    )
     plan = tj.plan_hessian(rosenbrock, rand(9))
     assert plan.mode == mode
     assert f"{mode}-over-reverse" in plan.explain()
