@@ -17,8 +17,8 @@ from .._products.cost import seconds_of
 from .._products.seeded import Strategy
 from .._strategies.accumulated import Accumulated
 from .._strategies.compiling.compiled import Compiled
-from .._verification.adjoint_probe import Combination, all_entries, probe
-from .._verification.gradient_probe import Changeable, with_right_gradient
+from .._verification.adjoint_probe import probe
+from .._verification.gradient_probe import Changeable, Combination, all_entries, with_right_gradient
 from .._verification.partial_probe import Some, probe_some, some_entries
 from .prepare import Choosing, Undecided
 

@@ -26,7 +26,8 @@ from .._products.seeded import Strategy
 from .._strategies.candidates import Choice
 from .._strategies.hessian_candidates import choose_symmetric
 from .._strategies.symmetric import Part, Symmetric
-from .._verification.adjoint_probe import Combination, all_entries, probe
+from .._verification.adjoint_probe import probe
+from .._verification.gradient_probe import Combination, all_entries
 from .jacobian import JacobianPlan
 from .options import OptionsOfHessian
 from .report.explain import Facts

@@ -28,7 +28,8 @@ from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
 from .._products.rounding import close, largest
 from .._products.seeded import Side
-from .adjoint_probe import Combination, _agree, _jiggled, _rounding
+from .error_bounds import agree, rounding_errors, shifted_args
+from .gradient_probe import Combination
 
 Compared = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """What was got, what was expected, and the size of what was added up."""
@@ -140,14 +141,14 @@ def probe_some(
 def _off(compare: Callable[[Args], Compared], some: Some, args: Args) -> tuple[float, ...] | None:
     """(got, expected, where) of the worst that is off by more than rounding; None where nothing is."""
     got, expected, scale = compare(args)
-    if _agree(got, expected, scale):
+    if agree(got, expected, scale):
         return None
     again = torch.stack(compare(args)[:2])
     here = torch.stack([got, expected])
-    moved = torch.stack([torch.stack(compare(_jiggled(some.function, args, seed))[:2]) for seed in range(3)])
+    moved = torch.stack([torch.stack(compare(shifted_args(some.function, args, seed))[:2]) for seed in range(3)])
     outputs = Reverse(some.function, args, plain=True).value.abs()
-    floor = _rounding(here, moved, largest(outputs).expand_as(got), some.function.leaves(args))
-    if _agree(again, here, scale) and _agree(got, expected, scale, floor):
+    floor = rounding_errors(here, moved, largest(outputs).expand_as(got), some.function.leaves(args))
+    if agree(again, here, scale) and agree(got, expected, scale, floor):
         return None
     worst = int(torch.where(close(got, expected, scale, floor), -1, (got - expected).abs()).argmax())
     return got[worst].item(), expected[worst].item(), worst
