@@ -200,7 +200,7 @@ def test_a_wrong_pattern_is_found_before_zeros_are_taken_from_it():
 
 def test_products_in_chunks_are_the_same(monkeypatch):
     monkeypatch.setattr("torchjac._operators.entries.chunk_size", lambda *_: 2)
-    monkeypatch.setattr("torchjac._operators.linear.chunk_size", lambda *_: 2)
+    monkeypatch.setattr("torchjac._operators.matrix_free.chunk_size", lambda *_: 2)
     x = rand(7)
     A, J = tj.JacobianOperator(tridiagonal, x), dense_jacobian(tridiagonal, (x,))
     assert_close(A.to_dense(), J)

@@ -9,7 +9,7 @@ entry of the other is asked for (partial coloring; Gebremedhin, Manne, Pothen 20
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -50,14 +50,14 @@ class Lanes:
     count: int
 
 
-def entries_at(shape: tuple[int, int], index: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def entries_at(shape: tuple[int, int], index: object) -> tuple[torch.Tensor, torch.Tensor]:
     """The row and the column of every entry that ``dense[index]`` would hold, in its shape."""
     (m, n), here = shape, tree_map(_on_cpu, index)
     rows, columns = torch.arange(m).reshape(m, 1).expand(m, n), torch.arange(n).expand(m, n)
     return rows[here], columns[here]
 
 
-def select(matrix: ByProducts, index: Any) -> torch.Tensor:
+def select(matrix: ByProducts, index: object) -> torch.Tensor:
     """``dense[index]`` of the matrix."""
     rows, columns = entries_at(matrix.shape, index)
     out = torch.zeros(rows.shape, dtype=matrix.dtype, device=matrix.device)
@@ -168,7 +168,7 @@ def _numbered(members: IntArray, size: int) -> tuple[Colors, int]:
     return np.where(occurs, numbers, -1).astype(np.int32), int(occurs.sum())
 
 
-def _on_cpu(index: Any) -> Any:
+def _on_cpu(index: object) -> object:
     if isinstance(index, np.ndarray):
         index = torch.from_numpy(index)
     return index.cpu() if isinstance(index, torch.Tensor) else index
