@@ -12,9 +12,9 @@ reverse, and that of J^T u is that of (J^T u).g.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import torch
+from torch.autograd.function import FunctionCtx
 from torch.utils import _pytree as pytree
 
 from .._base.words import Args
@@ -117,14 +117,18 @@ class _Gate:
         self.shut = False
 
 
+class _ThroughContext(FunctionCtx):
+    gate: _Gate
+
+
 class _Through(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, gate: _Gate) -> torch.Tensor:
+    def forward(ctx: _ThroughContext, x: torch.Tensor, gate: _Gate) -> torch.Tensor:
         ctx.gate = gate
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, None]:
+    def backward(ctx: _ThroughContext, grad: torch.Tensor) -> tuple[torch.Tensor | None, None]:
         return None if ctx.gate.shut else grad, None
 
 
@@ -133,10 +137,16 @@ def _through(x: torch.Tensor, gate: _Gate) -> torch.Tensor:
     return out
 
 
+class _ProductsContext(FunctionCtx):
+    at: Linearized
+    transposed: bool
+    saved_tensors: tuple[torch.Tensor, ...]
+
+
 class _Products(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _ProductsContext,
         at: Linearized,
         transposed: bool,
         products: torch.Tensor,
@@ -148,6 +158,6 @@ class _Products(torch.autograd.Function):
         return products.clone()
 
     @staticmethod
-    def backward(ctx: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: _ProductsContext, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (seeds,) = ctx.saved_tensors
         return None, None, None, *ctx.at.gradients(cotangents, seeds, ctx.transposed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from .rounding import close
 _FEW = 3  # so many rows are not worth a batch
 
 
-def jacobian_of(y: Any, x: Any) -> Any:
+def jacobian_of(y: object, x: object) -> Any:
     """The Jacobian of ``y`` by ``x``, two tensors (or pytrees of tensors) that a graph joins.
 
     >>> import torch, torchjac as tj
@@ -158,7 +159,7 @@ def _dtype(out: torch.Tensor, leaf: torch.Tensor) -> torch.dtype:
     return torch.promote_types(out.dtype, leaf.dtype)
 
 
-def _check(leaves: list[Any], name: str) -> None:
+def _check(leaves: Sequence[object], name: str) -> None:
     if not leaves:
         raise InputError(f"{name} holds no tensors", expected="a tensor, or a dict, list or tuple of tensors")
     for leaf in leaves:

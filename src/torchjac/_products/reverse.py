@@ -6,14 +6,16 @@ is itself inside a transform of ``torch.func``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .ravel import to_flat, to_leaves
+
+Flat = Callable[..., tuple[torch.Tensor, ...]]
+"""f from its differentiated leaves to the leaves of its output."""
 
 
 class Reverse:
@@ -43,10 +45,10 @@ class Reverse:
 
 
 class _FunctionalPull:
-    def __init__(self, flat: Any, leaves: tuple[torch.Tensor, ...]) -> None:
+    def __init__(self, flat: Flat, leaves: tuple[torch.Tensor, ...]) -> None:
         self.leaves = leaves
-        pair: Any = torch.func.vjp(flat, *leaves)
-        self.outputs, self._vjp = pair
+        self.outputs: tuple[torch.Tensor, ...]
+        self.outputs, self._vjp = torch.func.vjp(flat, *leaves)[:2]  # a third is there only with has_aux
         # without somebody to differentiate J by, a graph of the backward would only cost memory
         self.graph = torch.is_grad_enabled() and any(t.requires_grad for t in self.outputs)
 
@@ -56,7 +58,7 @@ class _FunctionalPull:
 
 
 class _PlainPull:
-    def __init__(self, flat: Any, leaves: tuple[torch.Tensor, ...], graph: bool) -> None:
+    def __init__(self, flat: Flat, leaves: tuple[torch.Tensor, ...], graph: bool) -> None:
         self.graph = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
         # f may know a leaf, or what was made of it, from elsewhere too: only what it is given here counts
         self.leaves = tuple(

@@ -68,8 +68,7 @@ class Side:
     @property
     def constants(self) -> list[torch.Tensor]:
         """What the seeds are made of, on the device: the color of each element, and the seeds if they are kept."""
-        kept = [self._seeds._all] if isinstance(self._seeds, KeptSeeds) else []
-        return [self._seeds.on_device, *kept]
+        return self._seeds.constants
 
     @property
     def nbytes(self) -> int:

@@ -24,7 +24,13 @@ class Seeds:
 
     @cached_property
     def on_device(self) -> torch.Tensor:
+        """The color of each element, as a tensor."""
         return torch.from_numpy(self.colors).to(self.device)
+
+    @property
+    def constants(self) -> list[torch.Tensor]:
+        """The tensors that seeds are made of."""
+        return [self.on_device]
 
     def chunk(self, start: int, stop: int) -> torch.Tensor:
         """Seeds of the colors from ``start`` up to ``stop``: (stop - start, n)."""
@@ -40,6 +46,11 @@ class KeptSeeds(Seeds):
         dense = np.array_equal(seeds.colors, np.arange(count))  # the identity, which is made ten times as fast
         self._all = torch.eye(count, dtype=self.dtype, device=self.device) if dense else super().chunk(0, count)
         self._version = self._all._version
+
+    @property
+    def constants(self) -> list[torch.Tensor]:
+        """The tensors that seeds are made of, and all seeds."""
+        return [self.on_device, self._all]
 
     def chunk(self, start: int, stop: int) -> torch.Tensor:
         if self._all._version != self._version:  # a backward that writes into what it is given

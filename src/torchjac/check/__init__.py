@@ -1,20 +1,20 @@
-"""``check_jacobian``: is a Jacobian that somebody computed right, and if not, where and why."""
+"""The check of a Jacobian that somebody computed: whether it is right, and if not, where and why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from .._base.errors import DerivativeMismatchError, InputError
 from .._base.random_state import random_numbers
 from .._base.words import UserFunction
-from .._function.flat import Argnums, place
+from .._function.flat import Argnums, Leaf, place
 from .._operators.jacobian import JacobianOperator
 from .._products.rounding import tolerance
-from .causes import Evidence, likely_cause
+from .causes import Evidence, Lines, likely_cause
 from .claim import Claim, Numbers, ShapeMismatch, as_numpy, read_claim
 
 _LINES = 12  # so many wrong rows, and as many columns, are computed alone
@@ -38,7 +38,7 @@ class WrongEntry:
 
 @dataclass(frozen=True)
 class JacobianReport:
-    """What ``check_jacobian`` found; true where the Jacobian is right.
+    """The result of ``check_jacobian``; it counts as true where the Jacobian is right.
 
     Attributes
     ----------
@@ -72,14 +72,14 @@ class JacobianReport:
 
 def check_jacobian(
     f: UserFunction,
-    args: Any,
-    J: Any,
+    args: object,
+    J: object,
     argnums: Argnums = 0,
     *,
     tolerance: float | None = None,
     raises: bool = True,
 ) -> JacobianReport:
-    """Is ``J`` the Jacobian of ``f`` at ``args``? Two products of plain autograd tell; more only if it is wrong.
+    """Tell whether ``J`` is the Jacobian of ``f`` at ``args``, by two products of plain autograd; more if it is wrong.
 
     >>> import torch, torchjac as tj
     >>> def f(x):
@@ -138,7 +138,7 @@ class _Check:
         self.u, self.v = random_numbers(true.shape[0], like), random_numbers(true.shape[1], like, seed=1)
         self.tolerance, self.off = 0.0, np.inf
 
-    def read(self, J: Any) -> Claim:
+    def read(self, J: object) -> Claim:
         try:
             claim = read_claim(J, self.function)
         except ShapeMismatch as wrong:
@@ -179,7 +179,7 @@ class _Check:
         return JacobianReport(False, claim.shape, largest, *counts, entries[:_SHOWN], cause)
 
     def _wrong_row(self, claim: Claim, j: int) -> int:
-        """A row that is wrong in column j, by halving."""
+        """Return a row that is wrong in column j, found by halving."""
         low, high = 0, claim.shape[0]
         while high - low > 1:
             middle = (low + high) // 2
@@ -193,11 +193,11 @@ class _Check:
     def _transposed_times(self, w: Numbers) -> Numbers:
         return _numbers(torch.from_numpy(w).to(self.u.device, self.u.dtype) @ self.true)
 
-    def _leaves(self) -> list[Any]:
+    def _leaves(self) -> list[Leaf]:
         return [*self.function.inputs, *self.function.outputs]
 
     def _scale(self, claim: Claim, got: Numbers, true: Numbers, side: int) -> Numbers:
-        """The size of what each number is a sum of."""
+        """Return the size of what each number is a sum of."""
         if claim.explicit:
             v, u = np.abs(_numbers(self.v)), np.abs(_numbers(self.u))
             parts = claim.transposed_times(u, absolute=True) if side else claim.times(v, absolute=True)
@@ -207,7 +207,7 @@ class _Check:
         return whole
 
     def _uneven(self, side: int) -> Numbers:
-        """How far products are from linear: nothing, but for functions that compute in a lower precision."""
+        """Return how far products are from linear: nothing, but for functions that compute in a lower precision."""
         x = self.u if side else self.v
         w = random_numbers(x.numel(), x, seed=5)
         images = [_numbers(t @ self.true if side else self.true @ t) for t in (x, w, x + w)]
@@ -215,12 +215,12 @@ class _Check:
         return off
 
     def _same(self, a: Numbers, b: Numbers) -> bool:
-        """Up to rounding, and far closer than what was claimed is to what is true."""
+        """Tell whether two vectors are equal up to rounding, and far closer than the claim is to the truth."""
         size = float(max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0)))
         return bool((np.abs(a - b) <= min(self.tolerance * size, 1e-3 * self.off)).all())
 
-    def _entries(self, rows: Any, columns: Any) -> tuple[WrongEntry, ...]:
-        """The worst entries of wrong rows and columns, most first."""
+    def _entries(self, rows: Lines, columns: Lines) -> tuple[WrongEntry, ...]:
+        """Return the worst entries of wrong rows and columns, the worst first."""
         found: dict[tuple[int, int], tuple[float, float]] = {}
         for i, (got, true) in rows.items():
             found |= {(i, int(j)): (float(got[j]), float(true[j])) for j in self._wrong(got, true)}
@@ -230,7 +230,8 @@ class _Check:
         outputs, inputs = self.function.outputs, self.function.inputs
         return tuple(WrongEntry(place(outputs, i), place(inputs, j), i, j, *found[i, j]) for i, j in order)
 
-    def _wrong(self, got: Numbers, true: Numbers) -> Any:
+    def _wrong(self, got: Numbers, true: Numbers) -> npt.NDArray[np.intp]:
+        """Return the places in a line that are wrong, the worst first."""
         size = max(float(np.abs(true).max(initial=0.0)), np.finfo(float).tiny)
         off = np.abs(got - true) > self.tolerance * np.minimum(np.abs(true) + 1e-3 * size, size)
         off |= np.isfinite(true) & ~np.isfinite(got)
@@ -263,7 +264,7 @@ class _Check:
         return ""
 
 
-def _part(vector: torch.Tensor, leaf: Any) -> Numbers:
+def _part(vector: torch.Tensor, leaf: Leaf) -> Numbers:
     return _numbers(vector)[leaf.start : leaf.stop]
 
 
@@ -273,7 +274,7 @@ def _numbers(t: torch.Tensor) -> Numbers:
 
 
 def _error(got: Numbers, true: Numbers, scale: Numbers) -> Numbers:
-    """Relative; none where the truth is not finite, and infinite where only the claim is not."""
+    """Return the relative error: 0 where the truth is not finite, infinite where only the claim is not."""
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.where(got == true, 0.0, np.abs(got - true) / scale)
     error = np.where(np.isfinite(true) & ~np.isfinite(got), np.inf, error)
@@ -281,6 +282,6 @@ def _error(got: Numbers, true: Numbers, scale: Numbers) -> Numbers:
     return out
 
 
-def _worst(errors: Numbers, wrong: Any) -> list[int]:
+def _worst(errors: Numbers, wrong: npt.NDArray[np.bool_]) -> list[int]:
     order = np.argsort(-np.where(wrong, errors, -1), kind="stable")[: min(_LINES, int(wrong.sum()))]
     return [int(i) for i in order]
