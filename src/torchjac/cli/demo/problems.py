@@ -21,6 +21,8 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import conv1d
 
+Numbers = npt.NDArray[np.intp]
+
 
 def brusselator(u: torch.Tensor) -> torch.Tensor:
     """The right-hand side of the Brusselator on a periodic unit square: (2, N, N) -> (2, N, N).
@@ -241,7 +243,7 @@ class _LibmvFile:
         return self.take(record, int(self.take("i4")[0]))
 
 
-def _positions(known: npt.NDArray[Any], used: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _positions(known: Numbers, used: Numbers) -> tuple[Numbers, Numbers]:
     """(rows of ``known`` that are used, in order; where among them each one of ``used`` is)."""
     by_number = np.argsort(known, kind="stable")
     place = np.searchsorted(known, used, sorter=by_number)
