@@ -42,6 +42,15 @@ def test_two_colors_are_acyclic_but_no_star_on_a_path():
     assert error.value.why == "every product that reads it also reads another, such as (0, 1)"
 
 
+def test_a_coloring_says_whether_entries_are_solved_for():
+    ends = np.full(5, -1, np.int32)
+    both = {"column_colors": ends, "row_colors": np.arange(5, dtype=np.int32)}
+    assert AcyclicColors(colors=ALTERNATE, **REST).by_substitution
+    assert BidirectionalColors(**both, recovery="substitution", **REST).by_substitution
+    direct = [kind(colors=ALTERNATE, **REST) for kind in (ColumnColors, RowColors, StarColors)]
+    assert not any(coloring.by_substitution for coloring in [*direct, BidirectionalColors(**both, **REST)])
+
+
 def test_a_cycle_cannot_be_substituted():
     ring = np.eye(4, k=1) + np.eye(4, k=-1) + np.eye(4, k=3) + np.eye(4, k=-3)
     wrong = AcyclicColors(colors=ALTERNATE[:4], **REST | {"shape": (4, 4)})

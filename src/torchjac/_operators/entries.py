@@ -51,14 +51,14 @@ class Lanes:
 
 
 def entries_at(shape: tuple[int, int], index: object) -> tuple[torch.Tensor, torch.Tensor]:
-    """The row and the column of every entry that ``dense[index]`` would hold, in its shape."""
+    """Return the row and the column of every entry that ``dense[index]`` would hold, in its shape."""
     (m, n), here = shape, tree_map(_on_cpu, index)
     rows, columns = torch.arange(m).reshape(m, 1).expand(m, n), torch.arange(n).expand(m, n)
     return rows[here], columns[here]
 
 
 def select(matrix: ByProducts, index: object) -> torch.Tensor:
-    """``dense[index]`` of the matrix."""
+    """Return ``dense[index]`` of the matrix."""
     rows, columns = entries_at(matrix.shape, index)
     out = torch.zeros(rows.shape, dtype=matrix.dtype, device=matrix.device)
     if out.numel() == 0:
@@ -82,7 +82,7 @@ def select(matrix: ByProducts, index: object) -> torch.Tensor:
 
 
 def fewest_lines(shape: tuple[int, int], rows: IntArray, columns: IntArray) -> Lanes:
-    """A product for every row that is asked for, or for every column, whichever are fewer."""
+    """Return a product for every row that is asked for, or for every column, whichever are fewer."""
     by_row, by_column = _numbered(rows, shape[0]), _numbered(columns, shape[1])
     if by_column[1] < by_row[1]:
         return Lanes("forward", *by_column)
@@ -122,7 +122,7 @@ def _spread(colors: Colors, numbers: Colors) -> Colors:
 def _gather(
     matrix: ByProducts, lanes: Lanes, rows: IntArray, columns: IntArray, places: IntArray
 ) -> tuple[list[IntArray], list[torch.Tensor]]:
-    """Places and numbers, a chunk of products at a time, so that none is ever wider than what fits."""
+    """Return places and numbers, from a chunk of products at a time, so that none is ever wider than what fits."""
     seeds = Seeds(lanes.colors, matrix.dtype, matrix.device)
     by_column = lanes.direction == "forward"
     lane, other = (lanes.colors[columns], rows) if by_column else (lanes.colors[rows], columns)
@@ -146,7 +146,7 @@ def _put(out: torch.Tensor, places: list[IntArray], parts: list[torch.Tensor]) -
 
 
 def _stored(pattern: SparsityPattern, rows: IntArray, columns: IntArray) -> tuple[IntArray, IntArray]:
-    """(entries of the pattern, which of what is asked for they are); what is not stored is left out."""
+    """Return entries of the pattern, and which of those asked for they are; what is not stored is left out."""
     width = max(pattern.shape[1], 1)
     lines = np.flatnonzero(_numbered(rows, pattern.shape[0])[0] >= 0)  # only these rows are looked through
     lengths = pattern.indptr[lines + 1] - pattern.indptr[lines]
@@ -161,7 +161,7 @@ def _stored(pattern: SparsityPattern, rows: IntArray, columns: IntArray) -> tupl
 
 
 def _numbered(members: IntArray, size: int) -> tuple[Colors, int]:
-    """(size,) the number of each distinct member, in rising order, -1 for those that do not occur; how many occur."""
+    """Return the number of each member that occurs, in rising order, -1 for others, (size,); and how many occur."""
     occurs = np.zeros(size, bool)
     occurs[members] = True
     numbers = np.cumsum(occurs, dtype=np.int32) - 1

@@ -1,4 +1,4 @@
-"""JacobianOperator: the Jacobian at one point, known by its products, never formed."""
+"""The Jacobian operator: the Jacobian at one point, known by its products, never formed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class JacobianOperator(LinearOperator):
         return self._pattern
 
     def all_values(self, at_most: int) -> torch.Tensor | None:
-        """The values of all entries of the pattern, by the plan, where it takes at most so many products; else None."""
+        """Return the values of all entries, by the plan, where it takes at most so many products; else None."""
         if self._all is None or self._all[1] > at_most:
             return None
         with self._draws.again():
@@ -109,11 +109,11 @@ class JacobianOperator(LinearOperator):
             self._unsure = None
 
     def jvps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J v for every row v of ``seeds``: (k, n) -> (k, m)."""
+        """Return J v for every row v of ``seeds``: (k, n) -> (k, m)."""
         return self._products(self._jvps, seeds, transposed=False)
 
     def vjps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
+        """Return J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
         return self._products(self._vjps, seeds, transposed=True)
 
     # ---- how

@@ -32,7 +32,7 @@ class LinearOperator(MatrixFree):
     @overload
     def __matmul__(self, other: LinearOperator | SparseMatrix) -> LinearOperator: ...
     def __matmul__(self, other: torch.Tensor | LinearOperator | SparseMatrix) -> torch.Tensor | LinearOperator:
-        """``A @ x``, (n,) -> (m,) or (n, k) -> (m, k); an operator for an operator or a SparseMatrix."""
+        """Return ``A @ x``, (n,) -> (m,) or (n, k) -> (m, k); an operator for an operator or a SparseMatrix."""
         if isinstance(other, (LinearOperator, SparseMatrix)):
             return Product(self, _operator(other))
         return self._times(other) if isinstance(other, torch.Tensor) else NotImplemented
@@ -42,7 +42,7 @@ class LinearOperator(MatrixFree):
     @overload
     def __rmatmul__(self, other: SparseMatrix) -> LinearOperator: ...
     def __rmatmul__(self, other: torch.Tensor | SparseMatrix) -> torch.Tensor | LinearOperator:
-        """``u @ A``, (m,) -> (n,) or (k, m) -> (k, n)."""
+        """Return ``u @ A``, (m,) -> (n,) or (k, m) -> (k, n)."""
         if isinstance(other, SparseMatrix):
             return Product(_operator(other), self)
         return self._transposed_times(other) if isinstance(other, torch.Tensor) else NotImplemented
@@ -53,7 +53,7 @@ class LinearOperator(MatrixFree):
         return Transposed(self)
 
     def gram(self) -> LinearOperator:
-        """``A.T @ A``, (n, n), an operator; ``plan.matrix(*args).gram()`` is a sparse matrix."""
+        """Return ``A.T @ A``, (n, n), an operator; ``plan.matrix(*args).gram()`` is a sparse matrix."""
         return self.T @ self
 
     # ---- algebra
@@ -73,7 +73,7 @@ class LinearOperator(MatrixFree):
         return -self + other if isinstance(other, SparseMatrix) else NotImplemented
 
     def __mul__(self, factor: AnyNumber) -> LinearOperator:
-        """Times a number or a tensor without dimensions."""
+        """Return the operator times a number or a tensor without dimensions."""
         return Multiple(self, factor) if _is_number(factor) else NotImplemented
 
     __rmul__ = __mul__
@@ -152,7 +152,7 @@ class Transposed(LinearOperator):
 
 
 class Product(LinearOperator):
-    """``A @ B``: first B, then A."""
+    """The product ``A @ B``: first B, then A."""
 
     def __init__(self, left: LinearOperator, right: LinearOperator) -> None:
         _same(left, right, left.shape[1] == right.shape[0], "@", f"{left.shape[1]} rows in the second")
@@ -170,7 +170,7 @@ class Product(LinearOperator):
 
 
 class Sum(LinearOperator):
-    """``A + B``."""
+    """The sum ``A + B``."""
 
     def __init__(self, left: LinearOperator, right: LinearOperator) -> None:
         _same(left, right, left.shape == right.shape, "+", "the same shape")
@@ -195,7 +195,7 @@ class Sum(LinearOperator):
 
 
 class Multiple(LinearOperator):
-    """A number times an operator."""
+    """The multiple of an operator by a number."""
 
     def __init__(self, of: LinearOperator, factor: Number) -> None:
         super().__init__(of.shape, of.dtype, of.device)

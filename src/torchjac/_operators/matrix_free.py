@@ -28,11 +28,11 @@ class MatrixFree(ABC):
 
     @abstractmethod
     def jvps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """The product with every row of ``seeds``: (k, n) -> (k, m)."""
+        """Return the product with every row of ``seeds``: (k, n) -> (k, m)."""
 
     @abstractmethod
     def vjps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """The transposed product with every row of ``seeds``: (k, m) -> (k, n)."""
+        """Return the transposed product with every row of ``seeds``: (k, m) -> (k, n)."""
 
     @property
     def pattern(self) -> SparsityPattern | None:
@@ -40,7 +40,7 @@ class MatrixFree(ABC):
         return None
 
     def all_values(self, at_most: int) -> torch.Tensor | None:
-        """The values of all entries of the pattern, where they take at most so many products; else None."""
+        """Return the values of all entries of the pattern, where they take at most so many products; else None."""
         return None
 
     @abstractmethod
@@ -77,7 +77,7 @@ class MatrixFree(ABC):
     # ---- entries
 
     def __getitem__(self, index: object) -> torch.Tensor:
-        """What ``A.to_dense()[index]`` holds, by as few products as possible.
+        """Return ``A.to_dense()[index]``, by as few products as possible.
 
         Ints, slices, lists, tensors, masks, ``None`` and ``...`` mean what they mean to a tensor. Without a pattern it
         takes a product for every row or every column that is asked for, whichever are fewer; with one, rows or columns
@@ -86,22 +86,22 @@ class MatrixFree(ABC):
         return select(self, index)
 
     def rows(self, i: object) -> torch.Tensor:
-        """``A[i, :]``: (n,) for an int, (k, n) for a slice, list or tensor."""
+        """Return ``A[i, :]``: (n,) for an int, (k, n) for a slice, list or tensor."""
         return self[i, :]
 
     def columns(self, j: object) -> torch.Tensor:
-        """``A[:, j]``: (m,) for an int, (m, k) for a slice, list or tensor."""
+        """Return ``A[:, j]``: (m,) for an int, (m, k) for a slice, list or tensor."""
         return self[:, j]
 
     def diagonal(self) -> torch.Tensor:
-        """The diagonal, (min(m, n),)."""
+        """Return the diagonal, (min(m, n),)."""
         along = torch.arange(min(self.shape))
         return self[along, along]
 
     # ---- other forms
 
     def to_dense(self) -> torch.Tensor:
-        """The (m, n) tensor; it takes min(m, n) products, or as many as the pattern has colors."""
+        """Return the (m, n) tensor; it takes min(m, n) products, or as many as the pattern has colors."""
         if self.pattern is not None:
             return SparseMatrix(self.pattern, self._values(self.pattern)).to_dense()
         m, n = self.shape
@@ -118,7 +118,7 @@ class MatrixFree(ABC):
         return self[rows, pattern.col_indices] if values is None else values
 
     def to_scipy(self) -> ScipyOperator:
-        """A ``scipy.sparse.linalg.LinearOperator``: NumPy in and out, for ``lsqr``, ``gmres``, ``svds``, ``eigs``."""
+        """Return a ``scipy.sparse.linalg.LinearOperator``: NumPy in and out, for ``lsqr``, ``gmres``, ``svds``."""
         if self.dtype is torch.bfloat16:
             raise InputError(
                 f"{self!r}", expected="a dtype that NumPy has", why="SciPy computes with NumPy", instead="x.float()"

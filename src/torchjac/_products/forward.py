@@ -1,4 +1,4 @@
-"""JVPs. The tangents are batched, f is not: branches, masks and in-place writes inside f keep working."""
+"""JVPs: the tangents are batched and f is not, so that branches, masks and in-place writes inside f keep working."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .ravel import to_flat, to_leaves
 
 
 class Forward:
-    """J at ``args``, by forward mode: ``batch(seeds)`` is ``seeds @ J.T``, (k, n) -> (k, m)."""
+    """The products with J at ``args`` by forward mode: ``batch(seeds)`` is ``seeds @ J.T``, (k, n) -> (k, m)."""
 
     def __init__(self, function: FlatFunction, args: Args) -> None:
         self._function = function
@@ -21,7 +21,7 @@ class Forward:
         self._draws = Draws(function.device)  # f runs again for every product, on the same random numbers
 
     def one(self, v: torch.Tensor) -> torch.Tensor:
-        """J v, (n,) -> (m,)."""
+        """Return J v, (n,) -> (m,)."""
         with PROCESS_WIDE:
             self._draws.replay()
             return self._one(v)
@@ -32,7 +32,7 @@ class Forward:
         return to_flat(tangents, function.outputs, function.dtype)
 
     def batch(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J v for every row v of ``seeds``: (k, n) -> (k, m)."""
+        """Return J v for every row v of ``seeds``: (k, n) -> (k, m)."""
         with PROCESS_WIDE:
             self._draws.replay()
             out: torch.Tensor = torch.vmap(self._one, randomness="same")(seeds)

@@ -19,7 +19,7 @@ Flat = Callable[..., tuple[torch.Tensor, ...]]
 
 
 class Reverse:
-    """J at ``args``, by reverse mode: ``batch(seeds)`` is ``seeds @ J``, (k, m) -> (k, n)."""
+    """The products with J at ``args`` by reverse mode: ``batch(seeds)`` is ``seeds @ J``, (k, m) -> (k, n)."""
 
     def __init__(self, function: FlatFunction, args: Args, plain: bool = False, graph: bool = False) -> None:
         self._function = function
@@ -34,12 +34,12 @@ class Reverse:
         return self._pull.graph
 
     def one(self, u: torch.Tensor) -> torch.Tensor:
-        """J^T u, (m,) -> (n,)."""
+        """Return J^T u, (m,) -> (n,)."""
         function = self._function
         return to_flat(self._pull(to_leaves(u, function.outputs)), function.inputs, function.dtype)
 
     def batch(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
+        """Return J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
         out: torch.Tensor = torch.vmap(self.one, randomness="same")(seeds)
         return out
 
@@ -83,7 +83,7 @@ class _PlainPull:
 
 
 def closed_over(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The tensors beside ``leaves`` that require grad and that the graph of the outputs reaches: f's parameters."""
+    """Return f's parameters: the tensors beside ``leaves`` that require grad and that the outputs' graph reaches."""
     known = {id(leaf) for leaf in leaves}
     seen = {leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None}  # what lies behind a leaf is not f's
     todo, found = [t.grad_fn for t in outputs if t.grad_fn is not None], []

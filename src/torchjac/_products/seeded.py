@@ -1,4 +1,4 @@
-"""One direction of products with its seeds: what a strategy is made of, and what is measured before one is chosen."""
+"""Seeded products: all products of one direction, of which strategies are made, and what they cost."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Engines = dict[Direction, Products]
 
 
 def engines(function: FlatFunction) -> Engines:
-    """Products of each direction, not limited in number yet."""
+    """Return the products of each direction, without seeds yet."""
     return {"forward": Products(function, "forward", 1), "reverse": Products(function, "reverse", 1)}
 
 
 class Strategy(Protocol):
-    """A way to the values of a pattern: what a plan runs. ``sides``: the products it is made of, if any."""
+    """A way to the values of a pattern, which a plan runs. ``sides``: the products it is made of, if any."""
 
     num_products: int
     sides: list[Side]
 
     @property
     def mode(self) -> Mode:
-        """What the values are built by."""
+        """The mode that builds the values."""
 
     @property
     def products(self) -> list[Products]:
@@ -45,10 +45,10 @@ class Strategy(Protocol):
         """Bytes that joining the products of both directions takes."""
 
     def kept(self, side: Side) -> int:
-        """Bytes that the products of one side are kept in while they run in chunks."""
+        """Return the bytes that hold the products of one side while they run in chunks."""
 
     def values(self, args: Args) -> torch.Tensor:
-        """The values of the pattern's entries at ``args``, (nnz,), row by row."""
+        """Return the values of the pattern's entries at ``args``, (nnz,), row by row."""
 
 
 class Side:
@@ -67,7 +67,7 @@ class Side:
 
     @property
     def constants(self) -> list[torch.Tensor]:
-        """What the seeds are made of, on the device: the color of each element, and the seeds if they are kept."""
+        """The tensors that seeds are made of: the color of each element, and the seeds if they are kept."""
         return self._seeds.constants
 
     @property
@@ -76,24 +76,24 @@ class Side:
         return self.count * self.width * self.itemsize
 
     def run(self, args: Args) -> torch.Tensor:
-        """(count, width)."""
+        """Return all products, (count, width)."""
         return self.products.compressed(args, self._seeds, self.count)
 
     def weighted(self, args: Args, weights: torch.Tensor) -> torch.Tensor:
-        """As ``run``, with each element of the seeds times its weight: (count, width)."""
+        """Return all products, (count, width), with each element of the seeds times its weight."""
         return self.products.compressed(args, WeightedSeeds(self._seeds, weights), self.count)
 
     def first(self, args: Args, size: int) -> torch.Tensor:
-        """The first ``size`` products, at once."""
+        """Return the first ``size`` products, run at once."""
         self.products.chunk = size
         return self.products.compressed(args, self._seeds, size)
 
     def peak(self, args: Args, size: int) -> int:
-        """Bytes that ``size`` products at once hold at their peak, what f keeps for them included."""
+        """Return the bytes that ``size`` products at once hold at their peak, with what f keeps for them."""
         return peak_bytes(lambda: self.first(args, size))
 
     def unit_cost(self, args: Args) -> UnitCost:
-        """What a batch costs, measured on one product and on a few at once."""
+        """Measure what a batch costs, by one product and by a few at once."""
         self.first(args, 1)  # the first run of anything is slower
         one = seconds_of(lambda: self.first(args, 1))
         size = min(self.count, 32, max(2, int(0.1 / one)))

@@ -33,7 +33,7 @@ class Seeds:
         return [self.on_device]
 
     def chunk(self, start: int, stop: int) -> torch.Tensor:
-        """Seeds of the colors from ``start`` up to ``stop``: (stop - start, n)."""
+        """Return the seeds of the colors from ``start`` up to ``stop``: (stop - start, n)."""
         wanted = torch.arange(start, stop, dtype=torch.int32, device=self.device)
         return (self.on_device == wanted[:, None]).to(self.dtype)
 

@@ -1,4 +1,4 @@
-"""The adjoint probe: does a computed Jacobian agree with plain, unbatched automatic differentiation.
+"""The adjoint probe: a computed Jacobian is compared with plain, unbatched automatic differentiation.
 
 For a random u the vector J^T u, summed from the values, is compared with one VJP of ``torch.autograd.grad``. Batched
 products, forward formulas, colorings, patterns and gathers share nothing with that one product, so that an error in
@@ -29,10 +29,10 @@ class Sums(Protocol):
     """Sums over the entries of a Jacobian."""
 
     def by_column(self, values: torch.Tensor, u: torch.Tensor, absolute: bool = False) -> torch.Tensor:
-        """J^T u: (m,) -> (n,); ``absolute``: what the absolute values of the terms add up to."""
+        """Return J^T u: (m,) -> (n,); ``absolute``: what the absolute values of the terms add up to."""
 
     def columns_of(self, u: torch.Tensor) -> torch.Tensor:
-        """For each column, the sum of |u| over the rows that have an entry in it."""
+        """Return for each column the sum of |u| over the rows that have an entry in it."""
 
 
 def probe(
@@ -88,7 +88,7 @@ def probe(
 
 
 def probe_bytes(function: FlatFunction, args: Args, pattern: SparsityPattern) -> int:
-    """How many bytes a probe takes at its peak, beside the values, where they are right."""
+    """Return how many bytes a probe takes at its peak, beside the values, where they are right."""
     values = torch.zeros(pattern.nnz, dtype=function.dtype, device=function.device)
 
     def compare() -> bool:

@@ -22,7 +22,7 @@ from .error_bounds import agree, linearity_errors, rounding_errors, shifted_args
 
 @dataclass(frozen=True)
 class GradientFinding:
-    """What a probe of the gradient found: ``missing`` says why there is none, not even by plain autograd twice."""
+    """The result of a gradient probe: ``missing`` says why there is no gradient, not even by plain autograd twice."""
 
     right: bool
     missing: str = ""
@@ -47,7 +47,7 @@ def all_entries(
     values: torch.Tensor,
     whole: Callable[[torch.Tensor], torch.Tensor] = lambda values: values,
 ) -> Combination:
-    """u.(J v) for a random v: one VJP. ``whole(values)`` are those of all entries of ``pattern``."""
+    """Return u.(J v) for a random v: one VJP. ``whole(values)`` are the values of all entries of ``pattern``."""
     v, sums = random_numbers(function.n, values.detach(), seed=1), EntrySums(pattern, values.device)
     return Combination(
         function.m,
@@ -64,7 +64,7 @@ def probe_gradient(
     draws: Draws,
     finite: bool,
 ) -> GradientFinding:
-    """Whether differentiating ``values`` once more gives what reverse-over-reverse gives, for one random combination.
+    """Compare the gradient of ``values`` with that of reverse-over-reverse, for one random combination.
 
     Several forward formulas of PyTorch are right and have a wrong derivative (pytorch#198017); some backward formulas
     have none. ``finite``: neither may there be an infinity or NaN where reverse-over-reverse has none.
@@ -118,7 +118,7 @@ def _gradient(scalar: torch.Tensor, leaves: list[torch.Tensor]) -> list[torch.Te
 
 @dataclass(frozen=True)
 class Changeable:
-    """How a plan computes its values, and what it can change about that.
+    """The ways of a plan to compute its values, and to change how it does that.
 
     values: of all entries, anew. mode: the one in use now. reject: run what ran last never again, False where nothing
     else is left. to_reverse: use reverse mode from now on; None where another mode was asked for. combination: a number
@@ -139,7 +139,7 @@ def with_right_gradient(
     draws: Draws,
     products: Changeable,
 ) -> torch.Tensor:
-    """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""
+    """Return values whose gradient is right: verify it once, and change products where it is wrong or missing."""
     fast, first, news = function.f, values, dict[str, None]()
     while True:
         combination, finite = products.combination(values), products.mode() != "reverse"

@@ -67,7 +67,7 @@ class Some:
 
     @property
     def place(self) -> torch.Tensor:
-        """Where in the flattened products each entry stands."""
+        """The place of each entry in the flattened products."""
         return torch.from_numpy(gather_index(self.pattern, self.coloring)).to(self.function.device)
 
 
@@ -95,7 +95,7 @@ def probe_some(
         return some.sides[0].weighted(args, weights)
 
     def right(args: Args) -> Compared:
-        """The products against one VJP: u.(J s) for each seed, or the sum of all J^T s, each times a number."""
+        """Compare the products with one VJP: u.(J s) for each seed, or the sum of all J^T s, each times a number."""
         mine = products(args)
         draws.replay()
         reverse = Reverse(function, args, plain=True)
@@ -108,7 +108,7 @@ def probe_some(
         return u @ mine, theirs, u.abs() @ mine.abs() + theirs.abs()
 
     def alone(args: Args) -> Compared:
-        """Each entry out of weighted products against its weight times its value."""
+        """Compare each entry out of weighted products with its weight times its value."""
         draws.replay()
         expected = evaluate(args) * weights[seeded]
         got = products(args).reshape(-1)[place]
@@ -139,7 +139,7 @@ def probe_some(
 
 
 def _off(compare: Callable[[Args], Compared], some: Some, args: Args) -> tuple[float, ...] | None:
-    """(got, expected, where) of the worst that is off by more than rounding; None where nothing is."""
+    """Return (got, expected, where) of the worst number that is off by more than rounding; None where none is."""
     got, expected, scale = compare(args)
     if agree(got, expected, scale):
         return None
@@ -155,7 +155,7 @@ def _off(compare: Callable[[Args], Compared], some: Some, args: Args) -> tuple[f
 
 
 def some_entries(some: Some) -> Combination:
-    """A weighted sum of the entries, for ``probe_gradient``: one VJP a color."""
+    """Return a weighted sum of the entries, for ``probe_gradient``: one VJP a color."""
     function, colors, seeded = some.function, some.colors, some.seeded
     other = some.pattern.rows if some.forward else some.pattern.indices
     across = torch.from_numpy(other.astype(np.int64)).to(function.device)

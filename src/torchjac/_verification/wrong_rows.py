@@ -19,7 +19,7 @@ _ROWS = 8  # so many wrong rows are computed alone: a missing entry spoils other
 
 
 @dataclass(frozen=True)
-class WrongEntry:
+class RowFault:
     """The worst entry of a wrong row; ``stale``: the pattern does not have it."""
 
     row: int
@@ -67,7 +67,7 @@ def _times(function: FlatFunction, args: Args, v: torch.Tensor) -> torch.Tensor:
 
 def _worst_entry(
     function: FlatFunction, args: Args, pattern: SparsityPattern, values: torch.Tensor, i: int
-) -> WrongEntry:
+) -> RowFault:
     """Compare row ``i`` with one product of plain autograd."""
     unit = values.new_zeros(function.m)
     unit[i] = 1
@@ -78,10 +78,10 @@ def _worst_entry(
     outside = wrong_by.index_fill(0, stored, 0)
     stale = bool(outside.max() > 1e-3 * wrong_by.max())  # what is missing was also added to entries of its color
     j = int((outside if stale else wrong_by).argmax())
-    return WrongEntry(i, j, mine[j].item(), row[j].item(), stale)
+    return RowFault(i, j, mine[j].item(), row[j].item(), stale)
 
 
-def _stale(function: FlatFunction, entry: WrongEntry, count: int) -> StalePatternError:
+def _stale(function: FlatFunction, entry: RowFault, count: int) -> StalePatternError:
     error = StalePatternError(
         f"output {place(function.outputs, entry.row)} depends on input {place(function.inputs, entry.column)} "
         f"(derivative {entry.expected:.6g}), "
@@ -94,7 +94,7 @@ def _stale(function: FlatFunction, entry: WrongEntry, count: int) -> StalePatter
     return error
 
 
-def _mismatch(function: FlatFunction, entry: WrongEntry) -> DerivativeMismatchError:
+def _mismatch(function: FlatFunction, entry: RowFault) -> DerivativeMismatchError:
     output, other = place(function.outputs, entry.row), place(function.inputs, entry.column)
     return DerivativeMismatchError(
         f"d output {output} / d input {other} is {entry.got:.6g}",

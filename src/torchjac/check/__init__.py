@@ -23,7 +23,7 @@ _SHOWN = 5  # so many entries are named
 
 @dataclass(frozen=True)
 class WrongEntry:
-    """An entry, as the places of the output and the input, and as (row, column) of the ravelled matrix."""
+    """A wrong entry, by the places of the output and the input, and as (row, column) of the ravelled matrix."""
 
     output: str
     input: str

@@ -24,11 +24,11 @@ class Given(Protocol):
 
     @property
     def shape(self) -> Sequence[int]:
-        """Of a matrix, or of an output and an input."""
+        """The shape of a matrix, or of an output and then an input."""
 
     @property
     def dtype(self) -> torch.dtype | npt.DTypeLike:
-        """Of the library that the matrix is of."""
+        """The dtype, of the library that the matrix is of."""
 
 
 class Matrix(Protocol):
@@ -74,7 +74,7 @@ class Claim:
 
     @property
     def explicit(self) -> bool:
-        """Whether its numbers can be read, and not only multiplied."""
+        """Whether numbers of the claim can be read, and not only multiplied."""
         return not any(_is_operator(block.matrix) for block in self.blocks)
 
     def times(self, v: Numbers, absolute: bool = False) -> Numbers:
@@ -108,7 +108,7 @@ class Claim:
         return out
 
     def stores(self, i: int, j: int) -> bool:
-        """Whether it has a place for the entry (i, j), as all but sparse blocks have."""
+        """Tell whether the claim has a place for the entry (i, j), as all but sparse blocks have."""
         for block in self.blocks:
             if block.rows.start <= i < block.rows.stop and block.columns.start <= j < block.columns.stop:
                 if not _is_sparse(block.matrix):

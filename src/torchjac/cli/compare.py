@@ -52,7 +52,7 @@ class TimedWay:
 
 
 class Timing(TypedDict, total=False):
-    """What was found out about one way, or the ``error`` that it ended with."""
+    """The figures of one way, or the ``error`` that it ended with."""
 
     way: str
     prepare: float
@@ -117,7 +117,7 @@ def time_here(job: TimedWay, out: Path) -> None:
 
 
 def _limit(job: TimedWay) -> None:
-    """End this process where it takes more time or memory."""
+    """Let this process end where it takes more time or memory."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, inside a kernel too
     signal.setitimer(signal.ITIMER_REAL, job.seconds)
     if job.device.startswith("cuda"):
@@ -130,7 +130,7 @@ def _limit(job: TimedWay) -> None:
 
 
 def _peak(device: str) -> int:
-    """The most bytes so far: of the process, or of tensors on a GPU."""
+    """Return the most bytes so far: of the process, or of tensors on a GPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

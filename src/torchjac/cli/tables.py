@@ -1,4 +1,4 @@
-"""What the command line prints about a plan, and about a race of plans: tables of rich."""
+"""Tables that the command line prints: about a plan, and about ways to one Jacobian."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Problem:
         return np.concatenate([part.detach().cpu().double().numpy().reshape(-1) for part in tree_leaves(out)])
 
     def sparse_jac_at(self, time: float | None, x: Array) -> csr_array:
-        """Return the Jacobian by x."""
+        """Return the Jacobian by x, sparse."""
         with torch.no_grad():
             return self.plan.matrix(*self._args(x, time)).to_scipy()
 

@@ -1,4 +1,4 @@
-"""``write_jacobian``: a dense Jacobian larger than memory, to disk block by block, resumable."""
+"""A dense Jacobian larger than memory, written to disk block by block by calls that can be resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A large matrix that is written in pieces and looks complete only when it is.
+"""The part file: a large matrix that is written in pieces and looks complete only when it is.
 
 The numbers go to ``path.part``; ``path.part.journal`` says what they are of, in its first line, and how far they are
 right, in one line a piece. A piece is on the disk before its line is, and a line that was cut short does not count, so
@@ -58,7 +58,7 @@ class PartFile:
         return header
 
     def begin(self, header: Header, length: int) -> None:
-        """Start anew."""
+        """Start the matrix and the journal anew."""
         self._file.truncate(0)
         os.fsync(self._file.fileno())  # the old journal must not speak for the new matrix
         self.store.create(length)

@@ -20,19 +20,19 @@ class Store(Protocol):
     """An (m, n) matrix on the disk, written as *lines*: rows, or columns where these are contiguous."""
 
     def create(self, length: int) -> None:
-        """Make it anew, full of zeros; about ``length`` lines will be written at once."""
+        """Make the matrix anew, full of zeros; about ``length`` lines will be written at once."""
 
     def damaged(self) -> bool:
-        """Whether it is not what ``create`` made."""
+        """Tell whether the matrix is not what ``create`` made."""
 
     def write(self, start: int, lines: Array) -> None:
         """Write lines from ``start`` on, and wait until they are on the disk."""
 
     def read(self, start: int, stop: int) -> Array:
-        """The lines from ``start`` up to ``stop``."""
+        """Return the lines from ``start`` up to ``stop``."""
 
     def remove(self) -> None:
-        """Delete it, if it is there."""
+        """Delete the matrix, if it is there."""
 
 
 class NpyFile:
@@ -43,7 +43,7 @@ class NpyFile:
         self._width = shape[0] if by_columns else shape[1]
 
     def create(self, length: int) -> None:
-        """Make it anew, full of zeros."""
+        """Make the matrix anew, full of zeros."""
         with self._path.open("wb") as file:
             self._header(file)
             file.truncate(file.tell() + self._size)
@@ -59,7 +59,7 @@ class NpyFile:
         return self._shape[0] * self._shape[1] * self._dtype.itemsize
 
     def damaged(self) -> bool:
-        """Whether it is not of this shape and dtype, or not of this size."""
+        """Tell whether the file is missing, or of another shape, dtype or size."""
         if not self._path.is_file():
             return True
         with self._path.open("rb") as file:
@@ -90,7 +90,7 @@ class NpyFile:
         return flat.reshape(stop - start, self._width)
 
     def remove(self) -> None:
-        """Delete it, if it is there."""
+        """Delete the matrix, if it is there."""
         self._path.unlink(missing_ok=True)
 
 
@@ -102,7 +102,7 @@ class ZarrFolder:
         self._path, self._shape, self._dtype, self._by_columns = path, shape, dtype, by_columns
 
     def create(self, length: int) -> None:
-        """Make it anew, in chunks of ``length`` lines."""
+        """Make the matrix anew, in chunks of ``length`` lines."""
         self.remove()
         m, n = self._shape
         chunks = (max(m, 1), length) if self._by_columns else (length, max(n, 1))
@@ -112,7 +112,7 @@ class ZarrFolder:
         return self._zarr.open_array(str(self._path), mode="r+")
 
     def damaged(self) -> bool:
-        """Whether it is not there, or not of this shape and dtype."""
+        """Tell whether the folder is missing, or of another shape or dtype."""
         if not self._path.is_dir():
             return True
         array = self._array()
@@ -133,7 +133,7 @@ class ZarrFolder:
         return np.asarray(array[:, start:stop].T if self._by_columns else array[start:stop])
 
     def remove(self) -> None:
-        """Delete it, if it is there."""
+        """Delete the matrix, if it is there."""
         if self._path.exists():
             shutil.rmtree(self._path)
 
