@@ -543,7 +543,7 @@ def test_complex_numbers_inside_f_are_fine(mode):
 
 def test_third_derivatives_of_layer_norm_are_wrong_in_every_composition():
     """Why Hessian plans run normalisations by their definition (torchjac._function.normalisation)."""
-    from torchjac._function.normalisation import Elementary
+    from torchjac._function.normalisation import ElementaryNormalisations
 
     x = torch.tensor([[0.3, -1.2, 0.9, 2.0]], dtype=torch.float64, requires_grad=True)
     cubed = lambda x: (torch.nn.functional.layer_norm(x, (4,)) ** 3).sum()  # noqa: E731  # one line, used twice
@@ -554,7 +554,7 @@ def test_third_derivatives_of_layer_norm_are_wrong_in_every_composition():
         hessians = [torch.func.jacfwd(grad)(x), torch.func.jacrev(grad)(x)]
         return [torch.autograd.grad((H * weights).sum(), x)[0] for H in hessians]
 
-    with Elementary():
+    with ElementaryNormalisations():
         right = gradients()
     torch.testing.assert_close(right[0], right[1])
     for wrong in gradients():

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchjac import Note, PatternError, SparsityPattern
-from torchjac._matrices.pattern import as_pattern, picture
+from torchjac._matrices.conversion import as_pattern
+from torchjac._matrices.drawing import picture
 
 
 @st.composite

@@ -82,8 +82,8 @@ def test_many_equal_rows_stay_small(path):
 
 def test_a_loaded_plan_detects_and_colors_nothing(path, monkeypatch):
     tj.plan_jacobian(stencil, x := rand(9)).save(path)
-    monkeypatch.setattr("torchjac._plan.jacobian.detect", lambda *_, **__: pytest.fail("detected"))
-    monkeypatch.setattr("torchjac._plan.prepare.choose", lambda *_, **__: pytest.fail("colored"))
+    monkeypatch.setattr("torchjac._plan.kinds.jacobian.detect", lambda *_, **__: pytest.fail("detected"))
+    monkeypatch.setattr("torchjac._plan.kinds.jacobian.choose", lambda *_, **__: pytest.fail("colored"))
     assert_close(tj.load_plan(path, stencil)(x), dense_jacobian(stencil, (x,)))
 
 

@@ -59,9 +59,9 @@ def test_values_take_the_compressed_products_and_themselves_and_a_chunk(mode):
         return (x.reshape(150, 20).sum(1, keepdim=True) * x.reshape(150, 20)).reshape(-1)
 
     plan = tj.plan_jacobian(f, x, mode=mode, sparsity=blocks, check=False)
-    for products in plan._strategy.products:
+    for products in [side.products for side in plan.prepared.strategy.sides]:
         products.chunk = 1
-    one = sum(side.peak((x,), 1) for side in plan._strategy.sides)
+    one = sum(side.peak((x,), 1) for side in plan.prepared.strategy.sides)
     compressed = plan.num_products * 3000 * 8
     assert peak_bytes(lambda: plan.values(x)) <= compressed + plan.pattern.nnz * 8 + one
 
@@ -76,7 +76,7 @@ def crossed(x):
 def test_products_of_two_directions_share_one_budget(memory):
     x = torch.rand(1000, dtype=torch.float64)
     plan = tj.plan_jacobian(crossed, x, mode="bidirectional", memory=memory, layout=torch.sparse_csr)
-    assert len(plan._strategy.sides) == 2
+    assert len(plan.prepared.strategy.sides) == 2
     assert plan.chunk < plan.num_products / 2 - 1 or memory != "800KiB"
     peak = peak_bytes(lambda: plan.values(x))
     assert peak <= parse_bytes(memory) + plan.pattern.nnz * 8
@@ -116,7 +116,7 @@ def test_auto_leaves_a_direction_that_does_not_fit_for_one_that_does():
 
 
 def test_auto_says_why_it_left_a_direction(monkeypatch):
-    import torchjac._plan.prepare as module
+    import torchjac._plan.kinds.jacobian as module
 
     def refuse(strategy, function, args, memory, check, once):
         if strategy.mode == "reverse":

@@ -13,9 +13,10 @@ from .._base.words import Args, Direction, Mode, SymmetricRecovery
 from .._coloring.color import color
 from .._coloring.colors import SymmetricColors
 from .._coloring.equations import each_level
+from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import UnitCost
-from .._products.seeded import Engines, batch_cost
+from .._products.seeded import batch_cost
 from .candidates import Candidate, Choice
 
 _TINY = 50_000  # so few numbers in all products are not worth a measurement
@@ -30,7 +31,7 @@ def choose_symmetric(
     pattern: SparsityPattern,
     mode: Mode,
     recovery: SymmetricRecovery,
-    made: Engines,
+    function: FlatFunction,
     measuring: Callable[[], Args] | None,
     compiled: bool = False,
 ) -> Choice:
@@ -45,7 +46,7 @@ def choose_symmetric(
     costs = {}
     if measuring is not None and count * 2 * n > _TINY:
         colors = None if direct is None else direct.colors
-        costs = {way: batch_cost(made[way], measuring(), count, colors) for way in ways}
+        costs = {way: batch_cost(function, way, count, measuring(), colors) for way in ways}
     direction = ways[0]
     if len(costs) > 1 and costs["forward"].of(count) > _CLEARLY * costs["reverse"].of(count):
         direction = "reverse"

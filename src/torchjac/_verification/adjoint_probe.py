@@ -14,9 +14,10 @@ import torch
 
 from .._base.errors import DerivativeMismatchError, not_differentiable
 from .._base.memory import peak_bytes
-from .._base.random_state import Draws, random_numbers
+from .._base.random_state import RandomState, random_numbers
 from .._base.words import Args
-from .._function.flat import FlatFunction, on_tensors, place
+from .._function.flat import FlatFunction, on_tensors
+from .._function.leaves import place
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
 from .._products.rounding import near
@@ -40,7 +41,7 @@ def probe(
     args: Args,
     pattern: SparsityPattern,
     values: torch.Tensor,
-    draws: Draws,
+    draws: RandomState,
     evaluate: Callable[[Args], torch.Tensor],
     sums: Sums | None = None,
     reverse: Reverse | None = None,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from .._base.errors import DerivativeMismatchError, StalePatternError
-from .._base.random_state import Draws, random_numbers
+from .._base.random_state import RandomState, random_numbers
 from .._base.words import Args
-from .._function.flat import FlatFunction, place
+from .._function.flat import FlatFunction
+from .._function.leaves import place
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
 from .._products.rounding import close
@@ -30,7 +31,7 @@ class RowFault:
 
 
 def raise_for_wrong_rows(
-    function: FlatFunction, args: Args, pattern: SparsityPattern, values: torch.Tensor, draws: Draws
+    function: FlatFunction, args: Args, pattern: SparsityPattern, values: torch.Tensor, draws: RandomState
 ) -> None:
     """Find the wrong rows by J v, compute the worst alone, and raise the error that they call for.
 

@@ -8,7 +8,7 @@ import torch
 
 from .._base.errors import InputError
 from .._base.random_state import random_numbers
-from .._function.flat import Leaf, place
+from .._function.leaves import Leaf, place
 from .._operators.jacobian import JacobianOperator
 from .._products.rounding import tolerance
 from .causes import Evidence, Lines, likely_cause

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .._base.memory import text_bytes
-from .._matrices.pattern import SparsityPattern, picture
+from .._matrices.drawing import picture
+from .._matrices.pattern import SparsityPattern
 from .compare import Timing
 
 Summary = dict[str, Any]

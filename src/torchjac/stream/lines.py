@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from .._base.errors import DerivativeMismatchError, FileError, InputError, OptionError
 from .._base.memory import peak_bytes, text_bytes
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.version import __version__
 from .._base.words import Args, Direction, UserFunction
 from .._function.flat import Argnums, FlatFunction
@@ -36,7 +36,7 @@ class JacobianLines:
     def __init__(self, f: UserFunction, args: Args, argnums: Argnums) -> None:
         self.args, self.function = args, FlatFunction(f, args, argnums)
         function = self.function
-        self._draws = Draws(function.device)  # every block is of the same random numbers
+        self._draws = RandomState(function.device)  # every block is of the same random numbers
         function.bind(args)(*function.leaves(args))
         self._draws.replay()
         if function.dtype.is_complex or function.dtype is torch.bfloat16:

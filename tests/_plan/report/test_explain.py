@@ -51,7 +51,7 @@ def test_dense():
 
 def test_chunks():
     plan = tj.plan_jacobian(stencil, torch.rand(12))
-    plan._strategy.products[0].chunk = 2
+    plan.prepared.strategy.sides[0].products.chunk = 2
     assert "2 at a time" in plan.explain()
 
 
