@@ -16,7 +16,9 @@ from .._base.errors import DerivativeMismatchError, InputError, OptionError
 from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args
+from .._function.captured import Captured
 from .._function.flat import FlatFunction, on_tensors
+from .._function.frozen import Frozen, floats_as_tensors, has_floats
 from .._function.signature import Choices
 from .._products.cost import seconds_of
 from .._strategies.accumulated import Accumulated
@@ -26,6 +28,9 @@ from .._strategies.strategy import Strategy
 from .._verification.gradient_probe import Changeable, Combination, with_right_gradient
 from .prepare import Prepared, Undecided, fitted, prepare
 from .retrying import retried
+
+_VERIFIED = 16  # times that values are verified because f reads something else
+_COMPILED = 3  # programs that are compiled because f reads something else
 
 
 class Evaluator:
@@ -40,6 +45,11 @@ class Evaluator:
         self._options = prepared.goal.options
         self._check = self._options.check  # "always" from now on, where the kind of derivative has a doubt
         self._checked_for: Choices | None = None
+        self._state: Captured | None = None  # what f read beside its arguments when it was checked
+        self._verified = 0
+        self._compiled_for: Frozen | None = None
+        self._compiled_before = 0
+        self._floats_as_tensors = False
         self._gradient_checked = self._parametric = False
         self._all_bare = prepared.goal.function.all_bare  # no argument is left that may decide which inputs f reads
 
@@ -72,8 +82,14 @@ class Evaluator:
     @property
     def _settled(self) -> bool:
         """Whether there is nothing to do but to run what is prepared."""
-        checked = not self._check or (self._check == "first" and self._checked_for is not None and self._all_bare)
+        checked = not self._check or (
+            self._check == "first" and self._checked_for is not None and self._all_bare and self._state_holds
+        )
         return checked and self.prepared.fitted and not self._options.compile
+
+    @property
+    def _state_holds(self) -> bool:
+        return self._state is None or self._state.holds()
 
     def _values(self, args: Args) -> torch.Tensor:
         if not self.prepared.fitted:
@@ -82,16 +98,16 @@ class Evaluator:
         if not self._check and not self._options.compile:
             return self._products(args)
         choices = self.function.choices(args)  # with other indices or flags the pattern may be another
-        first = self._checked_for is None or not self._checked_for.same(choices)
-        if first:
-            self.program = None
-        if self.program is not None and self._check != "always" and not self._wants_eager(args):
-            return self.program(args)
+        first = self._checked_for is None or not self._checked_for.same(choices) or not self._state_holds
+        if self.program is not None and not self._holds(args):
+            self._drop_program(args)
+        if self.program is not None and not first and self._check != "always" and not self._wants_eager(args):
+            return self.program(self._given(args))
         probing = self._check == "always" or (first and self._check == "first")
         draws = RandomState(self.function.device)
         values = self._probed(args, draws) if probing else self._products(args, draws)
         if first:
-            self._checked_for = choices
+            self._remember(choices)
         wanted = values.requires_grad or any(leaf.requires_grad for leaf in self.function.leaves(args))
         missable = probing and self.prepared.mode != "reverse"  # a forward formula may have lost f's parameters
         if self._check and torch.is_grad_enabled() and not self._gradient_checked and (wanted or missable):
@@ -100,6 +116,11 @@ class Evaluator:
         if self._options.compile and self.program is None:
             self._compile(args, values)
         return values
+
+    def _remember(self, choices: Choices) -> None:
+        """Remember for what the values were verified; what f changes in each call is not looked at for ever."""
+        self._checked_for, self._verified = choices, self._verified + 1
+        self._state = Captured(self.function.source) if self._verified <= _VERIFIED else None
 
     def vouch(self, args: Args) -> None:
         """Make the check that a call with ``args`` would make."""
@@ -220,6 +241,27 @@ class Evaluator:
 
     # ---- compiled
 
+    def _given(self, args: Args) -> Args:
+        """The arguments as the compiled program takes them."""
+        strategy = self.prepared.strategy
+        if isinstance(strategy, Accumulated):
+            return strategy.given(args)
+        return floats_as_tensors(self.function, args) if self._floats_as_tensors else args
+
+    def _holds(self, args: Args) -> bool:
+        """Whether f reads at ``args`` what it read when the program was compiled."""
+        return self._compiled_for is not None and self._compiled_for.same(self._given(args))
+
+    def _drop_program(self, args: Args) -> None:
+        """Compile anew what reads other values now; floats become inputs, and what changes always is not compiled."""
+        self.program, self._compiled_before = None, self._compiled_before + 1
+        self._floats_as_tensors = self._floats_as_tensors or has_floats(self.function, args)
+        if self._compiled_before == _COMPILED:
+            warn(
+                "compile=True runs eagerly from now on, because f reads values beside its tensors that change from "
+                "call to call, and a program holds them fixed; pass tensors in their place"
+            )
+
     def _wants_graph(self, args: Args) -> bool:
         """Whether somebody may differentiate J: by any argument, or by parameters that f brings along."""
         return torch.is_grad_enabled() and (self._parametric or _requires_grad(args))
@@ -230,6 +272,8 @@ class Evaluator:
 
     def _compile(self, args: Args, values: torch.Tensor) -> None:
         """From the next call on, run the compiled program, where it exists and gives the same."""
+        if self._compiled_before >= _COMPILED:
+            return
         strategy, undecided = self.prepared.strategy, self.prepared.undecided
         accumulates = isinstance(strategy, Accumulated)
         if not accumulates:
@@ -238,6 +282,7 @@ class Evaluator:
         if graph_wanted and not accumulates:
             return
         program = self._compiled(strategy, args, values)
+        self._compiled_for = Frozen(self.function, self._given(args))
         if undecided is not None and not graph_wanted:
             program = self._decide(undecided, program, args, values)
         program.say()
@@ -249,7 +294,7 @@ class Evaluator:
         other = self._compiled(between.products if accumulates else between.program, args, values)
         programs = (program, other) if accumulates else (other, program)
         with torch.no_grad():
-            accumulated, products = (seconds_of(partial(program, args)) for program in programs)
+            accumulated, products = (seconds_of(partial(program, self._given(args))) for program in programs)
         strategy, choice = between.decided((accumulated, products))
         self.prepared = replace(self.prepared, strategy=strategy, choice=choice, undecided=None)
         if strategy is between.products:
@@ -271,8 +316,9 @@ class Evaluator:
         options = self._options.compile if isinstance(self._options.compile, dict) else {}
         graph = strategy.program(args).graph if isinstance(strategy, Accumulated) else None
         constants = [c for side in strategy.sides for c in side.constants]
-        program = Compiled(strategy.values, args, constants, options, graph)
-        program.compare(args, values)
+        given = strategy.given(args) if isinstance(strategy, Accumulated) else self._given(args)
+        program = Compiled(strategy.values, given, constants, options, graph)
+        program.compare(given, values)
         return program
 
 

@@ -145,12 +145,15 @@ class Accumulated:
 
     def values(self, args: Args) -> torch.Tensor:
         """(nnz,), differentiable like any other tensor program."""
-        program = self.program(args)
-        return program(floats_as_tensors(self._function, args) if self._takes_floats else args)
+        return self.program(args)(self.given(args))
+
+    def given(self, args: Args) -> Args:
+        """The arguments as the program takes them: with tensors in place of floats, where they are its inputs."""
+        return floats_as_tensors(self._function, args) if self._takes_floats else args
 
     def program(self, args: Args) -> Program:
         """The program for ``args``: built anew where f reads something else than when it was built."""
-        given = floats_as_tensors(self._function, args) if self._takes_floats else args
+        given = self.given(args)
         if self._program is None or self._built_for is None:
             self._rebuild(given)
         elif not self._built_for.same(given):

@@ -10,12 +10,11 @@ from coloring_strategies import patterns
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchjac import SparsityPattern, color
 from torchjac._coloring.algorithms import numba_kernel
 from torchjac._coloring.algorithms.adjacency import bipartite_adjacency
 from torchjac._coloring.algorithms.order import ORDERS
 from torchjac._coloring.algorithms.peel import peel
-from torchjac._coloring.color import color
-from torchjac._matrices.pattern import SparsityPattern
 
 
 @given(patterns(), st.sampled_from([*ORDERS, "auto"]), st.sampled_from(["direct", "substitution"]))

@@ -8,11 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchjac._coloring.color import color
+from torchjac import SparsityPattern, color
 from torchjac._coloring.recovery.direct import gather_index
 from torchjac._matrices.indices import TORCH_LAYOUTS
 from torchjac._matrices.layouts import BlockedSubmatrix, Submatrix
-from torchjac._matrices.pattern import SparsityPattern
 
 
 @st.composite
