@@ -44,6 +44,13 @@ def test_two_colors_are_acyclic_but_no_star_on_a_path():
     assert error.value.why == "every product that reads it also reads another, such as (0, 1)"
 
 
+@pytest.mark.parametrize("partition", ["column", "row", "symmetric", "bidirectional"])
+def test_a_coloring_says_whether_entries_are_solved_for(partition):
+    assert not color(TRIDIAGONAL, partition).by_substitution
+    solved = color(TRIDIAGONAL, partition, recovery="substitution")
+    assert solved.by_substitution == (partition in ("symmetric", "bidirectional"))
+
+
 def test_a_cycle_cannot_be_substituted():
     ring = np.eye(4, k=1) + np.eye(4, k=-1) + np.eye(4, k=3) + np.eye(4, k=-3)
     wrong = spoiled(ring, "symmetric", recovery="substitution", colors=ALTERNATE[:4])

@@ -129,13 +129,13 @@ def test_auto_solves_for_entries_where_products_cost_more(monkeypatch):
     from torchjac._strategies import hessian_candidates as candidates
 
     monkeypatch.setattr(candidates, "_TINY", 0)
-    monkeypatch.setattr(candidates, "_timed", lambda *_: candidates.UnitCost(0.0, 1.0))
+    monkeypatch.setattr(candidates, "batch_cost", lambda *_: candidates.UnitCost(0.0, 1.0))
     u = rand(6, 6)
     plan = tj.plan_hessian(minimal_surface, u, ravel=True)
     assert plan.num_products == 5
     assert re.search(r"acyclic, 3 levels 5 HVPs, .*<-- chosen", plan.explain())
     assert_close(plan(u), torch.func.hessian(minimal_surface)(u).reshape(36, 36))
-    monkeypatch.setattr(candidates, "_timed", lambda *_: candidates.UnitCost(0.0, 1e-9))
+    monkeypatch.setattr(candidates, "batch_cost", lambda *_: candidates.UnitCost(0.0, 1e-9))
     assert tj.plan_hessian(minimal_surface, u).num_products == 9
 
 
@@ -145,7 +145,7 @@ def test_reverse_over_reverse_where_it_is_clearly_faster(forward, mode, monkeypa
 
     monkeypatch.setattr(candidates, "_TINY", 0)
     cost = {"forward": forward, "reverse": 1.0}
-    monkeypatch.setattr(candidates, "_timed", lambda made, way, *_: candidates.UnitCost(0.0, 1e-9 * cost[way]))
+    monkeypatch.setattr(candidates, "batch_cost", lambda f, way, *_: candidates.UnitCost(0.0, 1e-9 * cost[way]))
     plan = tj.plan_hessian(rosenbrock, rand(9))
     assert plan.mode == mode
     assert f"{mode}-over-reverse" in plan.explain()

@@ -269,7 +269,7 @@ def test_compare_times_ways_that_agree(code, monkeypatch):
 
 def race(code: str, function: str, way: str, **changes: Any) -> dict[str, Any]:
     given = {"inputs": ["float64[9]"], "init": "ones", "device": "cpu", "wrt": None, "seconds": 60.0, "threads": 1}
-    return compare.run(compare.Job(way, f"{code}:{function}", **{**given, "memory": 2 * 2**30, **changes}))
+    return compare.time_apart(compare.TimedWay(way, f"{code}:{function}", **{**given, "memory": 2 * 2**30, **changes}))
 
 
 def test_a_way_that_takes_too_long_is_stopped(code):
@@ -291,10 +291,10 @@ def test_ways_that_differ_fail(code, monkeypatch):
 
     found = iter([1.0, 1.0, 1.5, 1.0])
     monkeypatch.setattr(
-        compare, "run", lambda job: {"way": job.way, "seconds": 1.0, "product": np.full(3, next(found))}
+        compare, "time_apart", lambda job: {"way": job.way, "seconds": 1.0, "product": np.full(3, next(found))}
     )
     done = run("compare", f"{code}:stencil", "-i", "u:float64[60]")
     assert done.exit_code == 1
     assert "differs by 3e-01" in done.stdout
-    monkeypatch.setattr(compare, "run", lambda job: {"way": job.way, "error": "more than 1 s"})
+    monkeypatch.setattr(compare, "time_apart", lambda job: {"way": job.way, "error": "more than 1 s"})
     assert run("compare", f"{code}:stencil", "-i", "u:float64[60]").exit_code == 1

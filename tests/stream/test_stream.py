@@ -17,7 +17,8 @@ from oracles import assert_close, dense_jacobian
 from torch import nn
 
 import torchjac as tj
-from torchjac import stream
+from torchjac._base import progress
+from torchjac.stream.lines import JacobianLines
 
 SMALL = "12KiB"  # a few lines of a 60 x 60 matrix
 
@@ -53,7 +54,7 @@ class Killed(BaseException):
 
 def interrupted(monkeypatch, f, *args, path, after=3, **options):
     """The call, ended after some blocks."""
-    compute, blocks = stream._Blocks.compute, []
+    compute, blocks = JacobianLines.compute, []
 
     def until(self, start, stop):
         if start:
@@ -63,15 +64,15 @@ def interrupted(monkeypatch, f, *args, path, after=3, **options):
         return compute(self, start, stop)
 
     with monkeypatch.context() as context:
-        context.setattr(stream._Blocks, "compute", until)
+        context.setattr(JacobianLines, "compute", until)
         with pytest.raises(Killed):
             tj.write_jacobian(f, *args, path=path, memory=SMALL, **options)
 
 
 def computed(monkeypatch, f, *args, path, **options):
     """The call, and from which line on it computed."""
-    compute, starts = stream._Blocks.compute, []
-    monkeypatch.setattr(stream._Blocks, "compute", lambda s, a, b: starts.append(a) or compute(s, a, b))
+    compute, starts = JacobianLines.compute, []
+    monkeypatch.setattr(JacobianLines, "compute", lambda s, a, b: starts.append(a) or compute(s, a, b))
     tj.write_jacobian(f, *args, path=path, memory=SMALL, **options)
     return min(start for start in starts[2:]) if len(starts) > 2 else None  # the first two measure
 
@@ -368,10 +369,8 @@ def test_a_folder_in_the_way_is_not_deleted(tmp_path):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_progress_is_shown_if_wanted(tmp_path, monkeypatch, wanted):
     seen = []
-    monkeypatch.setattr(stream._progress, "is_watched", lambda _: True)
-    monkeypatch.setattr(
-        stream._progress, "Bar", lambda name, *_: SimpleNamespace(at=lambda *a: seen.append(a), end=list)
-    )
+    monkeypatch.setattr(progress, "is_watched", lambda _: True)
+    monkeypatch.setattr(progress, "Bar", lambda name, *_: SimpleNamespace(at=lambda *a: seen.append(a), end=list))
     tj.write_jacobian(mixed, rand(60), path=tmp_path / "J.npy", progress=wanted)
     assert bool(seen) is wanted
     assert all(done < count for done, count in seen)

@@ -41,6 +41,11 @@ class Coloring:
     sources: tuple[str, ...] = ()
     partition: ClassVar[Partition]
 
+    @property
+    def by_substitution(self) -> bool:
+        """Whether some entry is solved for, after those that share its products, instead of read off."""
+        return False
+
     def equations(self, pattern: SparsityPattern) -> Equations:
         """The equations of ``pattern``: the place in the compressed products where each of its entries is summed."""
         raise NotImplementedError  # every partition has its own
@@ -48,7 +53,11 @@ class Coloring:
     def verify(self, pattern: PatternLike) -> bool:
         """True when every entry of ``pattern`` can be recovered; PatternError names the first that cannot."""
         whole = _same_shape(as_pattern(pattern), self.shape)
-        direct_places(self.equations(whole), whole, "a product that reads it alone")
+        if self.by_substitution:
+            what = "a product that reads it alone, or with entries known already"
+            substitution_levels(self.equations(whole), whole, what)
+        else:
+            direct_places(self.equations(whole), whole, "a product that reads it alone")
         return True
 
     def of_entries(self, pattern: PatternLike) -> Colors:
@@ -203,9 +212,10 @@ class StarColors(SymmetricColors):
 class AcyclicColors(SymmetricColors):
     """Acyclic colors of a symmetric pattern: entries are solved for one after another, by substitution."""
 
-    def verify(self, pattern: PatternLike) -> bool:
-        """True when substitution reaches every entry of ``pattern``; PatternError names one that it does not."""
-        return _verify_substitution(self, as_pattern(pattern))
+    @property
+    def by_substitution(self) -> bool:
+        """True: this is what an acyclic coloring is for."""
+        return True
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -222,6 +232,11 @@ class BidirectionalColors(Coloring):
     """The color of each row, (m,), from 0; -1 for a row that no reverse product needs."""
     recovery: Recovery = "direct"
     partition: ClassVar[Partition] = "bidirectional"
+
+    @property
+    def by_substitution(self) -> bool:
+        """Whether the coloring was made for ``recovery="substitution"``."""
+        return self.recovery == "substitution"
 
     @property
     def num_forward(self) -> int:
@@ -247,10 +262,6 @@ class BidirectionalColors(Coloring):
     def _palettes(self) -> tuple[Colors, ...]:
         return self.column_colors, self.row_colors
 
-    def verify(self, pattern: PatternLike) -> bool:
-        """True when every entry of ``pattern`` can be recovered; PatternError names one that cannot."""
-        return super().verify(pattern) if self.recovery == "direct" else _verify_substitution(self, as_pattern(pattern))
-
     def __str__(self) -> str:
         return f"{super().__str__()}: {self.num_forward} forward, {self.num_reverse} reverse"
 
@@ -273,13 +284,6 @@ def _read_from(coloring: Coloring, pattern: SparsityPattern) -> Places:
         place[level.unknowns] = level.place
     found: Places = place[equations.unknown]
     return found
-
-
-def _verify_substitution(coloring: Coloring, pattern: SparsityPattern) -> bool:
-    _same_shape(pattern, coloring.shape)
-    what = "a product that reads it alone, or with entries known already"
-    substitution_levels(coloring.equations(pattern), pattern, what)
-    return True
 
 
 def _verify_partial(coloring: Coloring, pattern: SparsityPattern, entries: SparsityPattern) -> bool:

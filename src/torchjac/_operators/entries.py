@@ -9,23 +9,21 @@ entry of the other is asked for (partial coloring; Gebremedhin, Manne, Pothen 20
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils._pytree import tree_map
 
+from .._base.words import Colors, Direction
 from .._coloring.color import color
 from .._matrices.pattern import SparsityPattern
 from .._matrices.row_sets import IntArray
 from .._products.chunk import chunk_size
 from .._products.seeds import Seeds
 
-Side = Literal["columns", "rows"]
 Bools = npt.NDArray[np.bool_]
-
-_MANY = 20_000_000  # so many pairs of entries are not written out: the coloring may then take more products
 
 
 class ByProducts(Protocol):
@@ -45,22 +43,22 @@ class ByProducts(Protocol):
 
 @dataclass(frozen=True)
 class Lanes:
-    """Which members of one side share a product: the color of each column or row, -1 for one that needs none."""
+    """Which columns (forward) or rows (reverse) share a product: the color of each, -1 for one that needs none."""
 
-    side: Side
-    colors: npt.NDArray[np.int32]
+    direction: Direction
+    colors: Colors
     count: int
 
 
-def entries_at(shape: tuple[int, int], index: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """The row and the column of every entry that ``dense[index]`` would hold, in its shape."""
+def entries_at(shape: tuple[int, int], index: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the row and the column of every entry that ``dense[index]`` would hold, in its shape."""
     (m, n), here = shape, tree_map(_on_cpu, index)
     rows, columns = torch.arange(m).reshape(m, 1).expand(m, n), torch.arange(n).expand(m, n)
     return rows[here], columns[here]
 
 
-def select(matrix: ByProducts, index: Any) -> torch.Tensor:
-    """``dense[index]`` of the matrix."""
+def select(matrix: ByProducts, index: object) -> torch.Tensor:
+    """Return ``dense[index]`` of the matrix."""
     rows, columns = entries_at(matrix.shape, index)
     out = torch.zeros(rows.shape, dtype=matrix.dtype, device=matrix.device)
     if out.numel() == 0:
@@ -84,70 +82,49 @@ def select(matrix: ByProducts, index: Any) -> torch.Tensor:
 
 
 def fewest_lines(shape: tuple[int, int], rows: IntArray, columns: IntArray) -> Lanes:
-    """A product for every row that is asked for, or for every column, whichever are fewer."""
+    """Return a product for every row that is asked for, or for every column, whichever are fewer."""
     by_row, by_column = _numbered(rows, shape[0]), _numbered(columns, shape[1])
     if by_column[1] < by_row[1]:
-        return Lanes("columns", *by_column)
-    return Lanes("rows", *by_row)
+        return Lanes("forward", *by_column)
+    return Lanes("reverse", *by_row)
 
 
 def fewest_products(pattern: SparsityPattern, wanted: Bools) -> Lanes:
-    """The fewest products that hold every ``wanted`` entry, (nnz,), alone."""
+    """Return the fewest products that hold every ``wanted`` entry, (nnz,), alone: the better of two colorings."""
     (m, n), rows, columns = pattern.shape, pattern.rows, pattern.indices
-    by_row = Lanes("rows", *_shared(columns, rows, wanted, n, m))
-    if by_row.count == 1:
-        return by_row
-    by_column = Lanes("columns", *_shared(rows, columns, wanted, m, n))
-    return by_column if by_column.count < by_row.count else by_row
+    row_numbers, row_count = _numbered(rows[wanted], m)
+    column_numbers, column_count = _numbered(columns[wanted], n)
+    if row_count == 1:
+        return Lanes("reverse", row_numbers, 1)
+    inside = (row_numbers[rows] >= 0) & (column_numbers[columns] >= 0)
+    shape, numbers, asked = (row_count, column_count), row_numbers[rows[inside]], wanted[inside]
+    there = _by_rows(numbers, column_numbers[columns[inside]], shape)
+    entries = None if asked.all() else _by_rows(numbers[asked], there.indices[asked], shape)
+    by_row = color(there, "row", entries=entries)
+    if by_row.num_colors > 1:
+        by_column = color(there, "column", entries=entries)
+        if by_column.num_colors < by_row.num_colors:
+            return Lanes("forward", _spread(by_column.colors, column_numbers), by_column.num_colors)
+    return Lanes("reverse", _spread(by_row.colors, row_numbers), by_row.num_colors)
 
 
-def _shared(
-    lines: IntArray, members: IntArray, wanted: Bools, height: int, width: int
-) -> tuple[npt.NDArray[np.int32], int]:
-    """Colors of the members that have wanted entries; members meet in lines."""
-    numbers, count = _numbered(members[wanted], width)
-    if count == 1:
-        return numbers, 1
-    line_numbers, line_count = _numbered(lines[wanted], height)
-    meeting = (line_numbers[lines] >= 0) & (numbers[members] >= 0)
-    at_line, at_member = line_numbers[lines[meeting]], numbers[members[meeting]]
-    wanted = wanted[meeting]
-    rivals = SparsityPattern.from_coo(at_line, at_member, (line_count, count))
-    if not wanted.all() and (pairs := _pairs(at_line, at_member, wanted, line_count, count)) is not None:
-        rivals = pairs
-    found = color(rivals, "column")
-    colors = np.maximum(found.colors, 0)  # a member without rivals goes with any
-    out = np.full(width, -1, np.int32)
-    out[numbers >= 0] = colors
-    return out, max(found.num_colors, 1)
+def _by_rows(rows: IntArray, columns: IntArray, shape: tuple[int, int]) -> SparsityPattern:
+    """Return the pattern of entries that are in order already."""
+    pointers = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
+    return SparsityPattern.from_csr(pointers, columns, shape)
 
 
-def _pairs(lines: IntArray, members: IntArray, wanted: Bools, height: int, width: int) -> SparsityPattern | None:
-    """A row for every two members that must not share: one has a wanted entry where the other has any."""
-    order = np.argsort(lines, kind="stable")
-    lines, members, wanted = lines[order], members[order], wanted[order]
-    lengths = np.bincount(lines, minlength=height)
-    starts = np.cumsum(lengths) - lengths
-    asked = lines[wanted]
-    counts = lengths[asked]
-    if counts.sum() > _MANY:
-        return None
-    first = np.repeat(members[wanted], counts).astype(np.int64)
-    within = np.arange(first.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    second = members[np.repeat(starts[asked], counts) + within]
-    differ = first != second
-    low, high = np.minimum(first, second)[differ], np.maximum(first, second)[differ]
-    edges = np.unique(low * width + high)
-    ends = np.stack([edges // width, edges % width], 1).reshape(-1)
-    return SparsityPattern.from_csr(2 * np.arange(edges.size + 1), ends, (edges.size, width))
+def _spread(colors: Colors, numbers: Colors) -> Colors:
+    """Return the color of every member, -1 for those without a number, from the colors of the numbered ones."""
+    return np.where(numbers >= 0, colors[numbers], -1).astype(np.int32)
 
 
 def _gather(
     matrix: ByProducts, lanes: Lanes, rows: IntArray, columns: IntArray, places: IntArray
 ) -> tuple[list[IntArray], list[torch.Tensor]]:
-    """Places and numbers, a chunk of products at a time, so that none is ever wider than what fits."""
+    """Return places and numbers, from a chunk of products at a time, so that none is ever wider than what fits."""
     seeds = Seeds(lanes.colors, matrix.dtype, matrix.device)
-    by_column = lanes.side == "columns"
+    by_column = lanes.direction == "forward"
     lane, other = (lanes.colors[columns], rows) if by_column else (lanes.colors[rows], columns)
     chunk = chunk_size(lanes.count, sum(matrix.shape), matrix.dtype.itemsize)
     order = np.argsort(lane, kind="stable") if chunk < lanes.count else np.arange(lane.size)
@@ -169,7 +146,7 @@ def _put(out: torch.Tensor, places: list[IntArray], parts: list[torch.Tensor]) -
 
 
 def _stored(pattern: SparsityPattern, rows: IntArray, columns: IntArray) -> tuple[IntArray, IntArray]:
-    """(entries of the pattern, which of what is asked for they are); what is not stored is left out."""
+    """Return entries of the pattern, and which of those asked for they are; what is not stored is left out."""
     width = max(pattern.shape[1], 1)
     lines = np.flatnonzero(_numbered(rows, pattern.shape[0])[0] >= 0)  # only these rows are looked through
     lengths = pattern.indptr[lines + 1] - pattern.indptr[lines]
@@ -183,15 +160,15 @@ def _stored(pattern: SparsityPattern, rows: IntArray, columns: IntArray) -> tupl
     return entries[at[found]], found
 
 
-def _numbered(members: IntArray, size: int) -> tuple[npt.NDArray[np.int32], int]:
-    """(size,) the number of each distinct member, in rising order, -1 for those that do not occur; how many occur."""
+def _numbered(members: IntArray, size: int) -> tuple[Colors, int]:
+    """Return the number of each member that occurs, in rising order, -1 for others, (size,); and how many occur."""
     occurs = np.zeros(size, bool)
     occurs[members] = True
     numbers = np.cumsum(occurs, dtype=np.int32) - 1
     return np.where(occurs, numbers, -1).astype(np.int32), int(occurs.sum())
 
 
-def _on_cpu(index: Any) -> Any:
+def _on_cpu(index: object) -> object:
     if isinstance(index, np.ndarray):
         index = torch.from_numpy(index)
     return index.cpu() if isinstance(index, torch.Tensor) else index

@@ -1,4 +1,4 @@
-"""JacobianOperator: the Jacobian at one point, known by its products, never formed."""
+"""The Jacobian operator: the Jacobian at one point, known by its products, never formed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import DerivativeMismatchError, first_line, not_differentiable
-from .._base.random_state import RandomState, random_numbers
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, UserFunction
 from .._function.flat import Argnums, FlatFunction, ordinary, refuse_complex
@@ -17,10 +17,8 @@ from .._matrices.pattern import SparsityPattern
 from .._products.chunk import chunk_size, in_chunks, out_of_memory
 from .._products.forward import Forward
 from .._products.linearized import Linearized
-from .._products.rounding import close
 from .linear import LinearOperator
-
-Product = Callable[[torch.Tensor], torch.Tensor]
+from .trust import Product, adjoint_fault, batch_fault
 
 
 class JacobianOperator(LinearOperator):
@@ -74,7 +72,7 @@ class JacobianOperator(LinearOperator):
         num_products: int,
         vouch: Callable[[], object],
     ) -> JacobianOperator:
-        """With a pattern, for which ``vouch()`` answers, and whose ``values()`` take ``num_products``."""
+        """Make one with a pattern, for which ``vouch()`` answers, and whose ``values()`` take ``num_products``."""
         operator = cls.__new__(cls)
         operator._begin(function, args)
         operator._pattern, operator._all, operator._unsure = pattern, (values, num_products), vouch
@@ -97,25 +95,25 @@ class JacobianOperator(LinearOperator):
         return self._pattern
 
     def all_values(self, at_most: int) -> torch.Tensor | None:
-        """The values of all entries of the pattern, by the plan, where it takes at most so many products."""
+        """Return the values of all entries, by the plan, where it takes at most so many products; else None."""
         if self._all is None or self._all[1] > at_most:
             return None
         with self._draws.again():
             return self._all[0]()
 
     def vouch(self) -> None:
-        """The plan's check of its first call, where it was not called yet."""
+        """Run the plan's check of its first call, where the plan was not called yet."""
         if self._unsure is not None:
             with torch.no_grad(), self._draws.again():
                 self._unsure()
             self._unsure = None
 
     def jvps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J v for every row v of ``seeds``: (k, n) -> (k, m)."""
+        """Return J v for every row v of ``seeds``: (k, n) -> (k, m)."""
         return self._products(self._jvps, seeds, transposed=False)
 
     def vjps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
+        """Return J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
         return self._products(self._vjps, seeds, transposed=True)
 
     # ---- how
@@ -151,7 +149,7 @@ class JacobianOperator(LinearOperator):
             return self._many("J v", seeds, forward.one, forward.batch)
 
     def _linearized(self) -> Linearized:
-        """F at the arguments as they are now."""
+        """Return the derivative at the arguments as they are now."""
         if self._kept is not None and all(t._version == version for t, version in self._kept[1]):
             return self._kept[0]
         with self._draws.again():
@@ -173,30 +171,16 @@ class JacobianOperator(LinearOperator):
         if len(seeds) == 1:
             return one(seeds[0])[None]
         if name not in self._trusted:
-            self._trusted[name] = self._batches_are_right(name, seeds, one, batch)
+            reason = batch_fault(seeds, one, batch)
+            if reason:
+                warn(f"products {name} run one at a time, because {reason}")
+            self._trusted[name] = not reason
         some = batch if self._trusted[name] else lambda part: torch.stack([one(seed) for seed in part])
         chunk = chunk_size(len(seeds), sum(self.shape), self.dtype.itemsize)
         return in_chunks(lambda start, stop: some(seeds[start:stop]), len(seeds), chunk)[0]
 
-    def _batches_are_right(self, name: str, seeds: torch.Tensor, one: Product, batch: Product) -> bool:
-        """Whether a batch of two gives what two products give; some ops have no batched formula, or a wrong one."""
-        few = seeds[:: max(1, len(seeds) - 1)][:2]
-        alone = torch.stack([one(seed) for seed in few])
-        try:
-            together = batch(few)
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
-            reason = f"PyTorch said: {first_line(error)}"
-        else:
-            if bool(close(together, alone, alone.abs().amax(1, keepdim=True)).all()):
-                return True
-            reason = "batches of them are wrong here"
-        warn(f"products {name} run one at a time, because {reason}")
-        return False
-
     def _check_adjoint(self, at: Linearized) -> None:
-        """Once: a backward that detaches hides from its own derivative."""
+        """Compare J v with J^T u, once: a backward that detaches hides from its own derivative."""
         if "adjoint" not in self._trusted:
             self._agrees(at, at.jvp, _Unequal)
             self._trusted["adjoint"] = True
@@ -204,10 +188,8 @@ class JacobianOperator(LinearOperator):
     def _agrees(self, at: Linearized, jvp: Product, error: type[Exception]) -> None:
         """Raise ``error`` unless u.(J v) = (J^T u).v, for a random u and v."""
         like = torch.empty(0, dtype=self.dtype, device=self.device)
-        u, v = random_numbers(self.shape[0], like), random_numbers(self.shape[1], like, seed=1)
-        left, right = u * jvp(v), v * at.vjp(u)
-        if not bool(close(left.sum(), right.sum(), left.abs().sum() + right.abs().sum())):
-            raise error(f"u.(J v) is {left.sum().item():.6g}, and (J^T u).v is {right.sum().item():.6g}")
+        if fault := adjoint_fault(self.shape, like, jvp, at.vjp):
+            raise error(fault)
 
     def _go_forward(self, error: RuntimeError, at: Linearized) -> None:
         if out_of_memory(error) or _was_freed(error):
@@ -224,7 +206,7 @@ class JacobianOperator(LinearOperator):
 
 
 def _was_freed(error: RuntimeError) -> bool:
-    """A second derivative shares the kept graph, and somebody walked back through it without retain_graph."""
+    """Tell whether the kept graph is gone: somebody walked back through a part of it without retain_graph."""
     return "second time" in str(error)
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import TypeGuard, overload
 
 import numpy as np
 import torch
 
 from .._base.errors import InputError
-from .._function.leaves import describe
 from .._matrices.pattern import SparsityPattern
 from .._matrices.sparse import SparseMatrix
-from .._products.chunk import chunk_size
-from .entries import select
+from .matrix_free import MatrixFree
 
 Number = int | float | torch.Tensor
+AnyNumber = Number | np.floating | np.integer
 
 
-class LinearOperator(ABC):
+class LinearOperator(MatrixFree):
     """An (m, n) matrix by its products: ``@``, ``.T``, ``A[i, j]``, sums, products and multiples of such.
 
     What is made of operators is an operator: nothing is multiplied before a tensor is.
@@ -27,66 +25,27 @@ class LinearOperator(ABC):
 
     __array_ufunc__ = None  # NumPy's numbers and arrays leave products with an operator to it
 
-    def __init__(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> None:
-        self.shape, self.dtype, self.device = shape, dtype, device
-
-    # ---- what an operator must know
-
-    @abstractmethod
-    def jvps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """The product with every row of ``seeds``: (k, n) -> (k, m)."""
-
-    @abstractmethod
-    def vjps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """The transposed product with every row of ``seeds``: (k, m) -> (k, n)."""
-
-    @property
-    def pattern(self) -> SparsityPattern | None:
-        """Where entries can be nonzero; None where that is not known."""
-        return None
-
-    def all_values(self, at_most: int) -> torch.Tensor | None:
-        """The values of all entries of the pattern, where they take at most so many products; else None."""
-        return None
-
-    @abstractmethod
-    def vouch(self) -> None:
-        """Raise if the pattern is wrong; called before zeros are taken from it."""
-
     # ---- products
 
-    def __matmul__(self, other: Any) -> Any:
-        """``A @ x``, (n,) -> (m,) or (n, k) -> (m, k); an operator for an operator or a SparseMatrix."""
+    @overload
+    def __matmul__(self, other: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def __matmul__(self, other: LinearOperator | SparseMatrix) -> LinearOperator: ...
+    def __matmul__(self, other: torch.Tensor | LinearOperator | SparseMatrix) -> torch.Tensor | LinearOperator:
+        """Return ``A @ x``, (n,) -> (m,) or (n, k) -> (m, k); an operator for an operator or a SparseMatrix."""
         if isinstance(other, (LinearOperator, SparseMatrix)):
             return Product(self, _operator(other))
-        if not isinstance(other, torch.Tensor):
-            return NotImplemented
-        self._fits(other, 0, self.shape[1], "A @ x", "k")
-        return self.jvps(other[None])[0] if other.dim() == 1 else self.jvps(other.T).T
+        return self._times(other) if isinstance(other, torch.Tensor) else NotImplemented
 
-    def __rmatmul__(self, other: Any) -> Any:
-        """``u @ A``, (m,) -> (n,) or (k, m) -> (k, n)."""
+    @overload
+    def __rmatmul__(self, other: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def __rmatmul__(self, other: SparseMatrix) -> LinearOperator: ...
+    def __rmatmul__(self, other: torch.Tensor | SparseMatrix) -> torch.Tensor | LinearOperator:
+        """Return ``u @ A``, (m,) -> (n,) or (k, m) -> (k, n)."""
         if isinstance(other, SparseMatrix):
             return Product(_operator(other), self)
-        if not isinstance(other, torch.Tensor):
-            return NotImplemented
-        self._fits(other, -1, self.shape[0], "u @ A", "k")
-        return self.vjps(other[None])[0] if other.dim() == 1 else self.vjps(other)
-
-    def _fits(self, x: torch.Tensor, dim: int, size: int, what: str, k: str) -> None:
-        if x.dim() not in (1, 2) or x.shape[dim] != size or x.layout is not torch.strided:
-            shapes = f"({size},) or ({size}, {k})" if dim == 0 else f"({size},) or ({k}, {size})"
-            raise InputError(
-                f"{what} of {self!r} with a {x.layout} tensor of shape {tuple(x.shape)}",
-                expected=f"a strided tensor of shape {shapes}",
-                why="rows are the ravelled outputs, columns the ravelled inputs",
-            )
-        if x.dtype != self.dtype or x.device != self.device:
-            raise InputError(
-                f"{what} of {self!r} with {describe(x)}",
-                expected=f"{self.dtype} on {self.device}",
-                instead="x.to(A.device, A.dtype)",
-            )
+        return self._transposed_times(other) if isinstance(other, torch.Tensor) else NotImplemented
 
     @property
     def T(self) -> LinearOperator:
@@ -94,78 +53,12 @@ class LinearOperator(ABC):
         return Transposed(self)
 
     def gram(self) -> LinearOperator:
-        """``A.T @ A``, (n, n), an operator; ``plan.matrix(*args).gram()`` is a sparse matrix."""
-        return self.T @ self  # type: ignore[no-any-return]  # of two operators an operator
-
-    # ---- entries
-
-    def __getitem__(self, index: Any) -> torch.Tensor:
-        """What ``A.to_dense()[index]`` holds, by as few products as possible.
-
-        Ints, slices, lists, tensors, masks, ``None`` and ``...`` mean what they mean to a tensor. Without a pattern it
-        takes a product for every row or every column that is asked for, whichever are fewer; with one, rows or columns
-        that do not get in each other's way share a product, and entries outside of it cost nothing.
-        """
-        return select(self, index)
-
-    def rows(self, i: Any) -> torch.Tensor:
-        """``A[i, :]``: (n,) for an int, (k, n) for a slice, list or tensor."""
-        return self[i, :]
-
-    def columns(self, j: Any) -> torch.Tensor:
-        """``A[:, j]``: (m,) for an int, (m, k) for a slice, list or tensor."""
-        return self[:, j]
-
-    def diagonal(self) -> torch.Tensor:
-        """The diagonal, (min(m, n),)."""
-        along = torch.arange(min(self.shape))
-        return self[along, along]
-
-    # ---- other forms
-
-    def to_dense(self) -> torch.Tensor:
-        """The (m, n) tensor; it takes min(m, n) products, or as many as the pattern has colors."""
-        if self.pattern is not None:
-            return SparseMatrix(self.pattern, self._values(self.pattern)).to_dense()
-        m, n = self.shape
-        count, of = (n, self.jvps) if n < m else (m, self.vjps)
-        unit = torch.eye(count, dtype=self.dtype, device=self.device)
-        chunk = chunk_size(count, m + n, self.dtype.itemsize)
-        parts = [of(unit[start : start + chunk]) for start in range(0, count, chunk)]
-        whole = torch.cat(parts) if parts else torch.zeros(0, max(m, n), dtype=self.dtype, device=self.device)
-        return whole.T if n < m else whole
-
-    def _values(self, pattern: SparsityPattern) -> torch.Tensor:
-        values = self.all_values(max(self.shape))
-        rows = torch.from_numpy(pattern.rows.astype(np.int64))
-        return self[rows, pattern.col_indices] if values is None else values
-
-    def to_scipy(self) -> Any:
-        """A ``scipy.sparse.linalg.LinearOperator``: NumPy in and out, for ``lsqr``, ``gmres``, ``svds``, ``eigs``."""
-        from scipy.sparse.linalg import LinearOperator as ScipyOperator
-
-        def through(product: Any) -> Any:
-            def apply(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-                if np.iscomplexobj(x):
-                    return apply(x.real) + 1j * apply(x.imag)
-                with torch.no_grad():
-                    rows = torch.from_numpy(np.ascontiguousarray(np.atleast_2d(x.T))).to(self.device, self.dtype)
-                    out: np.ndarray[Any, Any] = product(rows).cpu().numpy().T
-                return out[:, 0] if x.ndim == 1 else out
-
-            return apply
-
-        if self.dtype is torch.bfloat16:
-            raise InputError(
-                f"{self!r}", expected="a dtype that NumPy has", why="SciPy computes with NumPy", instead="x.float()"
-            )
-        there, back = through(self.jvps), through(self.vjps)
-        dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
-        return ScipyOperator(self.shape, matvec=there, rmatvec=back, matmat=there, rmatmat=back, dtype=dtype)
+        """Return ``A.T @ A``, (n, n), an operator; ``plan.matrix(*args).gram()`` is a sparse matrix."""
+        return self.T @ self
 
     # ---- algebra
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: LinearOperator | SparseMatrix) -> LinearOperator:
         return Sum(self, _operator(other)) if isinstance(other, (LinearOperator, SparseMatrix)) else NotImplemented
 
     __radd__ = __add__
@@ -173,28 +66,24 @@ class LinearOperator(ABC):
     def __neg__(self) -> LinearOperator:
         return Multiple(self, -1)
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: LinearOperator | SparseMatrix) -> LinearOperator:
         return self + -other if isinstance(other, (LinearOperator, SparseMatrix)) else NotImplemented
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self, other: SparseMatrix) -> LinearOperator:
         return -self + other if isinstance(other, SparseMatrix) else NotImplemented
 
-    def __mul__(self, factor: Any) -> Any:
-        """Times a number or a tensor without dimensions."""
+    def __mul__(self, factor: AnyNumber) -> LinearOperator:
+        """Return the operator times a number or a tensor without dimensions."""
         return Multiple(self, factor) if _is_number(factor) else NotImplemented
 
     __rmul__ = __mul__
 
-    def __truediv__(self, factor: Any) -> Any:
+    def __truediv__(self, factor: AnyNumber) -> LinearOperator:
         return Multiple(self, 1 / factor) if _is_number(factor) else NotImplemented
 
-    def __repr__(self) -> str:
-        m, n = self.shape
-        known = "" if self.pattern is None else f", {self.pattern.nnz:,} entries"
-        return f"{type(self).__name__}({m} x {n}{known}, {self.dtype} on {self.device})"
 
-
-def _is_number(factor: Any) -> bool:
+def _is_number(factor: object) -> TypeGuard[Number]:
+    """Tell whether ``factor`` is one number; those of NumPy are to a tensor what those of Python are."""
     if isinstance(factor, torch.Tensor):
         return factor.dim() == 0
     return isinstance(factor, (int, float, np.floating, np.integer))
@@ -221,14 +110,14 @@ class Stored(LinearOperator):
 
     @property
     def pattern(self) -> SparsityPattern:
-        """Of the matrix."""
+        """The pattern of the matrix."""
         return self._matrix.pattern
 
     def all_values(self, at_most: int) -> torch.Tensor:
         return self._matrix.values
 
     def vouch(self) -> None:
-        """Who made the matrix answers for its pattern."""
+        """Check nothing: the pattern of a matrix is right."""
 
 
 class Transposed(LinearOperator):
@@ -258,12 +147,12 @@ class Transposed(LinearOperator):
 
     @property
     def T(self) -> LinearOperator:
-        """What this is the transpose of."""
+        """The operator that this is the transpose of."""
         return self._of
 
 
 class Product(LinearOperator):
-    """``A @ B``: first B, then A."""
+    """The product ``A @ B``: first B, then A."""
 
     def __init__(self, left: LinearOperator, right: LinearOperator) -> None:
         _same(left, right, left.shape[1] == right.shape[0], "@", f"{left.shape[1]} rows in the second")
@@ -277,11 +166,11 @@ class Product(LinearOperator):
         return self._right.vjps(self._left.vjps(seeds))
 
     def vouch(self) -> None:
-        """There is no pattern."""
+        """Check nothing: a product has no pattern."""
 
 
 class Sum(LinearOperator):
-    """``A + B``."""
+    """The sum ``A + B``."""
 
     def __init__(self, left: LinearOperator, right: LinearOperator) -> None:
         _same(left, right, left.shape == right.shape, "+", "the same shape")
@@ -296,7 +185,7 @@ class Sum(LinearOperator):
 
     @cached_property
     def pattern(self) -> SparsityPattern | None:
-        """The entries of either, where both are known."""
+        """The union of both patterns, where both are known."""
         left, right = self._left.pattern, self._right.pattern
         return None if left is None or right is None else left | right
 
@@ -306,7 +195,7 @@ class Sum(LinearOperator):
 
 
 class Multiple(LinearOperator):
-    """A number times an operator."""
+    """The multiple of an operator by a number."""
 
     def __init__(self, of: LinearOperator, factor: Number) -> None:
         super().__init__(of.shape, of.dtype, of.device)
@@ -320,7 +209,7 @@ class Multiple(LinearOperator):
 
     @property
     def pattern(self) -> SparsityPattern | None:
-        """That of what is multiplied."""
+        """The pattern of the operator that is multiplied."""
         return self._of.pattern
 
     def all_values(self, at_most: int) -> torch.Tensor | None:

@@ -26,8 +26,7 @@ from .._strategies.accumulated import Accumulated
 from .._strategies.compiling.compiled import Compiled
 from .._strategies.forecast import Work, measure
 from .._strategies.strategy import Strategy
-from .._verification.adjoint_probe import Combination
-from .._verification.gradient_probe import Changeable, with_right_gradient
+from .._verification.gradient_probe import Changeable, Combination, with_right_gradient
 from .prepare import Prepared, Undecided, fitted, prepare
 from .retrying import retried
 

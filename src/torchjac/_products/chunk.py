@@ -1,4 +1,4 @@
-"""How many products run at once: as many as the memory allows, fewer when it runs out, and no more than are fast."""
+"""The number of products that run at once: what memory allows, fewer when it runs out, no more than are fast."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _CACHE_BYTES, _ENOUGH = 8 * 2**20, 32
 
 
 def chunk_size(colors: int, width: int, itemsize: int) -> int:
-    """How many products of ``width`` numbers (inputs and outputs together) run at once, before anything is measured."""
+    """Return how many products of ``width`` numbers (inputs and outputs) run at once, before anything is measured."""
     alive = 8  # a product keeps a handful of intermediate tensors of the size of its input and output
     return max(1, min(colors, 256 * 2**20 // max(1, alive * width * itemsize)))
 
 
 def fit(peak: Callable[[int], int], count: int, room: int, *, beside: int = 0, cached: bool = False) -> int:
-    """The most products at once, of ``count``, whose ``peak(products)`` bytes stay within ``room``; 0 if not even one.
+    """Return the most products at once, of ``count``, whose ``peak(products)`` bytes stay within ``room``; 0 for none.
 
     ``beside``: what is kept besides while products run in chunks. ``cached``: no more than are fast on a CPU.
 
@@ -49,7 +49,7 @@ def _reach(room: float, each: float) -> int:
 def in_chunks(
     some: Callable[[int, int], torch.Tensor], count: int, chunk: int, across: bool = False
 ) -> tuple[torch.Tensor, int]:
-    """``some(start, stop)`` for all of ``count``, stacked, and the chunk that memory had room for.
+    """Return ``some(start, stop)`` for all of ``count``, stacked, and the chunk that memory had room for.
 
     Chunks are written into one tensor as they come, unless they carry a graph. ``across``: a tensor whose transpose is
     contiguous. When memory runs out, what is finished is kept and half as many are tried.
@@ -85,7 +85,7 @@ def in_chunks(
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch could not allocate, on whichever device."""
+    """Tell whether PyTorch could not allocate memory, on whichever device."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in text for words in ("can't allocate memory", "not enough memory", "out of memory")

@@ -1,4 +1,4 @@
-"""What products cost: seconds by the clock, and a model of a batch that is made of them."""
+"""The cost of products: seconds by the clock, and a model of a batch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _MUCH = 3  # times slower, and once more would not change it
 
 @dataclass(frozen=True)
 class UnitCost:
-    """Seconds: ``fixed`` for a batch of whatever size, and ``each`` for a product in it."""
+    """The seconds of a batch: ``fixed`` for a batch of any size, and ``each`` for a product in it."""
 
     fixed: float
     each: float
 
     def of(self, count: int) -> float:
-        """Seconds for ``count`` products."""
+        """Return the seconds for ``count`` products."""
         return self.fixed + self.each * count if count else 0.0
 
 
 def seconds_of(run: Callable[[], torch.Tensor], than: float = float("inf")) -> float:
-    """Seconds that ``run()`` takes: the fastest of three, of fewer where one is slow, or much slower than ``than``."""
+    """Time ``run()``: the fastest of three, or of fewer where one is slow, or much slower than ``than``."""
     taken = []
     for _ in range(3):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""JVPs. The tangents are batched, f is not: branches, masks and in-place writes inside f keep working."""
+"""JVPs: the tangents are batched and f is not, so that branches, masks and in-place writes inside f keep working."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .ravel import to_flat, to_leaves
 
 
 class Forward:
-    """J at ``args``, by forward mode: ``batch(seeds)`` is ``seeds @ J.T``, (k, n) -> (k, m).
+    """The products with J at ``args`` by forward mode: ``batch(seeds)`` is ``seeds @ J.T``, (k, n) -> (k, m).
 
     ``random``: whether f may draw random numbers. It runs again for every product, on the same ones.
     """
@@ -27,7 +27,7 @@ class Forward:
         self._draws = RandomState(function.device) if random else None
 
     def one(self, v: torch.Tensor) -> torch.Tensor:
-        """J v, (n,) -> (m,)."""
+        """Return J v, (n,) -> (m,)."""
         with PROCESS_WIDE:
             if self._draws is not None:
                 self._draws.replay()
@@ -42,7 +42,7 @@ class Forward:
         return to_flat(tangents, outputs, self._function.dtype)
 
     def batch(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J v for every row v of ``seeds``: (k, n) -> (k, m)."""
+        """Return J v for every row v of ``seeds``: (k, n) -> (k, m)."""
         with PROCESS_WIDE:
             if self._draws is not None:
                 self._draws.replay()

@@ -12,9 +12,9 @@ reverse, and that of J^T u is that of (J^T u).g.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import torch
+from torch.autograd.function import FunctionCtx
 from torch.utils import _pytree as pytree
 
 from .._base.words import Args
@@ -23,7 +23,7 @@ from .reverse import Reverse, closed_over
 
 
 class Linearized:
-    """J at ``args`` by reverse mode alone; products follow grad mode, and may be differentiated by args and seeds."""
+    """The products with J at ``args`` by reverse mode alone, which may be differentiated where grad mode is on."""
 
     def __init__(self, function: FlatFunction, args: Args) -> None:
         self._function, self._gate = function, _Gate()
@@ -36,11 +36,11 @@ class Linearized:
         self.parameters = closed_over([self._reverse.value], [*self._reverse.leaves, *self._behind])
 
     def depends(self, seeds: torch.Tensor) -> bool:
-        """Whether somebody may differentiate products with ``seeds``."""
+        """Tell whether somebody may differentiate products with ``seeds``."""
         return torch.is_grad_enabled() and bool(seeds.requires_grad or self._given or self.parameters)
 
     def differentiable(self, products: torch.Tensor, seeds: torch.Tensor, transposed: bool) -> torch.Tensor:
-        """``products``, J v or (transposed) J^T v for every row v of ``seeds``, with the graph that belongs to them.
+        """Return ``products``, J v or (transposed) J^T v for every row v of ``seeds``, with their graph.
 
         This graph is not the one that is kept here, which a ``backward()`` would free.
         """
@@ -51,7 +51,7 @@ class Linearized:
         return out
 
     def gradients(self, cotangents: torch.Tensor, seeds: torch.Tensor, transposed: bool) -> list[torch.Tensor | None]:
-        """Of the products with ``seeds``: by the seeds, by what was given, by f's parameters."""
+        """Return the gradients of products with ``seeds``: by the seeds, by the arguments, by f's parameters."""
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             own = _through(seeds, self._gate) if seeds.requires_grad else seeds.detach().requires_grad_()
@@ -63,19 +63,19 @@ class Linearized:
         return list(found)
 
     def vjp(self, u: torch.Tensor) -> torch.Tensor:
-        """J^T u, (m,) -> (n,)."""
+        """Return J^T u, (m,) -> (n,)."""
         return self._reverse.one(u)
 
     def vjps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J^T u for every row u of ``seeds``, at once: (k, m) -> (k, n)."""
+        """Return J^T u for every row u of ``seeds``, at once: (k, m) -> (k, n)."""
         return self._reverse.batch(seeds)
 
     def jvp(self, v: torch.Tensor) -> torch.Tensor:
-        """J v, (n,) -> (m,)."""
+        """Return J v, (n,) -> (m,)."""
         return self._twice(v, batched=False)
 
     def jvps(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J v for every row v of ``seeds``, at once: (k, n) -> (k, m)."""
+        """Return J v for every row v of ``seeds``, at once: (k, n) -> (k, m)."""
         return self._twice(seeds, batched=True)
 
     def _twice(self, seeds: torch.Tensor, batched: bool) -> torch.Tensor:
@@ -95,7 +95,7 @@ class Linearized:
 
     @cached_property
     def _pulled(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(u, J^T u) with a graph between them; the numbers of u do not matter."""
+        """The pair (u, J^T u) with a graph between them; the numbers of u do not matter."""
         function = self._function
         with torch.enable_grad():
             u = torch.zeros(function.m, dtype=function.dtype, device=function.device, requires_grad=True)
@@ -103,7 +103,7 @@ class Linearized:
 
 
 class _Gate:
-    """Inside the block, gradients end at what f was given: what lies behind belongs to somebody else's graph.
+    """A gate where gradients end, inside its block: what lies behind f's arguments belongs to somebody else's graph.
 
     A parameter of f may also be behind an argument; what reaches it through that argument is not to be counted twice.
     """
@@ -117,14 +117,18 @@ class _Gate:
         self.shut = False
 
 
+class _ThroughContext(FunctionCtx):
+    gate: _Gate
+
+
 class _Through(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, gate: _Gate) -> torch.Tensor:
+    def forward(ctx: _ThroughContext, x: torch.Tensor, gate: _Gate) -> torch.Tensor:
         ctx.gate = gate
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, None]:
+    def backward(ctx: _ThroughContext, grad: torch.Tensor) -> tuple[torch.Tensor | None, None]:
         return None if ctx.gate.shut else grad, None
 
 
@@ -133,10 +137,16 @@ def _through(x: torch.Tensor, gate: _Gate) -> torch.Tensor:
     return out
 
 
+class _ProductsContext(FunctionCtx):
+    at: Linearized
+    transposed: bool
+    saved_tensors: tuple[torch.Tensor, ...]
+
+
 class _Products(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _ProductsContext,
         at: Linearized,
         transposed: bool,
         products: torch.Tensor,
@@ -148,6 +158,6 @@ class _Products(torch.autograd.Function):
         return products.clone()
 
     @staticmethod
-    def backward(ctx: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: _ProductsContext, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (seeds,) = ctx.saved_tensors
         return None, None, None, *ctx.at.gradients(cotangents, seeds, ctx.transposed)

@@ -1,7 +1,8 @@
-"""Jacobians of a graph that exists already: tensors in, no function."""
+"""Jacobians of a graph that exists already, from its tensors, without a function."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from .rounding import close
 _FEW = 3  # so many rows are not worth a batch
 
 
-def jacobian_of(y: Any, x: Any) -> Any:
-    """The Jacobian of ``y`` by ``x``, two tensors (or pytrees of tensors) that a graph joins.
+def jacobian_of(y: object, x: object) -> Any:
+    """Return the Jacobian of ``y`` by ``x``, two tensors (or pytrees of tensors) that a graph joins.
 
     >>> import torch, torchjac as tj
     >>> x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -56,7 +57,7 @@ class _Rows:
         self._widths = [t.numel() for t in ins]
 
     def of(self, out: torch.Tensor) -> list[torch.Tensor]:
-        """One block for each input."""
+        """Return the rows of one output, as one block for each input."""
         count, width = out.numel(), sum(self._widths)
         if not out.requires_grad or count == 0:
             return [out.new_zeros((*out.shape, *t.shape), dtype=_dtype(out, t), device=t.device) for t in self._ins]
@@ -76,7 +77,7 @@ class _Rows:
         return torch.cat([self._products(out, seed, batched=False) for seed in seeds])
 
     def _products(self, out: torch.Tensor, seeds: torch.Tensor, batched: bool = True) -> torch.Tensor:
-        """(k, n), for k seeds like ``out``, stacked; (1, n) for one that is not."""
+        """Return products, (k, n), for k seeds like ``out``, stacked; (1, n) for one seed that is not stacked."""
         try:
             found = torch.autograd.grad(
                 out,
@@ -105,7 +106,7 @@ class _Rows:
         )
 
     def _batches_are_right(self, out: torch.Tensor) -> bool:
-        """Whether two rows at once are two rows, and their gradients those of two."""
+        """Tell whether two rows at once are what two single rows are, and their gradients too."""
         if not self._trusted:
             return False
         count, reason = out.numel(), ""
@@ -141,7 +142,7 @@ def _alike(got: torch.Tensor, expected: torch.Tensor) -> bool:
 
 
 def _unit_rows(out: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-    """Unit vectors, each in the shape of ``out``, stacked."""
+    """Return unit vectors, each in the shape of ``out``, stacked."""
     flat = torch.zeros(stop - start, out.numel(), dtype=out.dtype, device=out.device)
     flat[torch.arange(stop - start), torch.arange(start, stop)] = 1
     return flat.reshape(stop - start, *out.shape)
@@ -158,7 +159,7 @@ def _dtype(out: torch.Tensor, leaf: torch.Tensor) -> torch.dtype:
     return torch.promote_types(out.dtype, leaf.dtype)
 
 
-def _check(leaves: list[Any], name: str) -> None:
+def _check(leaves: Sequence[object], name: str) -> None:
     if not leaves:
         raise InputError(f"{name} holds no tensors", expected="a tensor, or a dict, list or tuple of tensors")
     for leaf in leaves:

@@ -1,4 +1,4 @@
-"""Between ravelled vectors and leaves."""
+"""The way from ravelled vectors to leaves, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .._function.leaves import Leaf
 
 
 def to_leaves(flat: torch.Tensor, leaves: Sequence[Leaf]) -> tuple[torch.Tensor, ...]:
-    """(..., n) -> one tensor (..., *leaf.shape) a leaf, in the leaf's dtype and on its device.
+    """Cut (..., n) into one tensor (..., *leaf.shape) a leaf, in the leaf's dtype and on its device.
 
     Each in memory of its own: view_as_complex, as a derivative, wants even strides and offsets.
     """
@@ -24,7 +24,7 @@ def to_leaves(flat: torch.Tensor, leaves: Sequence[Leaf]) -> tuple[torch.Tensor,
 
 
 def to_flat(parts: Sequence[torch.Tensor], leaves: Sequence[Leaf], dtype: torch.dtype) -> torch.Tensor:
-    """One tensor (..., *leaf.shape) a leaf -> (..., n)."""
+    """Join one tensor (..., *leaf.shape) a leaf into (..., n)."""
     if len(leaves) == 1 and len(leaves[0].shape) == 1 and parts[0].dtype == dtype:
         return parts[0]
     batch = parts[0].dim() - len(leaves[0].shape)

@@ -6,9 +6,8 @@ is itself inside a transform of ``torch.func``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 
@@ -16,9 +15,12 @@ from .._base.words import Args
 from .._function.flat import FlatFunction
 from .ravel import to_flat, to_leaves
 
+Flat = Callable[..., tuple[torch.Tensor, ...]]
+"""f from its differentiated leaves to the leaves of its output."""
+
 
 class Reverse:
-    """J at ``args``, by reverse mode: ``batch(seeds)`` is ``seeds @ J``, (k, m) -> (k, n)."""
+    """The products with J at ``args`` by reverse mode: ``batch(seeds)`` is ``seeds @ J``, (k, m) -> (k, n)."""
 
     def __init__(self, function: FlatFunction, args: Args, plain: bool = False, graph: bool = False) -> None:
         self._function = function
@@ -37,23 +39,23 @@ class Reverse:
         return self._pull.graph
 
     def one(self, u: torch.Tensor) -> torch.Tensor:
-        """J^T u, (m,) -> (n,)."""
+        """Return J^T u, (m,) -> (n,)."""
         inputs, outputs = self._function.inputs, self._function.outputs
         if len(inputs) == len(outputs) == 1 and inputs[0].dtype == outputs[0].dtype:  # nothing to cut or to join
             return self._pull((u.reshape(outputs[0].shape),))[0].reshape(-1)
         return to_flat(self._pull(to_leaves(u, outputs)), inputs, self._function.dtype)
 
     def batch(self, seeds: torch.Tensor) -> torch.Tensor:
-        """J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
+        """Return J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""
         out: torch.Tensor = torch.vmap(self.one, randomness="same")(seeds)
         return out
 
 
 class _FunctionalPull:
-    def __init__(self, flat: Any, leaves: tuple[torch.Tensor, ...]) -> None:
+    def __init__(self, flat: Flat, leaves: tuple[torch.Tensor, ...]) -> None:
         self.leaves = leaves
-        pair: Any = torch.func.vjp(flat, *leaves)
-        self.outputs, self._vjp = pair
+        self.outputs: tuple[torch.Tensor, ...]
+        self.outputs, self._vjp = torch.func.vjp(flat, *leaves)[:2]  # a third is there only with has_aux
         # without somebody to differentiate J by, a graph of the backward would only cost memory
         self.graph = torch.is_grad_enabled() and any(t.requires_grad for t in self.outputs)
 
@@ -63,7 +65,7 @@ class _FunctionalPull:
 
 
 class _PlainPull:
-    def __init__(self, flat: Any, leaves: tuple[torch.Tensor, ...], graph: bool) -> None:
+    def __init__(self, flat: Flat, leaves: tuple[torch.Tensor, ...], graph: bool) -> None:
         self.graph = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
         # f may know a leaf, or what was made of it, from elsewhere too: only what it is given here counts
         self.leaves = tuple(
@@ -88,7 +90,7 @@ class _PlainPull:
 
 
 def closed_over(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The tensors beside ``leaves`` that require grad and that the graph of the outputs reaches: f's parameters."""
+    """Return f's parameters: the tensors beside ``leaves`` that require grad and that the outputs' graph reaches."""
     known = {id(leaf) for leaf in leaves}
     seen = {leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None}  # what lies behind a leaf is not f's
     todo, found = [t.grad_fn for t in outputs if t.grad_fn is not None], []

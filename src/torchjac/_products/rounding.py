@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+_STRICT = 10.0  # times the square root of the precision: what a sum of many products may be off
 
-def close(
-    got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0
-) -> torch.Tensor:
-    """As ``near``, but what is not finite is compared with nothing.
 
-    Where a derivative is infinite, 0 * inf puts NaN at other entries in forward than in reverse mode.
-    """
-    return near(got, expected, scale, floor) | ~(got.isfinite() & expected.isfinite())
+def tolerance(eps: float, factor: float = _STRICT) -> float:
+    """Return the relative difference up to which two results of precision ``eps`` count as the same number."""
+    return factor * math.sqrt(eps)
 
 
 def near(
-    got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor, floor: torch.Tensor | float = 0.0
+    got: torch.Tensor,
+    expected: torch.Tensor,
+    scale: torch.Tensor,
+    floor: torch.Tensor | float = 0.0,
+    factor: float = _STRICT,
 ) -> torch.Tensor:
-    """Elementwise, to the square root of the precision; not where something is not finite."""
-    tolerance = 10 * torch.finfo(got.dtype).eps ** 0.5
-    found: torch.Tensor = (got - expected).abs() <= tolerance * scale + floor
+    """Tell elementwise whether two results are the same up to rounding; an infinity or NaN never is.
+
+    scale: the size of what each number is a sum of. floor: an absolute difference that is allowed besides.
+    """
+    allowed = tolerance(torch.finfo(got.dtype).eps, factor)
+    found: torch.Tensor = (got - expected).abs() <= allowed * scale + floor
     return found
+
+
+def close(
+    got: torch.Tensor,
+    expected: torch.Tensor,
+    scale: torch.Tensor,
+    floor: torch.Tensor | float = 0.0,
+    factor: float = _STRICT,
+) -> torch.Tensor:
+    """Tell the same as ``near``, but where a number is not finite, everything is right.
+
+    Where a derivative is infinite, 0 * inf puts NaN at other entries in forward than in reverse mode.
+    """
+    return near(got, expected, scale, floor, factor) | ~(got.isfinite() & expected.isfinite())
+
+
+def largest(t: torch.Tensor) -> torch.Tensor:
+    """Return the largest absolute value among the finite elements, 0 where there are none."""
+    finite = torch.where(t.isfinite(), t, 0).abs()
+    return finite.max() if t.numel() else finite.sum()

@@ -1,4 +1,4 @@
-"""One run of f that serves all that is wanted there: what it returns, its products, and the check of them."""
+"""A run of f that serves three times: for what f returns, for its products, and for the check of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Run:
 
     @classmethod
     def first(cls, function: FlatFunction, args: Args) -> Run | None:
-        """The run; None where there is no plain autograd, or f raises: whoever runs f next will say so."""
+        """Run f; return None where there is no plain autograd, or f raises: whoever runs f next will say so."""
         if inside_transform():
             return None
         before = RandomState(function.device)
@@ -33,7 +33,7 @@ class Run:
             return None
 
     def again(self, args: Args) -> Reverse | None:
-        """What running f at ``args`` would give, if this was that: the same f at the very same arguments."""
+        """Return the products at ``args`` where this run was of the same f at the very same arguments; else None."""
         if self._f is not self.function.f or not all(map(operator.is_, self.args, args)):
             return None
         self._after.replay()
@@ -41,5 +41,5 @@ class Run:
 
 
 def inside_transform() -> bool:
-    """Whether ``torch.func`` or ``torch.vmap`` is at work around this."""
+    """Tell whether this runs inside a transform of ``torch.func`` or inside ``torch.vmap``."""
     return torch._C._functorch.peek_interpreter_stack() is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .._base.memory import peak_bytes
@@ -48,9 +49,8 @@ class Side:
 
     @property
     def constants(self) -> list[torch.Tensor]:
-        """What the seeds are made of, on the device: the color of each element, and the seeds if they are kept."""
-        kept = [self._seeds.all] if isinstance(self._seeds, KeptSeeds) else []
-        return [self._seeds.on_device, *kept]
+        """The tensors that seeds are made of: the color of each element, and the seeds if they are kept."""
+        return self._seeds.constants
 
     @property
     def nbytes(self) -> int:
@@ -58,7 +58,7 @@ class Side:
         return self.count * self.width * self.itemsize
 
     def run(self, args: Args) -> torch.Tensor:
-        """(count, width)."""
+        """Return all products, (count, width)."""
         products, seeds = self.products, self._seeds
         if (
             not products.random
@@ -75,7 +75,7 @@ class Side:
         return products.compressed(args, seeds, self.count)
 
     def _at_once(self, args: Args, seeds: torch.Tensor) -> torch.Tensor | None:
-        """All products in one batch by the way that worked last; None where it does not any more."""
+        """Return all products, in one batch by the way that worked last; None where it does not work any more."""
         way = self.products.way
         if way is None or not way.batched:
             return None
@@ -87,20 +87,20 @@ class Side:
             return None
 
     def weighted(self, args: Args, weights: torch.Tensor) -> torch.Tensor:
-        """As ``run``, with each element of the seeds times its weight: (count, width)."""
+        """Return all products, (count, width), with each element of the seeds times its weight."""
         return self.products.compressed(args, WeightedSeeds(self._seeds, weights), self.count)
 
     def first(self, args: Args, size: int) -> torch.Tensor:
-        """The first ``size`` products, at once."""
+        """Return the first ``size`` products, run at once."""
         self.products.chunk = size
         return self.products.compressed(args, self._seeds, size)
 
     def peak(self, args: Args, size: int) -> int:
-        """Bytes that ``size`` products at once hold at their peak, what f keeps for them included."""
+        """Return the bytes that ``size`` products at once hold at their peak, with what f keeps for them."""
         return peak_bytes(lambda: self.first(args, size))
 
     def unit_cost(self, args: Args) -> UnitCost:
-        """What a batch costs, measured on one product and on a few at once."""
+        """Measure what a batch costs, by one product and by a few at once."""
         self.first(args, 1)  # the first run of anything is slower
         one = seconds_of(lambda: self.first(args, 1))
         size = min(self.count, 32, max(2, int(0.1 / one)))
@@ -111,6 +111,11 @@ class Side:
         return UnitCost(max(one - each, 0.0), each)
 
 
-def batch_cost(function: FlatFunction, direction: Direction, colors: Colors, count: int, args: Args) -> UnitCost:
-    """What a batch of ``count`` products of one direction costs, measured at ``args`` and kept by nobody."""
+def batch_cost(
+    function: FlatFunction, direction: Direction, count: int, args: Args, colors: Colors | None = None
+) -> UnitCost:
+    """Measure at ``args`` what a batch of ``count`` products costs; without ``colors``, seeds are made up."""
+    if colors is None:
+        size = function.n if direction == "forward" else function.m
+        colors = np.arange(size, dtype=np.int32) % max(count, 1)
     return Side(function, direction, colors, count, trial=True).unit_cost(args)

@@ -24,10 +24,16 @@ class Seeds:
 
     @cached_property
     def on_device(self) -> torch.Tensor:
+        """The color of each element, as a tensor."""
         return torch.from_numpy(self.colors).to(self.device)
 
+    @property
+    def constants(self) -> list[torch.Tensor]:
+        """The tensors that seeds are made of."""
+        return [self.on_device]
+
     def chunk(self, start: int, stop: int) -> torch.Tensor:
-        """Seeds of the colors from ``start`` up to ``stop``: (stop - start, n)."""
+        """Return the seeds of the colors from ``start`` up to ``stop``: (stop - start, n)."""
         wanted = torch.arange(start, stop, dtype=torch.int32, device=self.device)
         return (self.on_device == wanted[:, None]).to(self.dtype)
 
@@ -43,6 +49,11 @@ class KeptSeeds(Seeds):
         dense = np.array_equal(seeds.colors, np.arange(count))  # the identity, which is made ten times as fast
         self.all = torch.eye(count, dtype=self.dtype, device=self.device) if dense else super().chunk(0, count)
         self.version = self.all._version
+
+    @property
+    def constants(self) -> list[torch.Tensor]:
+        """The tensors that seeds are made of, and all seeds."""
+        return [self.on_device, self.all]
 
     def chunk(self, start: int, stop: int) -> torch.Tensor:
         if self.all._version != self.version:  # a backward that writes into what it is given

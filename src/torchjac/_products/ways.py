@@ -1,4 +1,4 @@
-"""The ways to run the products of all colors, best first, and falling back from one that PyTorch refuses to the next.
+"""The ways to run products, best first: where PyTorch refuses one, the next one runs.
 
 Plain autograd runs f as it is and has the least overhead. Batched products need a vmap rule of every op, and inside a
 transform of ``torch.func`` there is no plain autograd. The first way that works is remembered, and what was refused is
@@ -26,7 +26,7 @@ from .seeds import Seeds
 
 @dataclass(frozen=True)
 class Way:
-    """How products are run: ``plain`` autograd or torch.func, all seeds of a chunk ``batched`` or one after another."""
+    """A way to run products: by ``plain`` autograd or torch.func, ``batched`` or one after another."""
 
     direction: Direction
     batched: bool = True
@@ -76,14 +76,14 @@ class Products:
         self._ways.sort(key=lambda way: (way.batched, not way.plain))
 
     def reject(self) -> bool:
-        """Never again run as it was run last, because the results were wrong; False if there is no other way."""
+        """Never again run products as they ran last, because the results were wrong; False if there is no other way."""
         others = [way for way in self._ways if way != self.way]
         if others:
             self._ways, self.way = others, None
         return bool(others)
 
     def compressed(self, args: Args, seeds: Seeds, colors: int) -> torch.Tensor:
-        """The product with every seed, stacked; by the way that worked last, else by the first that works."""
+        """Return the product with every seed, stacked; by the way that worked last, else by the first that works."""
         draws, first, last = RandomState(self.function.device), None, None
         inside = inside_transform()
         for way in sorted(self._ways, key=lambda way: (inside and way.plain, way != self.way)):  # the last that worked

@@ -211,14 +211,8 @@ def _prices(
     if measuring is None or many > _OBVIOUS * few:
         return Prices(UnitCost(0, 1), UnitCost(0, REVERSE_COST), False, "the fewest products")
     args = measuring()
-    costs = {way: _timed(function, way, count, args) for way, count in zip(_KINDS, bounds, strict=True)}
+    costs = {way: batch_cost(function, way, count, args) for way, count in zip(_KINDS, bounds, strict=True)}
     return Prices(costs["forward"], costs["reverse"], True, "the least predicted time")
-
-
-def _timed(function: FlatFunction, direction: Direction, count: int, args: Args) -> UnitCost:
-    size = function.n if direction == "forward" else function.m
-    colors = np.arange(size, dtype=np.int32) % max(count, 1)
-    return batch_cost(function, direction, colors, count, args)
 
 
 def _best(pattern: SparsityPattern, prices: Prices) -> Coloring:

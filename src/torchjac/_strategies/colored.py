@@ -34,7 +34,7 @@ class Colored:
         self.joined = 2 * sum(side.nbytes for side in self.sides) if both else 0  # they are laid end to end
         self._index: torch.Tensor | None = None
         self._solve: Substitution | None = None
-        if isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution":
+        if coloring.by_substitution:
             self._solve = Substitution(pattern, coloring, function.device)
         else:
             self._index = torch.from_numpy(gather_index(pattern, coloring)).to(function.device)

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from .._base.memory import text_bytes
 from .._base.words import Args, Direction
-from .._coloring.colors import AcyclicColors, BidirectionalColors, Coloring
+from .._coloring.colors import Coloring
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import UnitCost, seconds_of
@@ -85,9 +85,6 @@ def measure(
     parts = parts_of(function, coloring, direction)
     sides = [Side(function, way, colors, count, trial=True) for way, colors, count in parts]
     peaks = [(side.peak(args, 1), side.peak(args, min(2, side.count))) for side in sides]
-    solved = isinstance(coloring, AcyclicColors) or (
-        isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution"
-    )
     return Work(
         counts=[side.count for side in sides],
         costs=[side.unit_cost(args) for side in sides],
@@ -97,7 +94,7 @@ def measure(
         nnz=pattern.nnz,
         itemsize=itemsize,
         in_place=coloring is None and direction == "reverse",
-        solved=solved,
+        solved=coloring is not None and coloring.by_substitution,
     )
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 
-import numpy as np
-
 from .._base.words import Args, Direction, Mode, SymmetricRecovery
 from .._coloring.color import color
-from .._coloring.colors import AcyclicColors, SymmetricColors
+from .._coloring.colors import SymmetricColors
 from .._coloring.equations import each_level
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
@@ -47,7 +45,8 @@ def choose_symmetric(
     )
     costs = {}
     if measuring is not None and count * 2 * n > _TINY:
-        costs = {way: _timed(function, way, direct, count, measuring()) for way in ways}
+        colors = None if direct is None else direct.colors
+        costs = {way: batch_cost(function, way, count, measuring(), colors) for way in ways}
     direction = ways[0]
     if len(costs) > 1 and costs["forward"].of(count) > _CLEARLY * costs["reverse"].of(count):
         direction = "reverse"
@@ -73,19 +72,12 @@ def _why(direction: Direction, timed: bool) -> str:
     return "not clearly slower than reverse-over-reverse" if timed else "the default"
 
 
-def _timed(
-    function: FlatFunction, direction: Direction, coloring: SymmetricColors | None, count: int, args: Args
-) -> UnitCost:
-    colors = np.arange(function.n, dtype=np.int32) if coloring is None else coloring.colors
-    return batch_cost(function, direction, colors, count, args)
-
-
 def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost, most: int) -> tuple[SymmetricColors, int]:
     """Colors for substitution and how many levels it takes, if that is predicted to be faster; else ``direct``."""
     if direct.num_colors <= 2:
         return direct, 0
     fewer = color(pattern, "symmetric", recovery="substitution")
-    if not isinstance(fewer, AcyclicColors) or fewer.num_colors > _FEWER * direct.num_colors:
+    if not fewer.by_substitution or fewer.num_colors > _FEWER * direct.num_colors:
         return direct, 0
     saved = cost.of(direct.num_colors) - cost.of(fewer.num_colors)
     if saved < _ENTRY * pattern.nnz:
@@ -96,7 +88,7 @@ def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost, mo
 
 
 def _name(coloring: SymmetricColors) -> str:
-    return "acyclic" if isinstance(coloring, AcyclicColors) else "star"
+    return "acyclic" if coloring.by_substitution else "star"
 
 
 def _candidate(name: str, count: int, way: Direction, cost: UnitCost | None, chosen: bool) -> Candidate:

@@ -31,7 +31,7 @@ def parts_of(function: FlatFunction, coloring: Coloring | None, direction: Direc
 
 def measured(function: FlatFunction, parts: Parts, args: Args) -> list[UnitCost]:
     """What the products of each direction cost here."""
-    return [batch_cost(function, way, colors, count, args) for way, colors, count in parts]
+    return [batch_cost(function, way, count, args, colors) for way, colors, count in parts]
 
 
 class Shard:

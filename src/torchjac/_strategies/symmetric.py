@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .._base.words import Direction, Mode, Uplo
-from .._coloring.colors import AcyclicColors, SymmetricColors
+from .._coloring.colors import SymmetricColors
 from .._coloring.equations import Places
 from .._coloring.recovery.direct import gather_index
 from .._coloring.recovery.substitution import Substitution
@@ -101,7 +101,7 @@ def _recovery(
     part: Part, coloring: SymmetricColors | None, device: torch.device
 ) -> tuple[torch.Tensor | None, Substitution | None]:
     """Where each value stands in the products, None for everywhere in order; or the substitution that solves for it."""
-    if isinstance(coloring, AcyclicColors):
+    if coloring is not None and coloring.by_substitution:
         return None, Substitution(part.whole, coloring, device, part.entries)
     if coloring is not None:
         places = gather_index(part.whole, coloring)

@@ -1,1 +1,1 @@
-"""Verification: are a Jacobian, and gradients through it, those of plain automatic differentiation."""
+"""Verification: a Jacobian, and gradients through it, are compared with plain automatic differentiation."""

@@ -26,7 +26,7 @@ class EntrySums:
         self._piece = _PIECE if device.type == "cpu" else _PIECE_ON_DEVICE
 
     def by_column(self, values: torch.Tensor, u: torch.Tensor, absolute: bool = False) -> torch.Tensor:
-        """J^T u: (m,) -> (n,); ``absolute``: what the absolute values of the terms add up to."""
+        """Return J^T u: (m,) -> (n,); ``absolute``: what the absolute values of the terms add up to."""
         u = u.abs() if absolute else u
         total = u.new_zeros(self._pattern.shape[1])
         if self._full:
@@ -39,7 +39,7 @@ class EntrySums:
         return total
 
     def by_row(self, values: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """J v, (n,) -> (m,), and the same of absolute values."""
+        """Return J v, (n,) -> (m,), and the same sums of absolute values."""
         total, size = v.new_zeros((2, self._pattern.shape[0]))
         for start, stop, rows, columns in self._pieces():
             terms = values[start:stop] * v[columns]
@@ -48,7 +48,7 @@ class EntrySums:
         return total, size
 
     def columns_of(self, u: torch.Tensor) -> torch.Tensor:
-        """For each column, the sum of |u| over the rows that have an entry in it: (m,) -> (n,)."""
+        """Return for each column the sum of |u| over the rows that have an entry in it: (m,) -> (n,)."""
         if self._full:
             return u.abs().sum().expand(self._pattern.shape[1])
         total = u.new_zeros(self._pattern.shape[1])
@@ -57,7 +57,7 @@ class EntrySums:
         return total
 
     def outer(self, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """u_i v_j for every entry (i, j): (nnz,)."""
+        """Return u_i v_j for every entry (i, j): (nnz,)."""
         if self._full:
             return torch.outer(u, v).reshape(-1)
         out = u.new_empty(self._pattern.nnz)
@@ -66,7 +66,7 @@ class EntrySums:
         return out
 
     def columns(self, row: int) -> torch.Tensor:
-        """The columns of the entries of a row."""
+        """Return the columns of the entries of a row."""
         return self._here(self._pattern.indices[self._pattern.indptr[row] : self._pattern.indptr[row + 1]])
 
     @property
@@ -75,7 +75,7 @@ class EntrySums:
         return 0 < m * n == self._pattern.nnz
 
     def _blocks(self, values: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
-        """Whole rows of a matrix without zeros: (first row, last row + 1, block)."""
+        """Yield whole rows of a matrix without zeros: (first row, last row + 1, block)."""
         m, n = self._pattern.shape
         length = max(1, _ROWS * self._piece // n)
         for start in range(0, m, length):
@@ -83,7 +83,7 @@ class EntrySums:
             yield start, stop, values[start * n : stop * n].reshape(stop - start, n)
 
     def _pieces(self) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
-        """(first entry, last entry + 1, rows, columns)."""
+        """Yield entries piece by piece: (first entry, last entry + 1, rows, columns)."""
         indptr, indices = self._pattern.indptr, self._pattern.indices
         for start in range(0, self._pattern.nnz, self._piece):
             stop = min(start + self._piece, self._pattern.nnz)

@@ -26,9 +26,10 @@ from .._function.flat import FlatFunction, on_tensors
 from .._function.leaves import place as place_of
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
-from .._products.rounding import close
+from .._products.rounding import close, largest
 from .._products.seeded import Side
-from .adjoint_probe import Combination, _agree, _jiggled, _largest, _rounding
+from .error_bounds import agree, rounding_errors, shifted_args
+from .gradient_probe import Combination
 
 Compared = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """What was got, what was expected, and the size of what was added up."""
@@ -66,7 +67,7 @@ class Some:
 
     @property
     def place(self) -> torch.Tensor:
-        """Where in the flattened products each entry stands."""
+        """The place of each entry in the flattened products."""
         return torch.from_numpy(gather_index(self.pattern, self.coloring)).to(self.function.device)
 
 
@@ -94,7 +95,7 @@ def probe_some(
         return some.sides[0].weighted(args, weights)
 
     def right(args: Args) -> Compared:
-        """The products against one VJP: u.(J s) for each seed, or the sum of all J^T s, each times a number."""
+        """Compare the products with one VJP: u.(J s) for each seed, or the sum of all J^T s, each times a number."""
         mine = products(args)
         draws.replay()
         reverse = Reverse(function, args, plain=True)
@@ -107,7 +108,7 @@ def probe_some(
         return u @ mine, theirs, u.abs() @ mine.abs() + theirs.abs()
 
     def alone(args: Args) -> Compared:
-        """Each entry out of weighted products against its weight times its value."""
+        """Compare each entry out of weighted products with its weight times its value."""
         draws.replay()
         expected = evaluate(args) * weights[seeded]
         got = products(args).reshape(-1)[place]
@@ -138,23 +139,23 @@ def probe_some(
 
 
 def _off(compare: Callable[[Args], Compared], some: Some, args: Args) -> tuple[float, ...] | None:
-    """(got, expected, where) of the worst that is off by more than rounding; None where nothing is."""
+    """Return (got, expected, where) of the worst number that is off by more than rounding; None where none is."""
     got, expected, scale = compare(args)
-    if _agree(got, expected, scale):
+    if agree(got, expected, scale):
         return None
     again = torch.stack(compare(args)[:2])
     here = torch.stack([got, expected])
-    moved = torch.stack([torch.stack(compare(_jiggled(some.function, args, seed))[:2]) for seed in range(3)])
+    moved = torch.stack([torch.stack(compare(shifted_args(some.function, args, seed))[:2]) for seed in range(3)])
     outputs = Reverse(some.function, args, plain=True).value.abs()
-    floor = _rounding(here, moved, _largest(outputs).expand_as(got), some.function.leaves(args))
-    if _agree(again, here, scale) and _agree(got, expected, scale, floor):
+    floor = rounding_errors(here, moved, largest(outputs).expand_as(got), some.function.leaves(args))
+    if agree(again, here, scale) and agree(got, expected, scale, floor):
         return None
     worst = int(torch.where(close(got, expected, scale, floor), -1, (got - expected).abs()).argmax())
     return got[worst].item(), expected[worst].item(), worst
 
 
 def some_entries(some: Some) -> Combination:
-    """A weighted sum of the entries, for ``probe_gradient``: one VJP a color."""
+    """Return a weighted sum of the entries, for ``probe_gradient``: one VJP a color."""
     function, colors, seeded = some.function, some.colors, some.seeded
     other = some.pattern.rows if some.forward else some.pattern.indices
     across = torch.from_numpy(other.astype(np.int64)).to(function.device)

@@ -1,4 +1,4 @@
-"""Why a Jacobian may be wrong: each cause is tested on two products, and on the wrong rows and columns themselves."""
+"""The causes of a wrong Jacobian: each is tested on two products, and on the wrong rows and columns themselves."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import numpy as np
 from .._function.leaves import Leaf
 from .claim import Claim, Numbers
 
+Lines = dict[int, tuple[Numbers, Numbers]]
+"""Rows, or columns, by their number: what was claimed, and what is true."""
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was claimed (C) and what is true (J): C v, J v, C^T u, J^T u, and some rows and columns of both.
+    """Numbers of the claim C and of the true Jacobian J: C v, J v, C^T u, J^T u, and some rows and columns of both.
 
     ``same(a, b)``: whether two vectors are equal up to rounding. Rows and columns are those that are most wrong.
     """
@@ -25,28 +28,28 @@ class Evidence:
     v: Numbers
     got: tuple[Numbers, Numbers]
     true: tuple[Numbers, Numbers]
-    rows: dict[int, tuple[Numbers, Numbers]]
-    columns: dict[int, tuple[Numbers, Numbers]]
+    rows: Lines
+    columns: Lines
     entries: Sequence[tuple[int, int]]
     same: Callable[[Numbers, Numbers], bool]
     transposed_times: Callable[[Numbers], Numbers]
 
 
 def likely_cause(seen: Evidence) -> str:
-    """The first cause that explains all that was seen; empty where none does."""
+    """Return the first cause that explains all that was seen; empty where none does."""
     tests = (zero, multiple, transposed, ravelled, summed, permuted, missing, scaled_rows, scaled_columns)
     return next(filter(None, (test(seen) for test in tests)), "")
 
 
 def zero(seen: Evidence) -> str:
-    """Nothing at all."""
+    """Test whether every entry is 0."""
     if any(part.any() for part in seen.got):
         return ""
     return "every entry is 0: was the output detached, or computed under torch.no_grad()?"
 
 
 def multiple(seen: Evidence) -> str:
-    """One factor for all entries."""
+    """Test whether all entries are wrong by one factor."""
     (got, _), (true, _) = seen.got, seen.true
     factor = float(got @ true / max(float(true @ true), np.finfo(float).tiny))
     if not np.isfinite(factor) or not all(seen.same(g, factor * t) for g, t in zip(seen.got, seen.true, strict=True)):
@@ -65,14 +68,14 @@ def multiple(seen: Evidence) -> str:
 
 
 def transposed(seen: Evidence) -> str:
-    """Rows for columns, in a square matrix."""
+    """Test whether a square matrix has rows and columns exchanged."""
     if seen.claim.shape[0] != seen.claim.shape[1] or not seen.same(seen.got[0], seen.transposed_times(seen.v)):
         return ""
     return "it is the transposed Jacobian: rows are outputs, columns are inputs; J.T is right"
 
 
 def ravelled(seen: Evidence) -> str:
-    """Elements counted in Fortran's order."""
+    """Test whether elements are counted in Fortran's order."""
     rows, columns = _fortran(seen.outputs), _fortran(seen.inputs)
     for name, at_rows, at_columns in (
         ("outputs", rows, None),
@@ -88,7 +91,7 @@ def ravelled(seen: Evidence) -> str:
 
 
 def summed(seen: Evidence) -> str:
-    """A sum over an axis, at every place of that axis."""
+    """Test whether every place of an axis has the sum over that axis."""
     for side, got, true, leaves in (
         ("output", seen.got[0], seen.true[0], seen.outputs),
         ("input", seen.got[1], seen.true[1], seen.inputs),
@@ -101,7 +104,7 @@ def summed(seen: Evidence) -> str:
 
 
 def permuted(seen: Evidence) -> str:
-    """The right rows, or the right columns, at wrong places."""
+    """Test whether the rows, or the columns, are right but at wrong places."""
     for name, got, true in zip(("rows", "columns"), seen.got, seen.true, strict=True):
         order = np.argsort(true)[np.argsort(np.argsort(got))]  # got[i] is true[order[i]]
         if seen.same(np.sort(got), np.sort(true)):
@@ -113,23 +116,23 @@ def permuted(seen: Evidence) -> str:
 
 
 def missing(seen: Evidence) -> str:
-    """Entries that a sparse J has no place for."""
+    """Test whether a sparse J has no place for the wrong entries."""
     if not seen.entries or any(seen.claim.stores(i, j) for i, j in seen.entries):
         return ""
     return "the wrong entries are not stored: the sparsity pattern of J is too small"
 
 
 def scaled_rows(seen: Evidence) -> str:
-    """Outputs that are detached, or scaled."""
+    """Test whether outputs are detached, or scaled."""
     return _scaled(seen, seen.rows, "row", "output", "of what f does last, such as the output's scale, is")
 
 
 def scaled_columns(seen: Evidence) -> str:
-    """Inputs that are detached, or scaled."""
+    """Test whether inputs are detached, or scaled."""
     return _scaled(seen, seen.columns, "column", "input", "of what f does first, such as a scaling of its input, is")
 
 
-def _scaled(seen: Evidence, lines: dict[int, tuple[Numbers, Numbers]], name: str, what: str, factor: str) -> str:
+def _scaled(seen: Evidence, lines: Lines, name: str, what: str, factor: str) -> str:
     if not lines:
         return ""
     if all(not got.any() and true.any() for got, true in lines.values()):
@@ -146,7 +149,7 @@ def _scaled(seen: Evidence, lines: dict[int, tuple[Numbers, Numbers]], name: str
 
 
 def _fortran(leaves: Sequence[Leaf]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Which element, row by row, is at each place column by column."""
+    """Return the number, counted row by row, of the element at each place counted column by column."""
     parts = [leaf.start + np.arange(leaf.numel).reshape(leaf.shape).ravel(order="F") for leaf in leaves]
     return np.concatenate(parts)
 

@@ -1,9 +1,10 @@
-"""A Jacobian that somebody computed, in any form: what a check needs of it, as NumPy float64."""
+"""The claim: a Jacobian that somebody computed, in any form, with what a check needs of it as NumPy float64."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,61 +20,99 @@ from .._operators.linear import LinearOperator
 Numbers = npt.NDArray[np.float64]
 
 
+class Given(Protocol):
+    """A matrix or block as somebody gives it: of torch, NumPy, SciPy or torchjac."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """The shape of a matrix, or of an output and then an input."""
+
+    @property
+    def dtype(self) -> torch.dtype | npt.DTypeLike:
+        """The dtype, of the library that the matrix is of."""
+
+
+class Matrix(Protocol):
+    """A NumPy array, a SciPy ``csr_array`` or a SciPy ``LinearOperator``, which has no absolute value."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The numbers of rows and columns."""
+
+    @property
+    def T(self) -> Matrix:
+        """The transposed matrix."""
+
+    def __matmul__(self, x: Numbers, /) -> Numbers: ...
+    def __abs__(self) -> Matrix: ...
+
+
+class SparseRows(Matrix, Protocol):
+    """A SciPy ``csr_array``, or ``csc_array`` where it was transposed."""
+
+    indptr: npt.NDArray[np.integer]
+    indices: npt.NDArray[np.integer]
+
+    def __getitem__(self, rows: list[int], /) -> SparseRows: ...
+    def toarray(self) -> Numbers:
+        """Return the dense matrix."""
+
+
 @dataclass(frozen=True)
-class Block:
-    """One block of the claim: where it is, and a NumPy array, a SciPy ``csr_array`` or a SciPy ``LinearOperator``."""
+class ClaimBlock:
+    """One block of the claim: where it is, and its numbers."""
 
     rows: slice
     columns: slice
-    matrix: Any
+    matrix: Matrix
 
 
 class Claim:
-    """An (m, n) matrix in blocks."""
+    """An (m, n) matrix in blocks, with numbers of precision ``eps``."""
 
-    def __init__(self, shape: tuple[int, int], blocks: list[Block], eps: float) -> None:
+    def __init__(self, shape: tuple[int, int], blocks: list[ClaimBlock], eps: float) -> None:
         self.shape, self.blocks, self.eps = shape, blocks, eps
 
     @property
     def explicit(self) -> bool:
-        """Whether its numbers can be read, and not only multiplied."""
-        return not any(hasattr(block.matrix, "matvec") for block in self.blocks)
+        """Whether numbers of the claim can be read, and not only multiplied."""
+        return not any(_is_operator(block.matrix) for block in self.blocks)
 
     def times(self, v: Numbers, absolute: bool = False) -> Numbers:
-        """J v; with ``absolute``, of absolute values."""
+        """Return C v; with ``absolute``, the product of absolute values."""
         out = np.zeros(self.shape[0])
         for block in self.blocks:
             out[block.rows] += (abs(block.matrix) if absolute else block.matrix) @ v[block.columns]
         return out
 
     def transposed_times(self, u: Numbers, absolute: bool = False) -> Numbers:
-        """J^T u; with ``absolute``, of absolute values."""
+        """Return C^T u; with ``absolute``, the product of absolute values."""
         out = np.zeros(self.shape[1])
         for block in self.blocks:
             out[block.columns] += (abs(block.matrix) if absolute else block.matrix).T @ u[block.rows]
         return out
 
     def row(self, i: int) -> Numbers:
-        """(n,)."""
+        """Return row ``i``, (n,)."""
         out = np.zeros(self.shape[1])
         for block in self.blocks:
             if block.rows.start <= i < block.rows.stop:
-                out[block.columns] = _line(block.matrix, i - block.rows.start)
+                out[block.columns] = _row(block.matrix, i - block.rows.start)
         return out
 
     def column(self, j: int) -> Numbers:
-        """(m,)."""
+        """Return column ``j``, (m,)."""
         out = np.zeros(self.shape[0])
         for block in self.blocks:
             if block.columns.start <= j < block.columns.stop:
-                out[block.rows] = _line(block.matrix.T, j - block.columns.start)
+                out[block.rows] = _row(block.matrix.T, j - block.columns.start)
         return out
 
     def stores(self, i: int, j: int) -> bool:
-        """Whether it has a place for the entry (i, j), as all but sparse blocks have."""
+        """Tell whether the claim has a place for the entry (i, j), as all but sparse blocks have."""
         for block in self.blocks:
             if block.rows.start <= i < block.rows.stop and block.columns.start <= j < block.columns.stop:
-                if not hasattr(block.matrix, "indptr"):
+                if not _is_sparse(block.matrix):
                     return True
                 row = i - block.rows.start
                 inside = block.matrix.indices[block.matrix.indptr[row] : block.matrix.indptr[row + 1]]
@@ -81,22 +120,36 @@ class Claim:
         return False
 
 
-def _line(matrix: Any, i: int) -> Any:
-    """One row."""
-    if hasattr(matrix, "matvec"):
-        return matrix.T @ np.eye(1, matrix.shape[0], i)[0]
-    return matrix[[i]].toarray()[0] if hasattr(matrix, "toarray") else matrix[i]
+def _row(matrix: Matrix, i: int) -> Numbers:
+    """Return row ``i``."""
+    if isinstance(matrix, np.ndarray):
+        row: Numbers = matrix[i]
+        return row
+    if _is_sparse(matrix):
+        alone: Numbers = matrix[[i]].toarray()[0]
+        return alone
+    unit: Numbers = np.eye(1, matrix.shape[0], i)[0]
+    product: Numbers = matrix.T @ unit
+    return product
+
+
+def _is_operator(matrix: object) -> TypeGuard[Matrix]:
+    return hasattr(matrix, "matvec")
+
+
+def _is_sparse(matrix: object) -> TypeGuard[SparseRows]:
+    return hasattr(matrix, "indptr")
 
 
 class ShapeMismatch(Exception):
     """A block of the claim has a shape that it cannot have."""
 
-    def __init__(self, out: Leaf, leaf: Leaf, matrix: Any, expected: list[tuple[int, ...]]) -> None:
+    def __init__(self, out: Leaf, leaf: Leaf, matrix: Given, expected: list[tuple[int, ...]]) -> None:
         self.out, self.leaf, self.matrix, self.expected = out, leaf, matrix, expected
 
 
-def read_claim(J: Any, function: FlatFunction) -> Claim:
-    """The claim in ``J``: one matrix, or a tree of them like that of ``torch.func.jacrev``."""
+def read_claim(J: object, function: FlatFunction) -> Claim:
+    """Return the claim in ``J``: one matrix, or a tree of them like that of ``torch.func.jacrev``."""
     m, n = function.m, function.n
     if _is_matrix(J) and len(function.outputs) * len(function.inputs) != 1:
         whole = Leaf("f(...)", torch.Size([m]), function.dtype, function.device, 0)
@@ -115,28 +168,30 @@ def read_claim(J: Any, function: FlatFunction) -> Claim:
     return Claim((m, n), blocks, max(map(_eps, given)))
 
 
-def _block(matrix: Any, out: Leaf, leaf: Leaf) -> Block:
+def _block(matrix: Given, out: Leaf, leaf: Leaf) -> ClaimBlock:
     shape, flat = tuple(matrix.shape), (out.numel, leaf.numel)
     full = (*out.shape, *leaf.shape)
     plain = isinstance(matrix, np.ndarray) or (isinstance(matrix, torch.Tensor) and matrix.layout is torch.strided)
     if shape != flat and not (plain and shape == full):
         raise ShapeMismatch(out, leaf, matrix, [flat] if flat == full else [full, flat])
-    return Block(slice(out.start, out.stop), slice(leaf.start, leaf.stop), as_numpy(matrix, flat))
+    return ClaimBlock(slice(out.start, out.stop), slice(leaf.start, leaf.stop), as_numpy(matrix, flat))
 
 
-def as_numpy(matrix: Any, shape: tuple[int, int]) -> Any:
-    """A NumPy array, a SciPy ``csr_array`` or a SciPy ``LinearOperator``."""
+def as_numpy(matrix: Given, shape: tuple[int, int]) -> Matrix:
+    """Return a matrix in one of the three forms that a claim has."""
     from scipy import sparse
 
     if isinstance(matrix, LinearOperator):
-        return matrix.to_scipy()
+        operator: Matrix = matrix.to_scipy()
+        return operator
     if isinstance(matrix, SparseMatrix):
         matrix = matrix.with_values(matrix.values.detach().double()).to_scipy()
     if isinstance(matrix, torch.Tensor):
         matrix = _from_torch(matrix.detach())
     if sparse.issparse(matrix):
-        return sparse.csr_array(matrix, dtype=np.float64)
-    if hasattr(matrix, "matvec"):
+        rows: Matrix = sparse.csr_array(matrix, dtype=np.float64)
+        return rows
+    if _is_operator(matrix):
         return matrix
     return np.asarray(matrix, np.float64).reshape(shape)
 
@@ -144,11 +199,13 @@ def as_numpy(matrix: Any, shape: tuple[int, int]) -> Any:
 def _from_torch(matrix: torch.Tensor) -> Any:
     from scipy import sparse
 
-    def numbers(t: torch.Tensor) -> Any:
-        return t.cpu().double().numpy()
+    def numbers(t: torch.Tensor) -> Numbers:
+        out: Numbers = t.cpu().double().numpy()
+        return out
 
-    def indices(t: torch.Tensor) -> Any:
-        return t.cpu().numpy()
+    def indices(t: torch.Tensor) -> npt.NDArray[np.integer]:
+        out: npt.NDArray[np.integer] = t.cpu().numpy()
+        return out
 
     if matrix.layout is torch.strided:
         return numbers(matrix)
@@ -164,22 +221,22 @@ def _from_torch(matrix: torch.Tensor) -> Any:
     return sparse.bsr_array((values.swapaxes(1, 2), rows, pointers), shape=(n, m)).T
 
 
-def _is_matrix(thing: Any) -> bool:
+def _is_matrix(thing: object) -> TypeGuard[Given]:
     return hasattr(thing, "shape") and hasattr(thing, "dtype")
 
 
-def _is_pair(thing: Any) -> bool:
+def _is_pair(thing: object) -> bool:
     return isinstance(thing, tuple) and len(thing) == 2 and isinstance(thing[0], Leaf)
 
 
-def _without_lists(tree: Any) -> Any:
+def _without_lists(tree: object) -> object:
     if isinstance(tree, (list, tuple)) and not _is_pair(tree) and not hasattr(tree, "_fields"):
         return tuple(map(_without_lists, tree))
     return {key: _without_lists(value) for key, value in tree.items()} if type(tree) is dict else tree
 
 
-def _sketch(tree: Any) -> str:
-    """The nesting of a tree, with * for what is in it."""
+def _sketch(tree: object) -> str:
+    """Return the nesting of a tree as text, with * for each matrix in it."""
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{key!r}: {_sketch(value)}" for key, value in tree.items()) + "}"
     if isinstance(tree, (list, tuple)):
@@ -187,8 +244,9 @@ def _sketch(tree: Any) -> str:
     return "*" if isinstance(tree, str) or _is_matrix(tree) else type(tree).__name__
 
 
-def _eps(matrix: Any) -> float:
+def _eps(matrix: Given) -> float:
     dtype = matrix.dtype
     if isinstance(dtype, torch.dtype):
         return torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
-    return float(np.finfo(dtype).eps) if np.issubdtype(dtype, np.floating) else 0.0
+    name = np.dtype(dtype).name
+    return float(np.finfo(name).eps) if np.issubdtype(name, np.floating) else 0.0

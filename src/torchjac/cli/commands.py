@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import numpy as np
 import torch
@@ -30,10 +30,12 @@ from .._base.words import Mode, choose
 from .._function.flat import ordinary
 from .._matrices.drawing import no_matplotlib
 from .._plan.jacobian import JacobianPlan
+from .._plan.options import JacobianOptions
 from .._plan.report.page import costs_of, write_report
 from .._plan.report.summary import UnitCosts, measure, summarize, with_colors
 from .._plan.verbs import plan_hessian, plan_jacobian
 from . import compare as compare_module
+from .compare import Timing
 from .tables import console, inspection, race
 from .target import FILLS, CommandError, Target, target
 
@@ -79,7 +81,7 @@ def demo(
     threads: Annotated[int | None, typer.Option("--threads", metavar="K", help="that PyTorch may use")] = None,
     debug: DebugOption = False,
 ) -> None:
-    """What torchjac does, on a Brusselator and a bundle adjustment."""
+    """Show what torchjac does, on a Brusselator and a bundle adjustment."""
     from .demo import demo as show
 
     with _failing_well(debug):
@@ -115,14 +117,14 @@ def inspect(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Pattern, colors, strategies with predicted time and memory, and the lines that cost most."""
+    """Show the pattern, colors, strategies with predicted time and memory, and the lines that cost most."""
     with _failing_well(debug):
         _check_files(save, plot)
         choose("mode", mode, Mode)
         if memory is not None:
             parse_bytes(memory)
         what = target(name, inputs or [], init, device, wrt)
-        plan = _plan(what, hessian, {"mode": mode, "memory": memory})
+        plan = _plan(what, hessian, cast("Mode", mode), memory)
         with ordinary(what.args) as own:
             units = measure(plan.prepared.goal.function, own)
         facts = with_colors(plan.facts())
@@ -159,10 +161,10 @@ def compare(
         target(name, inputs or [], init, device, wrt)  # what is wrong with it is said here, once
         results = []
         for way in compare_module.WAYS:
-            job = compare_module.Job(
+            job = compare_module.TimedWay(
                 way, name, inputs or [], init, device, wrt, seconds, budget, threads or torch.get_num_threads()
             )
-            results.append(compare_module.run(job))
+            results.append(compare_module.time_apart(job))
         right = _judge(results)
         if as_json:
             print(json.dumps({"target": name, "ways": results}, indent=2))
@@ -172,12 +174,12 @@ def compare(
             raise typer.Exit(1)
 
 
-def _judge(results: list[dict[str, Any]]) -> bool:
-    """Compare the products of each way with ours: whether there is ours, and all that finished agree."""
+def _judge(results: list[Timing]) -> bool:
+    """Compare the products of each way with ours, and tell whether there is ours and all that finished agree."""
     products = [result.pop("product", None) for result in results]
     ours, right = products[0], "error" not in results[0]
     for result, other in zip(results[1:], products[1:], strict=True):
-        if right and "error" not in result:
+        if right and ours is not None and other is not None and "error" not in result:
             scale = max(float(np.abs(other).max(initial=0)), 1e-300)
             off = float(np.abs(ours - other).max(initial=0)) / scale if ours.shape == other.shape else np.inf
             result["difference"] = off
@@ -185,9 +187,10 @@ def _judge(results: list[dict[str, Any]]) -> bool:
     return right and all(result.get("difference", 0.0) < 1e-3 for result in results)
 
 
-def _plan(what: Target, hessian: bool, options: Any) -> JacobianPlan:
+def _plan(what: Target, hessian: bool, mode: Mode, memory: str | None) -> JacobianPlan:
     make = plan_hessian if hessian else plan_jacobian
-    return make(what.f, *what.args, argnums=what.argnums, ravel=True, layout=torch.sparse_csr, progress=True, **options)
+    options = JacobianOptions(mode=mode, memory=memory, ravel=True, layout=torch.sparse_csr, progress=True)
+    return make(what.f, *what.args, argnums=what.argnums, **options)
 
 
 def _check_files(save: Path | None, plot: Path | None) -> None:
@@ -230,7 +233,7 @@ def _say(text: str) -> None:
 
 @contextmanager
 def _failing_well(debug: bool) -> Iterator[None]:
-    """Errors as text on standard error and an exit code; with ``debug`` the traceback too."""
+    """Turn errors into text on standard error and an exit code; with ``debug`` show the traceback too."""
     shown = warnings.showwarning
 
     def say(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
@@ -265,7 +268,7 @@ def _words(error: Exception) -> str:
 
 
 def _line_of(error: Exception) -> str:
-    """The innermost line of the user's code."""
+    """Return the innermost line of the user's code."""
     steps = traceback.walk_tb(error.__traceback__)
     theirs = [(frame.f_code.co_filename, number) for frame, number in steps if is_users(frame)]
     if not theirs:

@@ -1,6 +1,6 @@
 """One way to a Jacobian, timed in a process of its own: what it takes of time and memory ends with it.
 
-``python -m torchjac.cli.compare job.json`` is that process; ``run`` starts it and reads what it found.
+``python -m torchjac.cli.compare job.json`` is that process; ``time_apart`` starts it and reads what it found.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils._pytree import tree_leaves
 
@@ -29,13 +30,15 @@ from .._products.chunk import out_of_memory
 from .target import Target, target
 
 WAYS = ("torchjac", "torch.func.jacfwd", "torch.func.jacrev", "torch.autograd.functional.jacobian")
+Numbers = npt.NDArray[np.float64]
+
 _STARTUP = 120.0  # seconds until PyTorch and the function are there
 _REPEATS = 7
 
 
 @dataclass(frozen=True)
-class Job:
-    """What to time. ``seconds``: for everything; ``memory``: bytes beyond what the process has when it starts."""
+class TimedWay:
+    """A way to time, and on what. ``seconds``: for everything; ``memory``: bytes beyond those at the start."""
 
     way: str
     name: str
@@ -48,8 +51,22 @@ class Job:
     threads: int
 
 
-def run(job: Job) -> dict[str, Any]:
-    """``prepare``, ``first``, ``seconds`` (a call) and ``peak`` (bytes), a ``product`` to compare; or ``error``."""
+class Timing(TypedDict, total=False):
+    """The figures of one way, or the ``error`` that it ended with."""
+
+    way: str
+    prepare: float
+    first: float
+    seconds: float
+    peak: int
+    product: Numbers
+    error: str
+    difference: float
+    verdict: str
+
+
+def time_apart(job: TimedWay) -> Timing:
+    """Time one way in a new process: ``seconds`` are of a call, ``peak`` in bytes, ``product`` is there to compare."""
     with TemporaryDirectory(prefix="torchjac-") as folder:
         file, out = Path(folder, "job.json"), Path(folder, "out.npz")
         file.write_text(json.dumps(asdict(job)))
@@ -63,13 +80,14 @@ def run(job: Job) -> dict[str, Any]:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        return {"way": job.way} | _read(job, out, process.returncode, said)
+        return {"way": job.way, **_read(job, out, process.returncode, said)}
 
 
-def _read(job: Job, out: Path, code: int, said: str) -> dict[str, Any]:
+def _read(job: TimedWay, out: Path, code: int, said: str) -> Timing:
     if out.exists():
         with np.load(out, allow_pickle=False) as stored:
-            return {**json.loads(str(stored["about"])), "product": stored["product"]}
+            about: Timing = json.loads(str(stored["about"]))
+            return {**about, "product": stored["product"]}
     if code == -signal.SIGALRM:
         return {"error": f"more than {job.seconds:g} s"}
     if code in (-signal.SIGABRT, -signal.SIGKILL):
@@ -77,12 +95,14 @@ def _read(job: Job, out: Path, code: int, said: str) -> dict[str, Any]:
     return {"error": (said.strip().splitlines() or [f"exit code {code}"])[-1]}
 
 
-def work(job: Job, out: Path) -> None:
-    """Time one way and write what was found."""
+def time_here(job: TimedWay, out: Path) -> None:
+    """Time one way in this process, and write what was found."""
     torch.set_num_threads(job.threads)
     what = target(job.name, job.inputs, job.init, job.device, job.wrt)
     _limit(job)
     before = _peak(job.device)
+    about: Timing
+    product: Numbers
     try:
         about, product = _timed(_WAYS[job.way], what, job.seconds)
         about["peak"] = max(_peak(job.device) - before, 0)
@@ -96,7 +116,8 @@ def work(job: Job, out: Path) -> None:
         np.savez(file, about=np.array(json.dumps(about)), product=product)
 
 
-def _limit(job: Job) -> None:
+def _limit(job: TimedWay) -> None:
+    """Let this process end where it takes more time or memory."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, inside a kernel too
     signal.setitimer(signal.ITIMER_REAL, job.seconds)
     if job.device.startswith("cuda"):
@@ -109,19 +130,20 @@ def _limit(job: Job) -> None:
 
 
 def _peak(device: str) -> int:
-    """The most bytes so far: of the process, or of tensors on a GPU."""
+    """Return the most bytes so far: of the process, or of tensors on a GPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 
 
-Call = Callable[[], Any]
+Call = Callable[[], torch.Tensor]
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Prepare = Callable[[Target], tuple[Call, Product]]
+"""From a function and its inputs to a call that gives its Jacobian, and to the product of a Jacobian with a vector."""
 
 
-def _timed(
-    make: Callable[[Target], tuple[Call, Callable[[Any, torch.Tensor], torch.Tensor]]], what: Target, most: float
-) -> Any:
+def _timed(make: Prepare, what: Target, most: float) -> tuple[Timing, Numbers]:
     start = time.perf_counter()
     call, product = make(what)
     prepare = time.perf_counter() - start
@@ -132,11 +154,12 @@ def _timed(
         taken.append(seconds)
     n = sum(what.args[k].numel() for k in what.argnums)
     v = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    about = {"prepare": prepare, "first": first, "seconds": statistics.median(taken[1:] or taken)}
-    return about, product(result, v).double().cpu().numpy()
+    about: Timing = {"prepare": prepare, "first": first, "seconds": statistics.median(taken[1:] or taken)}
+    numbers: Numbers = product(result, v).double().cpu().numpy()
+    return about, numbers
 
 
-def _once(call: Call) -> tuple[Any, float]:
+def _once(call: Call) -> tuple[torch.Tensor, float]:
     start = time.perf_counter()
     result = call()
     if torch.cuda.is_available():
@@ -144,13 +167,13 @@ def _once(call: Call) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def _ours(what: Target) -> Any:
+def _ours(what: Target) -> tuple[Call, Product]:
     plan = plan_jacobian(what.f, *what.args, argnums=what.argnums, ravel=True, layout=torch.sparse_csr)
     return lambda: plan(*what.args), lambda J, v: J @ v.to(J)
 
 
 def _flat(what: Target) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
-    """F as a function (n,) -> (m,), and its argument."""
+    """Return f as a function (n,) -> (m,), and its argument."""
     chosen = [what.args[k] for k in what.argnums]
 
     def g(x: torch.Tensor) -> torch.Tensor:
@@ -162,15 +185,15 @@ def _flat(what: Target) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.T
     return g, torch.cat([t.detach().reshape(-1) for t in chosen])
 
 
-def _dense(way: Callable[..., Callable[[torch.Tensor], torch.Tensor]]) -> Callable[[Target], Any]:
-    def make(what: Target) -> Any:
+def _dense(way: Callable[..., Callable[[torch.Tensor], torch.Tensor]]) -> Prepare:
+    def make(what: Target) -> tuple[Call, Product]:
         g, x = _flat(what)
         return lambda: way(g)(x), lambda J, v: J @ v.to(J)
 
     return make
 
 
-_WAYS: dict[str, Callable[[Target], Any]] = {
+_WAYS: dict[str, Prepare] = {
     WAYS[0]: _ours,
     WAYS[1]: _dense(torch.func.jacfwd),
     WAYS[2]: _dense(torch.func.jacrev),
@@ -179,4 +202,4 @@ _WAYS: dict[str, Callable[[Target], Any]] = {
 
 
 if __name__ == "__main__":
-    work(Job(**json.loads(Path(sys.argv[1]).read_text())), Path(sys.argv[2]))
+    time_here(TimedWay(**json.loads(Path(sys.argv[1]).read_text())), Path(sys.argv[2]))

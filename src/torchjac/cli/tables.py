@@ -1,7 +1,8 @@
-"""What the command line prints about a plan, and about a race of plans: tables of rich."""
+"""Tables that the command line prints: about a plan, and about ways to one Jacobian."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -12,18 +13,22 @@ from rich.text import Text
 from .._base.memory import text_bytes
 from .._matrices.drawing import picture
 from .._matrices.pattern import SparsityPattern
+from .compare import Timing
+
+Summary = dict[str, Any]
+"""A plan in numbers and words, as ``summarize`` gives it, or a part of that."""
 
 WIDTH = 120  # where it does not go to a terminal
 
 
 def console(stderr: bool = False) -> Console:
-    """Of the width of the terminal; wide enough for scripts where there is none."""
+    """Return a console of the width of the terminal; wide enough for scripts where there is none."""
     made = Console(stderr=stderr, highlight=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
 
 
-def inspection(name: str, summary: dict[str, Any], pattern: SparsityPattern, lines: int) -> RenderableType:
-    """Everything about a plan; ``lines``: how many source lines are named."""
+def inspection(name: str, summary: Summary, pattern: SparsityPattern, lines: int) -> RenderableType:
+    """Return everything about a plan; ``lines``: how many source lines are named."""
     parts: list[RenderableType] = [Text(name, style="bold"), "", _facts(summary), ""]
     parts += [Text("\n".join(picture(pattern)), no_wrap=True), "", _strategies(summary["strategies"])]
     if summary["notes"]:
@@ -35,7 +40,7 @@ def inspection(name: str, summary: dict[str, Any], pattern: SparsityPattern, lin
     return Group(*parts)
 
 
-def _facts(s: dict[str, Any]) -> Table:
+def _facts(s: Summary) -> Table:
     (m, n), coloring, seconds = s["shape"], s["coloring"], s["seconds"]
     grid = Table.grid(padding=(0, 2))
     grid.add_row("function", f"{n:,} inputs -> {'a number' if s['kind'] == 'hessian' else f'{m:,} outputs'}")
@@ -53,7 +58,7 @@ def _facts(s: dict[str, Any]) -> Table:
     return grid
 
 
-def _strategies(strategies: list[dict[str, Any]]) -> Table:
+def _strategies(strategies: list[Summary]) -> Table:
     rows = [
         [
             ("> " if row["chosen"] else "  ") + row["name"],
@@ -69,21 +74,21 @@ def _strategies(strategies: list[dict[str, Any]]) -> Table:
     return table
 
 
-def race(name: str, results: list[dict[str, Any]]) -> RenderableType:
-    """How long ways to one Jacobian take, ours first."""
+def race(name: str, results: Sequence[Timing]) -> RenderableType:
+    """Return a table of how long ways to one Jacobian take, ours first."""
     ours = results[0].get("seconds")
     rows = []
     for result in results:
         ratio = f"{result['seconds'] / ours:,.1f} x" if ours and "seconds" in result else ""
-        figures = [time_text(result.get(key)) for key in ("prepare", "first", "seconds")]
-        peak = "" if result.get("peak") is None else text_bytes(result["peak"])
+        figures = [time_text(result.get("prepare")), time_text(result.get("first")), time_text(result.get("seconds"))]
+        peak = text_bytes(result["peak"]) if "peak" in result else ""
         rows.append([result["way"], *figures, ratio, peak, result.get("verdict") or result.get("error", "")])
     heads = ["way", ">prepare", ">first call", ">a call", ">ratio", ">memory", "result"]
     return Group(Text(name, style="bold"), "", _table("", heads, rows))
 
 
 def _table(title: str, heads: list[str], rows: list[list[str]]) -> Table:
-    """``>`` before a head: right-aligned."""
+    """Return a table; ``>`` before a head makes its column right-aligned."""
     table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for head in heads:
         right = head.startswith(">")
@@ -94,7 +99,7 @@ def _table(title: str, heads: list[str], rows: list[list[str]]) -> Table:
 
 
 def time_text(seconds: float | None) -> str:
-    """As people say it; a dash for None.
+    """Return a time as people say it; a dash for None.
 
     >>> time_text(0.0123), time_text(90), time_text(7200), time_text(None)
     ('12.3 ms', '1.5 min', '2 h', '-')

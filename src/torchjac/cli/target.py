@@ -1,4 +1,4 @@
-"""What the command line is about: a function named by text, and the inputs to look at it with."""
+"""The target of a command: a function named by text, and the inputs to look at it with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import torch
 
@@ -44,11 +44,11 @@ class Input:
     shape: tuple[int, ...] = ()
     dtype: torch.dtype | None = None
     bound: int | None = None
-    value: Any = None
+    value: object = None
 
     @classmethod
     def parse(cls, text: str) -> Input:
-        """From ``name:dtype[shape]``, ``name:int64[shape]<bound`` or ``name:value``; names may be left out.
+        """Read ``name:dtype[shape]``, ``name:int64[shape]<bound`` or ``name:value``; names may be left out.
 
         >>> Input.parse("x:float64[2,64]")
         Input(name='x', shape=(2, 64), dtype=torch.float64, bound=None, value=None)
@@ -69,8 +69,8 @@ class Input:
             ) from error
         return cls(name.strip() if colon else None, value=plain)
 
-    def fill(self, how: str, generator: torch.Generator) -> Any:
-        """The argument."""
+    def fill(self, how: str, generator: torch.Generator) -> object:
+        """Return the argument: a tensor filled as ``how`` says, or the plain value."""
         if self.dtype is None:
             return self.value
         if how != "random":
@@ -99,7 +99,7 @@ class Target:
 
 
 def target(name: str, inputs: Sequence[str], init: str, device: str = "cpu", wrt: str | None = None) -> Target:
-    """``module:function`` or ``file.py:function`` with arguments filled as ``init`` says.
+    """Return ``module:function`` or ``file.py:function`` with arguments filled as ``init`` says.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def target(name: str, inputs: Sequence[str], init: str, device: str = "cpu", wrt
 
 
 def load(name: str) -> UserFunction:
-    """The function, or the module instance, that ``module:function`` or ``file.py:function`` names."""
+    """Return the function, or the module instance, that ``module:function`` or ``file.py:function`` names."""
     place, colon, path = name.rpartition(":")
     if not colon or not place or not path:
         raise CommandError(
@@ -132,7 +132,7 @@ def load(name: str) -> UserFunction:
             expected="module:function, or file.py:function",
             instead=f"{name}:function" if name.endswith(".py") else "mypackage.models:residual",
         )
-    thing: Any = _file(Path(place)) if place.endswith(".py") else _module(place)
+    thing: object = _file(Path(place)) if place.endswith(".py") else _module(place)
     for part in path.split("."):
         if not hasattr(thing, part):
             near = difflib.get_close_matches(part, [key for key in vars(thing) if not key.startswith("_")], 1)
@@ -163,7 +163,7 @@ def _instance(kind: type[torch.nn.Module], name: str) -> torch.nn.Module:
     return kind()
 
 
-def _file(path: Path) -> Any:
+def _file(path: Path) -> ModuleType:
     if not path.is_file():
         raise CommandError(f"there is no file {path}", expected="a Python file")
     sys.path.insert(0, str(path.resolve().parent))  # what it imports from beside it
@@ -176,7 +176,7 @@ def _file(path: Path) -> Any:
     return module
 
 
-def _module(name: str) -> Any:
+def _module(name: str) -> ModuleType:
     sys.path.insert(0, "")  # as python -m does
     try:
         return importlib.import_module(name)
@@ -200,7 +200,7 @@ def _stored(init: str) -> dict[str, torch.Tensor]:
 
 
 def _named(specs: Sequence[Input], signature: inspect.Signature) -> dict[str, Input]:
-    """Which parameter each input is for: by name, or the next one that has none."""
+    """Give each input to a parameter: the one that it names, or the next one that has none."""
     free = [key for key, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
     given = {spec.name for spec in specs}
     out: dict[str, Input] = {}
@@ -222,7 +222,7 @@ def _from_file(
     signature: inspect.Signature,
     module: torch.nn.Module | None,
 ) -> dict[str, torch.Tensor]:
-    """Tensors of the file by the names of parameters; the others are the module's state."""
+    """Return the tensors of the file by the names of parameters; the others become the module's state."""
     if not arguments and len(stored) == 1 and not set(stored) & set(signature.parameters):
         stored = dict(zip(list(signature.parameters)[:1], stored.values(), strict=False))
     out = {}
@@ -246,7 +246,7 @@ def _from_file(
     return out
 
 
-def _bind(signature: inspect.Signature, values: dict[str, Any], name: str) -> inspect.BoundArguments:
+def _bind(signature: inspect.Signature, values: dict[str, object], name: str) -> inspect.BoundArguments:
     try:
         starred = {key for key, p in signature.parameters.items() if p.kind is p.VAR_POSITIONAL}
         return signature.bind(
@@ -261,7 +261,7 @@ def _bind(signature: inspect.Signature, values: dict[str, Any], name: str) -> in
         ) from error
 
 
-def _missing(signature: inspect.Signature, values: dict[str, Any]) -> list[str]:
+def _missing(signature: inspect.Signature, values: dict[str, object]) -> list[str]:
     return [key for key, p in signature.parameters.items() if key not in values and p.default is p.empty]
 
 

@@ -22,7 +22,7 @@ class ReadError(ValueError):
 
 
 def read_arrays(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors in a file; one without a name, or in a list, is called by its number. Nothing in it is executed.
+    """Return the tensors in a file; one without a name, or in a list, is called by its number. No code in it runs.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def _npz(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Eight bytes of length, a header in JSON, and the numbers: https://github.com/huggingface/safetensors."""
+    """Read eight bytes of length, a header in JSON, and the numbers: https://github.com/huggingface/safetensors."""
     raw = path.read_bytes()
     start = 8 + int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8:start])

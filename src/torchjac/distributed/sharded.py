@@ -15,7 +15,6 @@ from .._base.errors import InputError, OptionError
 from .._base.random_state import RandomState, random_numbers
 from .._base.ranks import Ranks, Status
 from .._base.words import Args
-from .._coloring.colors import AcyclicColors, BidirectionalColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import FlatFunction, ordinary
 from .._matrices.layouts import Submatrix
@@ -129,10 +128,7 @@ class Sharded:
         if self._dense:
             return DenseRows(layout) if plan.mode == "reverse" or self._symmetric else DenseColumns(layout)
         sizes = [(count, self._function.m if way == "forward" else self._function.n) for way, _, count in self._parts]
-        solved = isinstance(coloring, AcyclicColors) or (
-            isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution"
-        )
-        if solved:
+        if coloring is not None and coloring.by_substitution:
             assert isinstance(self.strategy, (Colored, Symmetric)), "what has colors"
             return Solved(layout, sizes, self.strategy.recover)
         entries = self._goal.part.entries

@@ -15,26 +15,30 @@ and sparse where the function is: a plan is made on the first call (``result.pla
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .._base.errors import InputError, OptionError
 from .._operators.jacobian import JacobianOperator
 from .._plan.options import HessianOptions, JacobianOptions
-from .problem import Device, Function, Problem, ScalarProblem, inverse
+from .problem import Device, Function, Problem, ScalarProblem, Start, inverse
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+    from scipy.sparse.linalg import LinearOperator
 
 __all__ = ["least_squares", "linear_operator", "minimize", "root", "solve_ivp"]
 
 
 def least_squares(
     f: Function,
-    x0: Any,
+    x0: Start,
     *,
     jac: Literal["exact", "2-point", "3-point"] = "exact",
     jacobian: JacobianOptions | None = None,
     device: Device = "cpu",
     **options: Any,
-) -> Any:
-    """``scipy.optimize.least_squares`` for the residuals ``f(x)``, with their exact, sparse Jacobian.
+) -> OptimizeResult:
+    """Run ``scipy.optimize.least_squares`` for the residuals ``f(x)``, with their exact, sparse Jacobian.
 
     >>> import numpy as np, torch
     >>> from torchjac.scipy import least_squares
@@ -70,14 +74,14 @@ def least_squares(
 
 def root(
     f: Function,
-    x0: Any,
+    x0: Start,
     *,
     method: str = "hybr",
     jacobian: JacobianOptions | None = None,
     device: Device = "cpu",
     **options: Any,
-) -> Any:
-    """``scipy.optimize.root``: x with ``f(x) = 0``, as many equations as unknowns.
+) -> OptimizeResult:
+    """Run ``scipy.optimize.root``: find x with ``f(x) = 0``, for as many equations as unknowns.
 
     >>> import numpy as np, torch
     >>> from torchjac.scipy import root
@@ -119,14 +123,14 @@ def root(
 def solve_ivp(
     f: Function,
     t_span: tuple[float, float],
-    y0: Any,
+    y0: Start,
     *,
     method: str = "BDF",
     jacobian: JacobianOptions | None = None,
     device: Device = "cpu",
     **options: Any,
-) -> Any:
-    """``scipy.integrate.solve_ivp`` for ``y' = f(t, y)``, with the Jacobian by y for the implicit methods.
+) -> OptimizeResult:
+    """Run ``scipy.integrate.solve_ivp`` for ``y' = f(t, y)``, with the Jacobian by y for the implicit methods.
 
     >>> import numpy as np, torch
     >>> from torchjac.scipy import solve_ivp
@@ -155,14 +159,14 @@ def solve_ivp(
 
 def minimize(
     f: Function,
-    x0: Any,
+    x0: Start,
     *,
     method: str = "trust-krylov",
     hessian: HessianOptions | None = None,
     device: Device = "cpu",
     **options: Any,
-) -> Any:
-    """``scipy.optimize.minimize`` for the scalar ``f(x)``, with its gradient, and its Hessian where the method has use.
+) -> OptimizeResult:
+    """Run ``scipy.optimize.minimize`` for the scalar ``f(x)``, with its gradient, and its Hessian if that is of use.
 
     >>> import numpy as np, torch
     >>> from torchjac.scipy import minimize
@@ -188,8 +192,8 @@ def minimize(
     return problem.result(solve(problem.value, problem.x0, method=method, **options))
 
 
-def linear_operator(f: Function, x: Any, *, device: Device = "cpu") -> Any:
-    """The Jacobian of f at x as a ``scipy.sparse.linalg.LinearOperator``, for ``lsqr``, ``gmres``, ``svds``, ``eigs``.
+def linear_operator(f: Function, x: Start, *, device: Device = "cpu") -> LinearOperator:
+    """Return the Jacobian of f at x as a ``scipy.sparse.linalg.LinearOperator``: for ``lsqr``, ``gmres``, ``svds``.
 
     >>> import numpy as np, torch
     >>> from torchjac.scipy import linear_operator

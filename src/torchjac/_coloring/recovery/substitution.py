@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..._matrices.pattern import SparsityPattern
-from ..colors import AcyclicColors, BidirectionalColors
+from ..colors import Coloring
 from ..equations import Places, substitution_levels
 
 Step = tuple[torch.Tensor, torch.Tensor]
@@ -38,7 +38,7 @@ class Substitution:
     def __init__(
         self,
         pattern: SparsityPattern,
-        coloring: AcyclicColors | BidirectionalColors,
+        coloring: Coloring,
         device: torch.device | str = "cpu",
         entries: Places | None = None,
     ) -> None:

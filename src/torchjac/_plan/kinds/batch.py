@@ -39,7 +39,8 @@ from ..._strategies.budget import fit_chunks
 from ..._strategies.candidates import Candidate, Choice
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import Part
-from ..._verification.adjoint_probe import Combination, all_entries, probe
+from ..._verification.adjoint_probe import probe
+from ..._verification.gradient_probe import Combination, all_entries
 from ..batch_cache import modules_of
 from ..goal import Goal
 from ..options import Options

@@ -17,7 +17,8 @@ from ..._strategies.candidates import Choice
 from ..._strategies.hessian_candidates import choose_symmetric
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import Part, Symmetric
-from ..._verification.adjoint_probe import Combination, all_entries, probe
+from ..._verification.adjoint_probe import probe
+from ..._verification.gradient_probe import Combination, all_entries
 from ..goal import Goal
 from ..options import Options, OptionsOfHessian
 from ..result import Assembly

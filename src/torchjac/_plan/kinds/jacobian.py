@@ -24,7 +24,8 @@ from ..._strategies.colored import Colored
 from ..._strategies.dense import Dense
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import Part
-from ..._verification.adjoint_probe import Combination, all_entries, probe, probe_bytes
+from ..._verification.adjoint_probe import probe, probe_bytes
+from ..._verification.gradient_probe import Combination, all_entries
 from ..._verification.partial_probe import Some, probe_some, some_entries
 from ..goal import Goal
 from ..options import Options

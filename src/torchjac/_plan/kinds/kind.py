@@ -16,7 +16,7 @@ from ..._products.run import Run
 from ..._strategies.candidates import Choice
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import Part
-from ..._verification.adjoint_probe import Combination
+from ..._verification.gradient_probe import Combination
 from ..goal import Goal
 from ..options import Options
 from ..retrying import Other

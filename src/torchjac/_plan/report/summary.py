@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..._base.errors import OptionError
@@ -36,10 +35,9 @@ def measure(function: FlatFunction, args: Args) -> UnitCosts:
 def _measure(function: FlatFunction, way: Direction, size: int, args: Args) -> UnitCost | None:
     if not size:
         return None
-    count = min(size, _BATCH)
     try:
         with torch.no_grad():
-            return batch_cost(function, way, np.arange(size, dtype=np.int32) % count, count, args)
+            return batch_cost(function, way, min(size, _BATCH), args)
     except OptionError:  # no forward formula of an op
         return None
 

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from ..._base.user_frame import warn
 from ..._base.words import Args
+from ..._products.rounding import largest, near
 from .regions import compile_products
 from .stages import compile_program
 
@@ -59,9 +60,9 @@ class Compiled:
         """Drop the program unless it gives ``values`` at ``args``, to the square root of the precision."""
         if self._program is None:
             return
-        got, scale = self(args), float(values.detach().abs().nan_to_num(0, 0, 0).max()) if values.numel() else 0.0
-        close = (got - values).abs() <= scale * torch.finfo(values.dtype).eps ** 0.5
-        if not bool((close | (got == values) | (got.isnan() & values.isnan())).all()):
+        got = self(args)
+        same = near(got, values, largest(values.detach()), factor=1) | (got == values) | (got.isnan() & values.isnan())
+        if not bool(same.all()):
             self._drop("compiled values are not the eager ones")
 
     def say(self) -> None:

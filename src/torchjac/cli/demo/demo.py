@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import torchjac as tj
 
+from ..._coloring.colors import Coloring
+from ..._matrices.pattern import SparsityPattern
 from .dense import DenseWay, largest_difference, largest_scale, peak_bytes
 from .picture import save_picture
 from .problems import Bundle, brusselator, generated_bundle, read_bundle
@@ -36,18 +37,18 @@ class Problem:
 
     @property
     def dense_bytes(self) -> int:
-        """What a dense Jacobian takes at its peak."""
+        """Bytes that a dense Jacobian takes at its peak."""
         m = self.f(*self.args).numel()
         return peak_bytes(m, sum(arg.numel() for arg in self.args), self.args[0].element_size())
 
     def plan(self) -> tj.JacobianPlan:
-        """One matrix with respect to all inputs."""
+        """Plan one matrix with respect to all inputs."""
         argnums = tuple(range(len(self.args)))
         return tj.plan_jacobian(self.f, *self.args, argnums=argnums, ravel=True, layout=torch.sparse_csr)
 
 
 def brusselator_problem(size: int) -> Problem:
-    """The Brusselator on a ``size`` x ``size`` grid."""
+    """Return the Brusselator on a ``size`` x ``size`` grid."""
     u = torch.rand(2, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return Problem(
         f"Brusselator, {size} x {size} grid, 2 species",
@@ -58,21 +59,21 @@ def brusselator_problem(size: int) -> Problem:
 
 
 def bundle_problem(name: str, bundle: Bundle, smaller: Callable[[float], Problem] | None = None) -> Problem:
-    """A bundle adjustment, with respect to cameras and points."""
+    """Return a bundle adjustment, with respect to cameras and points."""
     cameras, points, observations = len(bundle.cameras), len(bundle.points), len(bundle.observed)
     title = f"{name}, {cameras} cameras, {points:,} points, {observations:,} observations"
     return Problem(title, bundle.residuals, (bundle.cameras, bundle.points), smaller)
 
 
 def generated_problem(size: float) -> Problem:
-    """A generated bundle adjustment with about as many entries as the Brusselator of this size."""
+    """Return a generated bundle adjustment with about as many entries as the Brusselator of this size."""
     cameras, points = max(4, round(size / 2)), max(8, round(size * size / 8))
     bundle = generated_bundle(cameras, points, min(6, cameras) * points)
     return bundle_problem("Bundle adjustment, generated", bundle, lambda scale: generated_problem(size * scale))
 
 
 def run(size: int, data: Path | None, picture: Path) -> None:
-    """Everything, printed.
+    """Print everything.
 
     Raises
     ------
@@ -95,7 +96,7 @@ def run(size: int, data: Path | None, picture: Path) -> None:
 
 
 def show(problem: Problem) -> tj.JacobianPlan:
-    """One problem: the plan's own words, then the times, then the comparison."""
+    """Print one problem: the plan's own words, then the times, then the comparison."""
     print(f"\n{problem.name}\n{'-' * len(problem.name)}")
     plan = problem.plan()
     print(plan.explain(), "\n", sep="")
@@ -108,7 +109,7 @@ def show(problem: Problem) -> tj.JacobianPlan:
 
 
 def compare(problem: Problem, plan: tj.JacobianPlan, evaluation: float) -> None:
-    """The same Jacobian by torch.func, at a size that fits."""
+    """Print the time of the same Jacobian by torch.func, at a size that fits."""
     smaller, way = fitting(problem)
     if way is None or smaller is not problem:
         _row("dense", "-", f"{problem.dense_bytes / 2**30:.3g} GiB: too much for {_DENSE_LIMITS}")
@@ -131,7 +132,7 @@ def compare(problem: Problem, plan: tj.JacobianPlan, evaluation: float) -> None:
 
 
 def fitting(problem: Problem) -> tuple[Problem, DenseWay | None]:
-    """The problem, or a smaller one, whose dense Jacobian stays below bytes and seconds; no way where none does."""
+    """Return the problem, or a smaller one, and a dense way that stays below the limits; None where none does."""
     budget = _DENSE_BYTES
     while True:
         _passing("  dense             ... trying ways to do it")
@@ -158,7 +159,7 @@ def _warm_up() -> float:
     return time.perf_counter() - start
 
 
-def _median(run: Callable[[], Any], repeats: int = 7) -> float:
+def _median(run: Callable[[], object], repeats: int = 7) -> float:
     for _ in range(2):
         run()
     seconds = []
@@ -169,7 +170,7 @@ def _median(run: Callable[[], Any], repeats: int = 7) -> float:
     return statistics.median(seconds)
 
 
-def _picture(path: Path, patterns: dict[str, Any]) -> str:
+def _picture(path: Path, patterns: dict[str, tuple[SparsityPattern, Coloring | None]]) -> str:
     try:
         save_picture(path, patterns)
     except ModuleNotFoundError as error:
@@ -187,7 +188,7 @@ def _row(name: str, figure: str, remark: str) -> None:
 
 
 def _passing(text: str) -> None:
-    """A line that the next one overwrites; on a terminal only."""
+    """Print a line that the next one overwrites; on a terminal only."""
     if sys.stdout.isatty():
         print(f"\033[2K{text}", end="\r", flush=True)
 

@@ -1,4 +1,4 @@
-"""The peer: a dense Jacobian by ``torch.func``, at its best."""
+"""The peer of the demo: a dense Jacobian by ``torch.func``, at its best."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRIAL = 256  # products of one trial: enough to tell ways apart, a small part o
 
 
 def raveled(f: Callable[..., torch.Tensor], args: tuple[torch.Tensor, ...]) -> tuple[Vector, torch.Tensor]:
-    """(g, x): f as a function (n,) -> (m,) of all its arguments in one vector, and that vector."""
+    """Return (g, x): f as a function (n,) -> (m,) of all its arguments in one vector, and that vector."""
     sizes = [arg.numel() for arg in args]
 
     def g(x: torch.Tensor) -> torch.Tensor:
@@ -25,12 +25,12 @@ def raveled(f: Callable[..., torch.Tensor], args: tuple[torch.Tensor, ...]) -> t
 
 
 def peak_bytes(m: int, n: int, itemsize: int) -> int:
-    """What ``jacrev`` takes: the chunks of the result, and the result they are copied into."""
+    """Return the bytes that ``jacrev`` takes: the chunks of the result, and the result they are copied into."""
     return 2 * m * n * itemsize
 
 
 class DenseWay:
-    """``jacrev``, or ``jacfwd`` a chunk at a time, whichever is faster for f at args, with the better of two chunks."""
+    """The faster of ``jacrev`` and ``jacfwd`` a chunk at a time, for f at args, with the better of two chunks."""
 
     def __init__(self, f: Callable[..., torch.Tensor], args: tuple[torch.Tensor, ...]) -> None:
         self._g, self._x = raveled(f, args)
@@ -44,11 +44,11 @@ class DenseWay:
         return f"torch.func.jvp under vmap, {self.chunk} columns at a time"
 
     def __call__(self) -> torch.Tensor:
-        """The Jacobian, (m, n)."""
+        """Return the Jacobian, (m, n)."""
         return _WAYS[self.way](self._g, self._x, self.chunk)
 
     def _trial(self, way: str, chunk: int) -> float:
-        """Seconds for the whole, from those of a few rows (jacrev) or columns (jacfwd)."""
+        """Return the seconds for the whole, from those of a few rows (jacrev) or columns (jacfwd)."""
         g, x, part, at = self._g, self._x, self._g, self._x
         if way == "jacrev":
             whole = g(x).numel()
@@ -73,7 +73,7 @@ def _jacrev(g: Vector, x: torch.Tensor, chunk: int) -> torch.Tensor:
 
 
 def _jacfwd(g: Vector, x: torch.Tensor, chunk: int) -> torch.Tensor:
-    """``torch.func.jacfwd`` has no chunk_size; all columns at once would need n times the memory of g."""
+    """Return the Jacobian a chunk of columns at a time, which ``torch.func.jacfwd`` cannot: it takes all at once."""
     n = x.numel()
 
     def push(tangent: torch.Tensor) -> torch.Tensor:
@@ -93,7 +93,7 @@ _WAYS: dict[str, Callable[[Vector, torch.Tensor, int], torch.Tensor]] = {"jacrev
 
 
 def largest_scale(size: Callable[[float], int], budget: int) -> float:
-    """The largest scale in (0, 1] with ``size(scale) <= budget``, by bisection: the size grows with the scale."""
+    """Return the largest scale in (0, 1] with ``size(scale) <= budget``, by bisection: size grows with scale."""
     if size(1.0) <= budget:
         return 1.0
     low, high = 0.0, 1.0
@@ -104,7 +104,7 @@ def largest_scale(size: Callable[[float], int], budget: int) -> float:
 
 
 def largest_difference(dense: torch.Tensor, pattern: SparsityPattern, values: torch.Tensor) -> float:
-    """The largest difference to a dense (m, n) matrix, relative to its largest entry. Overwrites ``dense``."""
+    """Return the largest difference to a dense (m, n) matrix, relative to its largest entry. Overwrites ``dense``."""
     flat = dense.view(-1)
     scale = _largest(flat) or 1.0
     places = torch.from_numpy(pattern.rows.astype("int64")) * pattern.shape[1] + pattern.col_indices
@@ -113,5 +113,5 @@ def largest_difference(dense: torch.Tensor, pattern: SparsityPattern, values: to
 
 
 def _largest(flat: torch.Tensor) -> float:
-    """The largest absolute value, without a second vector of that size; NaN where there is one."""
+    """Return the largest absolute value, without a second vector of that size; NaN where there is one."""
     return max(abs(float(bound)) for bound in flat.aminmax())

@@ -16,7 +16,7 @@ _ROWS = 24  # of the close view
 
 
 def save_picture(path: Path, patterns: dict[str, tuple[SparsityPattern, Coloring | None]]) -> None:
-    """One line of two panels a pattern. Time and memory grow with the number of entries.
+    """Save a picture with one line of two panels a pattern. Time and memory grow with the number of entries.
 
     Raises
     ------
@@ -44,12 +44,12 @@ def save_picture(path: Path, patterns: dict[str, tuple[SparsityPattern, Coloring
 
 
 def density(pattern: SparsityPattern) -> npt.NDArray[np.float64]:
-    """The share of places that are entries, block by block: at most 400 x 400, 1 at the fullest block."""
+    """Return the share of places that are entries, block by block: at most 400 x 400, 1 at the fullest block."""
     return relative_density(pattern.shape, pattern.counts(*image_size(pattern.shape, _PIXELS)))
 
 
 def close_view(pattern: SparsityPattern, coloring: Coloring | None) -> npt.NDArray[np.float64]:
-    """RGB of the first rows and the columns that they have entries in: white where there is none."""
+    """Return an image (RGB) of the first rows and the columns that they have entries in: white where there is none."""
     from matplotlib import colormaps
 
     last = int(pattern.indptr[min(_ROWS, pattern.shape[0])])

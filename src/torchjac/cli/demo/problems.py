@@ -1,4 +1,4 @@
-"""Functions with a sparse Jacobian, in plain PyTorch: what people bring.
+"""The problems of the demo: functions with a sparse Jacobian, in plain PyTorch.
 
     brusselator       reaction and diffusion on a periodic grid          each output reads 6 inputs
     burgers           a 1-D conservation law by convolution              3
@@ -21,9 +21,11 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import conv1d
 
+Numbers = npt.NDArray[np.intp]
+
 
 def brusselator(u: torch.Tensor) -> torch.Tensor:
-    """The right-hand side of the Brusselator on a periodic unit square: (2, N, N) -> (2, N, N).
+    """Return the right-hand side of the Brusselator on a periodic unit square: (2, N, N) -> (2, N, N).
 
     Two species x, y: x' = a + x^2 y - (b + 1) x + lap x and y' = b x - x^2 y + lap y, with a = 1, b = 3.4 and the
     five-point Laplacian.
@@ -41,7 +43,7 @@ def brusselator(u: torch.Tensor) -> torch.Tensor:
 
 
 def _laplacian(z: torch.Tensor) -> torch.Tensor:
-    """Five points on a periodic (N, N) grid of the unit square."""
+    """Return the Laplacian by five points on a periodic (N, N) grid of the unit square."""
     around: torch.Tensor = torch.roll(z, 1, 0) + torch.roll(z, -1, 0) + torch.roll(z, 1, 1) + torch.roll(z, -1, 1)
     cells: float = z.shape[0] - 1
     return (around - 4 * z) * (cells * cells)
@@ -59,7 +61,7 @@ def burgers(u: torch.Tensor, viscosity: float = 0.01) -> torch.Tensor:
 
 
 def triangle_mesh(nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The unit square with ``nodes`` x ``nodes`` nodes, two triangles a cell: coordinates (P, 2), triangles (T, 3)."""
+    """Return coordinates (P, 2) and triangles (T, 3), two a cell, of a unit square with ``nodes`` x ``nodes`` nodes."""
     along = torch.linspace(0, 1, nodes, dtype=torch.float64)
     coordinates = torch.cartesian_prod(along, along)
     number = torch.arange(nodes * nodes).reshape(nodes, nodes)
@@ -115,7 +117,7 @@ class Bundle:
     radial: tuple[float, float, float]
 
     def residuals(self, cameras: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Predicted minus observed pixels, (C, 6), (P, 3) -> (K, 2)."""
+        """Return predicted minus observed pixels, (C, 6), (P, 3) -> (K, 2)."""
         lens = (self.focal, self.principal, self.radial)
         return bundle_residuals(cameras, points, self.camera_index, self.point_index, self.observed, *lens)
 
@@ -130,7 +132,7 @@ def bundle_residuals(
     principal: tuple[float, float],
     radial: tuple[float, float, float],
 ) -> torch.Tensor:
-    """Predicted minus observed pixels: (K, 2). An observation reads one camera (6 numbers) and one point (3).
+    """Return predicted minus observed pixels: (K, 2). An observation reads one camera (6 numbers) and one point (3).
 
     q = R X + t, y = q.xy / q.z, pixel = focal y (1 + k1 r^2 + k2 r^4 + k3 r^6) + principal, r = |y|.
     """
@@ -144,7 +146,7 @@ def bundle_residuals(
 
 
 def rotate(axis_angle: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Rodrigues' formula, (K, 3), (K, 3) -> (K, 3): x + a w × x + b w × (w × x).
+    """Rotate by Rodrigues' formula, (K, 3), (K, 3) -> (K, 3): x + a w × x + b w × (w × x).
 
     a = sin t / t and b = (1 - cos t) / t^2 with t = |w|. Near t = 0 both are their Taylor series in t^2, so that
     derivatives exist there too.
@@ -161,7 +163,7 @@ def rotate(axis_angle: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def generated_bundle(cameras: int = 60, points: int = 4000, observations: int = 24_000, seed: int = 0) -> Bundle:
-    """Cameras on a ring around a cloud of points; neighbouring cameras see the same point; half a pixel of noise.
+    """Return cameras on a ring around a cloud of points, with half a pixel of noise; neighbours see the same point.
 
     >>> from torchjac.cli.demo.problems import generated_bundle
     >>> bundle = generated_bundle(cameras=5, points=20, observations=60)
@@ -189,7 +191,7 @@ def generated_bundle(cameras: int = 60, points: int = 4000, observations: int = 
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """A bundle adjustment in the binary format of libmv (``libmv_problem_*.bin``, shipped with Ceres Solver).
+    """Read a bundle adjustment in the binary format of libmv (``libmv_problem_*.bin``, shipped with Ceres Solver).
 
     Only cameras and points that some marker refers to are kept, in the order of the file. All numbers become float64.
 
@@ -219,7 +221,7 @@ def read_bundle(path: str | Path) -> Bundle:
 
 
 class _LibmvFile:
-    """A byte for the byte order, a byte for the kind of coordinates, then packed records."""
+    """A file of libmv: a byte for the byte order, a byte for the kind of coordinates, then packed records."""
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.data, self.position = path, Path(path).read_bytes(), 2
@@ -228,7 +230,7 @@ class _LibmvFile:
         self.order: Literal["<", ">"] = "<" if self.data[:1] == b"v" else ">"
 
     def take(self, record: str, count: int = 1) -> npt.NDArray[Any]:
-        """The next ``count`` records, in the machine's byte order."""
+        """Return the next ``count`` records, in the machine's byte order."""
         dtype = np.dtype(record)
         if count < 0 or self.position + count * dtype.itemsize > len(self.data):
             raise ValueError(f"{self.path} ends early: {len(self.data):,} bytes are less than its counts announce")
@@ -237,12 +239,12 @@ class _LibmvFile:
         return records.astype(dtype)
 
     def take_counted(self, record: str) -> npt.NDArray[Any]:
-        """A count, and as many records."""
+        """Read a count, and return as many records."""
         return self.take(record, int(self.take("i4")[0]))
 
 
-def _positions(known: npt.NDArray[Any], used: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """(rows of ``known`` that are used, in order; where among them each one of ``used`` is)."""
+def _positions(known: Numbers, used: Numbers) -> tuple[Numbers, Numbers]:
+    """Return the rows of ``known`` that are used, in order, and where among them each one of ``used`` is."""
     by_number = np.argsort(known, kind="stable")
     place = np.searchsorted(known, used, sorter=by_number)
     rows = by_number[np.minimum(place, known.size - 1)]
@@ -252,7 +254,7 @@ def _positions(known: npt.NDArray[Any], used: npt.NDArray[Any]) -> tuple[npt.NDA
 
 
 def _axis_angle(rotation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The logarithm of rotation matrices, (C, 3, 3) -> (C, 3)."""
+    """Return the logarithm of rotation matrices, (C, 3, 3) -> (C, 3)."""
     from scipy.spatial.transform import Rotation
 
     vectors: npt.NDArray[np.float64] = Rotation.from_matrix(rotation).as_rotvec()
