@@ -17,6 +17,7 @@ import torch
 
 _MOST = 20_000  # entries that are looked at
 _SMALL = 4_096  # numbers of an array that is compared by value
+_MISSING = object()
 _FOREIGN = frozenset({"torch", "numpy", "scipy", "torchjac", "builtins", "math", "functools", "itertools", "operator"})
 _PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 
@@ -34,6 +35,12 @@ class Captured:
         walk = _Walk()
         walk.function(f)
         self._identical, self._equal, self._arrays = walk.identical, walk.equal, walk.arrays
+
+    def forget_changed(self) -> None:
+        """Look no more at what has changed since: f itself changes it when it runs."""
+        self._identical = [(p, k, v) for p, k, v in self._identical if _read(p, k) is v]
+        self._equal = [(p, k, v) for p, k, v in self._equal if _equal(_read(p, k), v)]
+        self._arrays = [(p, k, v) for p, k, v in self._arrays if _same_array(_read(p, k), v)]
 
     def holds(self) -> bool:
         """Whether everything is still the same."""
@@ -165,6 +172,13 @@ def _names(code: types.CodeType) -> Iterator[str]:
 def _is_users(f: object) -> bool:
     module = getattr(f, "__module__", None) or ""
     return str(module).partition(".")[0] not in _FOREIGN
+
+
+def _read(place: _Place, key: object) -> object:
+    try:
+        return place[key]
+    except (LookupError, ValueError):
+        return _MISSING
 
 
 def _equal(now: object, before: object) -> bool:

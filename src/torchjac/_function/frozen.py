@@ -22,6 +22,10 @@ class Frozen:
         self._choices = Choices(_plain_leaves(function, args), floats=True)
         self._captured = Captured(function.source)
 
+    def forget_changed(self) -> None:
+        """Look no more at what f itself changes when it runs: it was just run."""
+        self._captured.forget_changed()
+
     def same(self, args: Args) -> bool:
         """Whether a program that was captured then holds at ``args`` now."""
         return self._captured.holds() and (

@@ -106,11 +106,12 @@ class Evaluator:
             self._drop_program(args)
         if self.program is not None and not first and self._check != "always" and not self._wants_eager(args):
             return self.program(self._given(args))
+        state = Captured(self.function.source) if first else None
         probing = self._check == "always" or (first and self._check == "first")
         draws = RandomState(self.function.device)
         values = self._probed(args, draws) if probing else self._products(args, draws)
-        if first:
-            self._remember(choices)
+        if state is not None:
+            self._remember(choices, state)
         wanted = values.requires_grad or any(leaf.requires_grad for leaf in self.function.leaves(args))
         missable = probing and self.prepared.mode != "reverse"  # a forward formula may have lost f's parameters
         if self._check and torch.is_grad_enabled() and not self._gradient_checked and (wanted or missable):
@@ -120,10 +121,11 @@ class Evaluator:
             self._compile(args, values)
         return values
 
-    def _remember(self, choices: Choices) -> None:
-        """Remember for what the values were verified; what f changes in each call is not looked at for ever."""
+    def _remember(self, choices: Choices, state: Captured) -> None:
+        """Remember for what the values were verified; what f changes itself, or always, is not looked at."""
+        state.forget_changed()
         self._checked_for, self._verified = choices, self._verified + 1
-        self._state = Captured(self.function.source) if self._verified <= _VERIFIED else None
+        self._state = state if self._verified <= _VERIFIED else None
 
     def vouch(self, args: Args) -> None:
         """Make the check that a call with ``args`` would make."""
