@@ -286,8 +286,10 @@ class Evaluator:
         graph_wanted = values.requires_grad or self._wants_graph(args)
         if graph_wanted and not accumulates:
             return
+        compiled_for = Frozen(self.function, self._given(args))
         program = self._compiled(strategy, args, values)
-        self._compiled_for = Frozen(self.function, self._given(args))
+        compiled_for.forget_changed()
+        self._compiled_for = compiled_for
         if undecided is not None and not graph_wanted:
             program = self._decide(undecided, program, args, values)
         program.say()

@@ -84,6 +84,7 @@ class Accumulated:
         Elsewhere the second is built where it may carry fewer coefficients from op to op: it ends where it writes more
         numbers than the first does, and else a clock decides.
         """
+        built_for = Frozen(self._function, args)
         found: dict[Direction, Program] = {}
         refusals: dict[Direction, CannotAccumulateError] = {}
         order: tuple[Direction, ...] = ("forward", "reverse") if self._square else ("reverse", "forward")
@@ -103,7 +104,8 @@ class Accumulated:
             taken = {way: seconds_of(lambda: program(args)) for way, program in found.items()}  # noqa: B023  # called at once
             best = self._better(found, taken)
             self._seconds = taken[best]
-        self._program, self._built_for = found[best], Frozen(self._function, args)
+        built_for.forget_changed()
+        self._program, self._built_for = found[best], built_for
 
     def _is_narrow(self, program: Program) -> bool:
         """Whether a program carries clearly fewer coefficients than the other direction has at its end.
