@@ -57,7 +57,7 @@ def convolution(call: Call) -> Relations:
 
 
 def _through_input(x: torch.Tensor, shape: Sequence[int], groups: int, windows: list[Window]) -> Mix:
-    """Channels of a group mix, each spatial dimension goes through its window."""
+    """Mix the channels of a group, and each spatial dimension through its window."""
     n, spatial = shape[0], len(shape) - 2
     view = (n, groups, x.shape[1] // groups, *x.shape[2:])
     out_view = (n, groups, shape[1] // groups, *shape[2:])

@@ -20,7 +20,7 @@ def glu_jvp(call: Call) -> Relations:
 
 @rule("glu_backward")
 def glu_backward(call: Call) -> Relations:
-    """Both halves of the input take the gradient, place by place."""
+    """Pass the gradient to both halves of the input, place by place."""
     grad, x = call["grad_output"], call["self"]
     dim = call["dim"] % x.dim()
     out_view = (*x.shape[:dim], 2, x.shape[dim] // 2, *x.shape[dim + 1 :])
