@@ -29,7 +29,7 @@ from .._base.random_state import Draws
 from .._base.user_frame import warn
 from .._base.words import Args, Check, Direction, Mode, UserFunction, choose
 from .._coloring.colors import ColumnColors, RowColors
-from .._detection.samples import Meeting, Seen, see
+from .._detection.samples import Meeting, SampleTrace, trace_samples
 from .._function.flat import Argnums, FlatFunction, Leaf, describe, with_paths
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
@@ -111,7 +111,7 @@ class BatchPlan(JacobianPlan):
         options: Options,
     ) -> None:
         self._dims, self._batched = dims, batched
-        self._seen = Seen(None)
+        self._seen = SampleTrace(None)
         super().__init__(f, args, argnums, options)
 
     def fits(self, args: Args) -> bool:
@@ -186,7 +186,7 @@ class BatchPlan(JacobianPlan):
         own = tuple(p for p in self._function.positions if self._batched[p])
         function = FlatFunction(self._function.f, args, own or self._function.argnums, self.options.has_aux)
         if own and self.options.check:
-            self._seen = see(function, args, _numbers(self._traced), self._traced.count)
+            self._seen = trace_samples(function, args, _numbers(self._traced), self._traced.count)
         else:
             function.look(args)
         _check_outputs(function.outputs, self._traced.shape)

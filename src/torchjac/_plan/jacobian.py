@@ -21,7 +21,7 @@ from .._base.progress import progress
 from .._base.random_state import Draws
 from .._base.words import Args, UserFunction
 from .._coloring.equations import Places
-from .._detection.dense_or_not import glance
+from .._detection.dense_or_not import pattern_or_full
 from .._detection.detect import detect
 from .._function.flat import Argnums, Choices, FlatFunction, ordinary, refuse_complex
 from .._matrices.pattern import SparsityPattern, as_pattern, wanted_entries
@@ -298,7 +298,7 @@ class JacobianPlan(Evaluating):
         if run is None:
             self._function.look(args)
         with torch.no_grad():
-            return glance(self._function, args, None if run is None else run.reverse.batch)
+            return pattern_or_full(self._function, args, None if run is None else run.reverse.batch)
 
     def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
         """The entries that values are given for: all of them, or those that were asked for.
