@@ -11,5 +11,5 @@ class CannotAccumulateError(Exception):
         self.op, self.why, self.line = op, why, line
 
     def at(self, line: str) -> CannotAccumulateError:
-        """The error with ``line``, where it does not name one yet."""
+        """Return the error with ``line``, where it names none yet."""
         return self if self.line else CannotAccumulateError(self.op, self.why, line)
