@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from coloring_problems import PROBLEMS
 
-from torchjac._coloring.color import color, color_best
-from torchjac._matrices.pattern import SparsityPattern
+from torchjac import SparsityPattern, color
+from torchjac._coloring.color import color_best
 
 Contestant = Callable[[], tuple[int, dict[str, float]]]
 """To the number of colors and the seconds of each part."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from torchjac._matrices.pattern import SparsityPattern
+from torchjac import SparsityPattern
 
 
 def stencil(shape: tuple[int, ...], offsets: list[tuple[int, ...]], periodic: bool = False) -> SparsityPattern:

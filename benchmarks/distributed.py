@@ -139,7 +139,7 @@ def _predicted(plan: Any, args: Any, seconds: dict[str, float]) -> dict[str, Any
     from torchjac._strategies.forecast import forecast
 
     dist.barrier()
-    work = plan._work(args) if dist.get_rank() == 0 else None
+    work = plan.work(*args) if dist.get_rank() == 0 else None
     dist.barrier()
     if work is None:
         return {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from torchjac import SparsityPattern
 from torchjac._accumulation.program import Program, build
 from torchjac._detection.detect import detect
 from torchjac._function.flat import FlatFunction
-from torchjac._matrices.pattern import SparsityPattern
 
 DIRECTIONS = ("forward", "reverse")
 

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from torchjac._matrices.pattern import SparsityPattern
+from torchjac import SparsityPattern
 
 
 @st.composite

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import torchjac
+import torchjac as tj
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [p for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))) if p.exists()]
@@ -68,11 +68,11 @@ def public(module: str, name: str) -> bool:
     """Whether a dotted name in a module is that of something exported, or of a part of it, or of a public module."""
     owner = name.removeprefix(f"{module}.").split(".")[0]
     inside = module.split(".")[1:]
-    return owner in dir(torchjac) or (inside != [] and inside[0] != "cli" and not inside[0].startswith("_"))
+    return owner in dir(tj) or (inside != [] and inside[0] != "cli" and not inside[0].startswith("_"))
 
 
 def docstrings() -> Iterator[doctest.DocTest]:
-    for name in ["torchjac", *sorted(m.name for m in pkgutil.walk_packages(torchjac.__path__, "torchjac."))]:
+    for name in ["torchjac", *sorted(m.name for m in pkgutil.walk_packages(tj.__path__, "torchjac."))]:
         if name.endswith("__main__"):
             continue
         try:

@@ -14,7 +14,7 @@ from ._base.errors import StalePatternError as StalePatternError
 from ._base.errors import TorchjacError as TorchjacError
 from ._base.errors import TorchjacWarning as TorchjacWarning
 from ._base.version import __version__ as __version__
-from ._base.versions import show_versions as show_versions
+from ._base.version import show_versions as show_versions
 from ._coloring.color import color as color
 from ._coloring.colors import Coloring as Coloring
 from ._function.module import functional as functional

@@ -15,12 +15,12 @@ from lines import line_of
 from oracles import assert_close, dense_jacobian
 from torch.nn import functional as F
 
+from torchjac import SparsityPattern
 from torchjac._accumulation.emission import MissingEntriesError
 from torchjac._accumulation.errors import CannotAccumulateError
 from torchjac._accumulation.program import build
 from torchjac._detection.detect import detect
 from torchjac._function.flat import FlatFunction
-from torchjac._matrices.pattern import SparsityPattern
 from torchjac.cli.demo.problems import brusselator, burgers, generated_bundle, mesh_assembly
 
 # (case, direction) that have no second reading, with the op that ends it

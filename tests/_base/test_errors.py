@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import torchjac as tj
-from torchjac._base import errors
 
-ERRORS = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, tj.TorchjacError)]
+ERRORS = [c for _, c in inspect.getmembers(tj, inspect.isclass) if issubclass(c, tj.TorchjacError)]
 
 
 @pytest.mark.parametrize("error", ERRORS)

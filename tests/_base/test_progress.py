@@ -99,7 +99,7 @@ def test_plans_show_each_stage(impatient, monkeypatch):
     plan = tj.plan_jacobian(f, x := torch.rand(40), progress=True)
     assert "detection" in stream.getvalue()
     stage = "evaluation"
-    monkeypatch.setattr(plan._strategy.products[0], "chunk", 1)
+    monkeypatch.setattr(plan.prepared.strategy.sides[0].products, "chunk", 1)
     plan(x)
     assert "evaluation" in stream.getvalue()
 

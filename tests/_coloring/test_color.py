@@ -8,19 +8,17 @@ from coloring_strategies import patterns
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchjac._base.errors import OptionError
+from torchjac import OptionError, SparsityPattern, color
 from torchjac._coloring.algorithms import search
 from torchjac._coloring.algorithms.distance2 import color_distance2
 from torchjac._coloring.algorithms.graph import column_graph
 from torchjac._coloring.algorithms.iterated import by_classes
 from torchjac._coloring.algorithms.lattice import Grid, lattice_colorings
-from torchjac._coloring.algorithms.neutral import needed_products, renumber
+from torchjac._coloring.algorithms.neutral_colors import needed_products, renumber
+from torchjac._coloring.algorithms.quotient_graph import quotient
 from torchjac._coloring.algorithms.search import Search, count
-from torchjac._coloring.algorithms.twins import quotient
-from torchjac._coloring.color import color
 from torchjac._coloring.colors import ColumnColors
 from torchjac._coloring.equations import Equations
-from torchjac._matrices.pattern import SparsityPattern
 
 
 @given(patterns(), st.integers(0, 5))

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import eye_array, kron
 
-from torchjac._coloring.color import color
-from torchjac._matrices.pattern import SparsityPattern
+from torchjac import SparsityPattern, color
 
 
 def stencil(shape, offsets, periodic=False):

@@ -13,7 +13,7 @@ from oracles import assert_close, dense_jacobian
 from torch import nn
 
 import torchjac as tj
-import torchjac._plan.jacobian as plan_module
+import torchjac._plan.kinds.jacobian as plan_module
 from torchjac._detection.dense_or_not import _UntilFull, pattern_or_full
 from torchjac._detection.detect import detect
 from torchjac._function.flat import FlatFunction

@@ -17,8 +17,7 @@ import torch
 from opinfo import Case, cases, entries, full_name, points, reverse_pattern
 from opinfo_loose import LOOSE
 
-from torchjac._detection.detect import detect
-from torchjac._function.flat import FlatFunction
+import torchjac as tj
 
 LISTED_FOR = "2.13"  # the version of torch whose database LOOSE describes
 
@@ -38,8 +37,8 @@ def observed(case: Case, got: np.ndarray, most: int) -> np.ndarray:
 def pattern_of(case: Case) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        function = FlatFunction(case.f, case.leaves, tuple(range(len(case.leaves))))
-        return np.asarray(detect(function, case.leaves).to_dense())
+        pattern = tj.jacobian_sparsity(case.f, *case.leaves, argnums=tuple(range(len(case.leaves))))
+        return np.asarray(pattern.to_dense())
 
 
 @pytest.mark.parametrize("op", entries(), ids=full_name)

@@ -8,7 +8,7 @@ from oracles import assert_close
 from torch import nn
 from torch.nn import functional as F
 
-from torchjac._function.normalisation import Elementary
+from torchjac._function.normalisation import ElementaryNormalisations
 
 W, B = torch.rand(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
 MEAN, VAR = torch.rand(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
@@ -30,7 +30,7 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_the_definition_gives_the_same(name):
     x = torch.rand(2, 3, 4, dtype=torch.float64)
-    mode = Elementary()
+    mode = ElementaryNormalisations()
     with mode:
         got = CALLS[name](x)
     assert mode.met
@@ -42,14 +42,14 @@ def test_statistics_are_updated_as_ever(norm):
     x, start = torch.rand(2, 3, 4), {k: v.clone() for k, v in norm.state_dict().items()}
     expected, after = norm(x), {k: v.clone() for k, v in norm.state_dict().items()}
     norm.load_state_dict(start)
-    with Elementary():
+    with ElementaryNormalisations():
         assert_close(norm(x), expected)
     for key, value in norm.state_dict().items():
         assert_close(value, after[key])
 
 
 def test_nothing_to_rewrite():
-    mode = Elementary()
+    mode = ElementaryNormalisations()
     with mode:
         torch.rand(3).sin() + F.relu(torch.rand(3))
     assert not mode.met

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from torchjac import Note, SparsityPattern
 from torchjac._matrices.indices import Pairs, indices_of
-from torchjac._matrices.notes import Note
-from torchjac._matrices.pattern import SparsityPattern
 
 CPU = torch.device("cpu")
 

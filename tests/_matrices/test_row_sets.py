@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from torchjac._matrices.row_sets import block_counts, index_dtype, risen, transposed_sets
+from torchjac._matrices.row_sets import block_counts, index_dtype, sorted_distinct, transposed_sets
 
 
 @st.composite
@@ -52,7 +52,7 @@ def test_entries_are_counted_by_block(drawn, height, width):
 
 @given(st.lists(st.integers(-5, 5)))
 def test_risen_is_what_unique_gives(keys):
-    np.testing.assert_array_equal(risen(np.array(keys, np.int64)), np.unique(keys))
+    np.testing.assert_array_equal(sorted_distinct(np.array(keys, np.int64)), np.unique(keys))
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(0, np.int32), (2**31 - 1, np.int32), (2**31, np.int64)])

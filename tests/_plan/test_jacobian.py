@@ -82,7 +82,7 @@ def test_a_larger_pattern_than_need_be_holds_zeros():
 def test_chunks_change_nothing():
     x = rand(9)
     plan = tj.plan_jacobian(stencil, x, sparsity=None)
-    plan._strategy.products[0].chunk = 2
+    plan.prepared.strategy.sides[0].products.chunk = 2
     assert_close(plan(x), dense_jacobian(stencil, (x,)))
 
 

@@ -16,7 +16,6 @@ import torch
 from oracles import assert_close, dense_jacobian
 
 import torchjac as tj
-from torchjac._plan import saving
 
 
 def rand(*shape):
@@ -80,11 +79,18 @@ def test_many_equal_rows_stay_small(path):
     assert path.stat().st_size < 9_000_000  # 10^9 entries
 
 
-def test_a_loaded_plan_detects_and_colors_nothing(path, monkeypatch):
-    tj.plan_jacobian(stencil, x := rand(9)).save(path)
-    monkeypatch.setattr("torchjac._plan.jacobian.detect", lambda *_, **__: pytest.fail("detected"))
-    monkeypatch.setattr("torchjac._plan.prepare.choose", lambda *_, **__: pytest.fail("colored"))
-    assert_close(tj.load_plan(path, stencil)(x), dense_jacobian(stencil, (x,)))
+def test_a_loaded_plan_detects_and_colors_nothing(path):
+    larger, x = abs(np.arange(9)[:, None] - np.arange(9)) != 4, rand(9)  # than what would be detected
+    plan = tj.plan_jacobian(stencil, x, mode="forward", sparsity=larger)
+    plan.save(path)
+    with np.load(path) as npz:
+        arrays = dict(npz)
+    arrays["coloring.colors"] = colors = plan.num_products - 1 - plan.coloring.colors  # which nobody would give
+    np.savez(path, **arrays)
+    loaded = tj.load_plan(path, stencil)
+    assert_close(loaded(x), dense_jacobian(stencil, (x,)))
+    assert loaded.pattern == plan.pattern
+    assert loaded.coloring.colors.tolist() == colors.tolist() != plan.coloring.colors.tolist()
 
 
 def test_saving_replaces_a_file_only_by_a_complete_one(path, monkeypatch):
@@ -213,5 +219,45 @@ def test_another_process_loads_it(path):
     assert out.startswith("JacobianPlan(9 x 9, 27 entries, 3 products")
 
 
-def test_every_coloring_of_a_jacobian_can_be_kept():
-    assert {"ColumnColors", "RowColors", "BidirectionalColors"} <= set(saving._COLORINGS)
+@pytest.mark.parametrize(
+    ("mode", "partition"), [("forward", "column"), ("reverse", "row"), ("bidirectional", "bidirectional")]
+)
+def test_every_coloring_of_a_jacobian_can_be_kept(mode, partition, path):
+    plan = tj.plan_jacobian(arrow, rand(20), mode=mode)
+    plan.save(path)
+    kept = tj.load_plan(path, arrow).coloring
+    assert kept.partition == plan.coloring.partition == partition
+    assert kept.of_entries(plan.pattern).tolist() == plan.coloring.of_entries(plan.pattern).tolist()
+
+
+# ---- pickle
+
+
+def chained(x):
+    return (x[1:] * x[:-1] ** 2).sum()
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse", "bidirectional", "accumulate"])
+def test_a_plan_is_pickled_with_its_function(mode):
+    plan, x = tj.plan_jacobian(stencil, rand(9), mode=mode, layout=torch.sparse_csr), rand(9)
+    again = pickle.loads(pickle.dumps(plan))
+    assert_close(again(x).to_dense(), dense_jacobian(stencil, (x,)))
+    assert (again.mode, again.num_products, again.pattern) == (plan.mode, plan.num_products, plan.pattern)
+
+
+def test_a_hessian_plan_and_one_of_some_entries_are_pickled():
+    x = rand(9)
+    for options in ({"uplo": "lower"}, {"entries": "diagonal"}):
+        plan = tj.plan_hessian(chained, x, **options)
+        assert_close(pickle.loads(pickle.dumps(plan)).values(x), plan.values(x))
+
+
+def test_patterns_matrices_and_colorings_are_pickled():
+    x = rand(9)
+    plan = tj.plan_jacobian(stencil, x)
+    pattern, matrix, coloring = pickle.loads(pickle.dumps((plan.pattern, plan.matrix(x), plan.coloring)))
+    assert pattern == plan.pattern
+    assert_close(matrix.to_dense(), plan(x))
+    assert coloring.verify(pattern)
+    with pytest.raises(tj.PatternError, match="not traced from a function"):
+        pattern.why(0, 0)

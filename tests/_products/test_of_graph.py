@@ -63,10 +63,13 @@ def test_dtypes_are_promoted():
     assert_close(J[1][:, 0], x.float())
 
 
-def test_chunks_are_the_same(monkeypatch):
-    monkeypatch.setattr("torchjac._products.of_graph.chunk_size", lambda *_: 5)
-    x = rand(2, 3)
-    assert_close(tj.jacobian_of(f(x), x), jacrev(f)(x))
+def test_large_rows_come_in_chunks():
+    x = rand(1_750_000)  # of products with so many numbers, two are computed at once
+    y = x.reshape(7, -1).square().sum(1)
+    passes = []
+    y.register_hook(lambda grad: passes.append(1))
+    assert torch.equal(tj.jacobian_of(y, x), torch.block_diag(*(2 * x).reshape(7, -1)))
+    assert len(passes) == 3 + 4  # two rows alone and together, to compare them, and then four chunks
 
 
 def test_results_follow_grad_mode_and_the_graph_is_kept():

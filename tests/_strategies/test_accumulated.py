@@ -117,7 +117,7 @@ def test_a_clock_decides_between_two_directions_that_are_about_as_good(built, mo
     monkeypatch.setattr(accumulated_module, "seconds_of", lambda run: next(taken))
     plan = accumulated(f, x)
     assert built == [("reverse", ""), ("forward", "")]
-    assert str(plan._strategy).startswith(faster)
+    assert str(plan.prepared.strategy).startswith(faster)
     assert_close(plan(x), dense_jacobian(f, (x,)))
 
 
@@ -135,7 +135,7 @@ def test_where_one_direction_stops_the_other_serves(built):
 def test_products_are_looked_for_only_when_somebody_asks(monkeypatch):
     x = torch.rand(9, dtype=torch.float64)
     with monkeypatch.context() as m:
-        m.setattr(prepare, "choose", lambda *_, **__: pytest.fail("colored"))
+        m.setattr("torchjac._plan.kinds.jacobian.choose", lambda *_, **__: pytest.fail("colored"))
         m.setattr(accumulated_module, "seconds_of", lambda run: pytest.fail("timed"))
         plan = accumulated(stencil, x)
         assert_close(plan(x), dense_jacobian(stencil, (x,)))
@@ -161,7 +161,7 @@ def test_compiled_auto_keeps_what_is_faster_compiled(monkeypatch, eager, compile
     assert (plan.mode == "accumulate", plan.coloring is None) == (compiled == "accumulate",) * 2
     for y, values in ((x, first), (x, plan.values(x)), (other, plan.values(other))):
         assert_close(values, expected.values(y))
-    assert isinstance(plan._program, evaluate.Compiled)
+    assert isinstance(plan._evaluator.program, evaluate.Compiled)
     lines = [line for line in plan.explain().splitlines() if "ms compiled" in line]
     assert [("3.00 ms" in line, "<-- chosen" in line) for line in lines] == [
         (compiled != "accumulate",) * 2,
@@ -288,7 +288,7 @@ def test_of_a_hessian_one_triangle_is_computed(compiled):
         expected = torch.func.hessian(minimal_surface)(y).reshape(30, 30)
         assert_close(plan(y).reshape(30, 30), expected)
         assert_close(lower(y).reshape(30, 30), expected.tril())
-    targets = [str(node.target) for node in plan._strategy.program((x,)).graph.graph.nodes]
+    targets = [str(node.target) for node in plan.prepared.strategy.program((x,)).graph.graph.nodes]
     assert "aten.where.self" not in targets
     assert sum("slice_backward" in target for target in targets) <= 14  # both triangles: 32
 
@@ -304,7 +304,7 @@ def test_a_hessian_by_several_inputs_in_either_direction(direction, monkeypatch)
 
     x, y = torch.rand(4, dtype=torch.float64), torch.rand(5, dtype=torch.float64) + 1
     plan = tj.plan_hessian(energy, x, y, argnums=(0, 1), mode="accumulate", ravel=True)
-    assert str(plan._strategy).startswith(direction)
+    assert str(plan.prepared.strategy).startswith(direction)
     assert_close(
         plan(x, y), dense_jacobian(lambda z: torch.func.grad(lambda z: energy(z[:4], z[4:]))(z), (torch.cat([x, y]),))
     )

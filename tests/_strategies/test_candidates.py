@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("products_only")
 
 
 def chosen(plan):
-    return [c.name for c in plan._choice.candidates if c.chosen]
+    return [c.name for c in plan.prepared.choice.candidates if c.chosen]
 
 
 @pytest.mark.parametrize(("m", "n", "mode"), [(4096, 64, "forward"), (64, 4096, "reverse")])
@@ -62,8 +62,8 @@ def test_a_square_network_takes_what_is_predicted_to_cost_less(costs):
     net, x = network(300, 32, 300), torch.rand(300).double()
     costs["forward"] = UnitCost(0, 0.5e-3)
     plan = tj.plan_jacobian(net, x)
-    assert (plan.mode, plan._choice.why) == ("forward", "the least predicted time")
-    assert [c.seconds for c in plan._choice.candidates[:2]] == pytest.approx([0.15, 0.3])
+    assert (plan.mode, plan.prepared.choice.why) == ("forward", "the least predicted time")
+    assert [c.seconds for c in plan.prepared.choice.candidates[:2]] == pytest.approx([0.15, 0.3])
     costs["reverse"] = UnitCost(0.01, 0.1e-3)
     assert tj.plan_jacobian(net, x).mode == "reverse"
     costs["reverse"] = UnitCost(0.2, 0.1e-3)  # the fixed cost counts too
@@ -81,7 +81,7 @@ def test_colored_products_are_weighed_by_what_they_cost(costs, ratio, mode):
     plan = tj.plan_jacobian(stencil, x)
     assert plan.mode == mode
     lost = "colored forward" if mode == "reverse" else "colored reverse"
-    assert "cannot win" in next(c.products for c in plan._choice.candidates if c.name == lost)
+    assert "cannot win" in next(c.products for c in plan.prepared.choice.candidates if c.name == lost)
 
 
 def test_products_of_both_directions_are_taken_where_they_save_much(costs):
@@ -98,7 +98,7 @@ def test_products_of_both_directions_are_taken_where_they_save_much(costs):
 def test_a_mode_that_is_asked_for_is_not_timed(mode):
     net, x = network(300, 32, 300), torch.rand(300).double()
     plan = tj.plan_jacobian(net, x, mode=mode)
-    assert (plan.mode, plan._choice.why) == (mode, "asked for")
+    assert (plan.mode, plan.prepared.choice.why) == (mode, "asked for")
     assert_close(plan(x), dense_jacobian(net, (x,)))
 
 
@@ -123,7 +123,7 @@ def test_unit_costs_are_a_line_through_one_and_a_few(monkeypatch):
 
     sizes = []
     plan = tj.plan_jacobian(network(40, 40), torch.rand(40).double(), mode="reverse")
-    first = plan._strategy.sides[0]
+    first = plan.prepared.strategy.sides[0]
     monkeypatch.setattr(first, "first", lambda args, size: sizes.append(size))
     monkeypatch.setattr(side, "seconds_of", lambda run: (run(), 0.004 + 0.001 * sizes[-1])[1])
     assert first.unit_cost(()) == UnitCost(pytest.approx(0.004), pytest.approx(0.001))

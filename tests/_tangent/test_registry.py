@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import torchjac as tj
-from torchjac._tangent.registry import RULES
 from torchjac.relations import Mix, Pointwise
 
 
@@ -26,17 +25,13 @@ row_sums.register_autograd(
 )
 
 
-def test_a_registered_rule_says_better(monkeypatch):
-    monkeypatch.setattr("torchjac._tangent.registry.RULES", RULES)
+def test_a_registered_rule_says_better():
     x = torch.rand(3, 2, dtype=torch.float64)
     dense = tj.jacobian_sparsity(row_sums, x)
     assert dense.nnz == 18
     assert any("row_sums_backward" in note.op for note in dense.notes)
     tj.register_rule("torchjac_tests::row_sums_backward")(lambda call: [Mix(call["grad"], dims=(0, None))])
-    try:
-        assert tj.jacobian_sparsity(row_sums, x) == tj.jacobian_sparsity(lambda x: (x * x).sum(1), x)
-    finally:
-        del RULES["torchjac_tests::row_sums_backward"]
+    assert tj.jacobian_sparsity(row_sums, x) == tj.jacobian_sparsity(lambda x: (x * x).sum(1), x)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from oracles import assert_close, dense_jacobian
 
 import torchjac as tj
 from torchjac import DerivativeMismatchError, SparsityPattern, StalePatternError
-from torchjac._base.random_state import Draws
+from torchjac._base.random_state import RandomState
 from torchjac._function.flat import FlatFunction
 from torchjac._verification.adjoint_probe import probe
 
@@ -288,7 +288,7 @@ def test_any_wrong_value_that_matters_is_found_at_every_scale(seed, by, scale):
     function.bind((x,))(x)
     values = A.reshape(-1).clone()
     check = (function, (x,), SparsityPattern.full((5, 4)))
-    probe(*check, values, Draws(x.device), lambda args: values)
+    probe(*check, values, RandomState(x.device), lambda args: values)
     values[seed % 20] += by * scale * 10
     with pytest.raises(DerivativeMismatchError):
-        probe(*check, values, Draws(x.device), lambda args: values)
+        probe(*check, values, RandomState(x.device), lambda args: values)

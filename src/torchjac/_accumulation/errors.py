@@ -1,4 +1,4 @@
-"""Why a function's Jacobian cannot be accumulated directly."""
+"""The error that says why a Jacobian cannot be accumulated directly."""
 
 from __future__ import annotations
 

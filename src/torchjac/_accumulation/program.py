@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .._base.errors import first_line
 from .._base.words import Args, Direction, UserFunction
-from .._function.flat import FlatFunction, Leaf
+from .._function.flat import FlatFunction
+from .._function.leaves import Leaf
 from .._matrices.pattern import SparsityPattern
 from .._tangent.isolation import normal, traced
 from .._tangent.source import raising_line

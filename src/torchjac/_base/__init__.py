@@ -1,1 +1,1 @@
-"""What every room stands on: errors, the words of options, memory, random numbers, files, processes."""
+"""The foundation of all other modules: errors, words of options, memory, random numbers, files, processes."""

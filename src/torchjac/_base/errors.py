@@ -1,4 +1,4 @@
-"""Every exception and warning of torchjac; each message says what came, what was expected, why, and what to write."""
+"""The exceptions and warnings of torchjac; each message says what came, what was expected, why, and what to write."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FileError(TorchjacError, ValueError):
 class StalePatternError(TorchjacError, RuntimeError):
     """The function depends on inputs that the plan's pattern says it does not depend on."""
 
-    entry: tuple[int, int] = (-1, -1)  # the row and column of one that is missing
+    entry: tuple[int, int] = (-1, -1)  # the row and column of a missing entry
 
 
 class InteractionError(TorchjacError, ValueError):
@@ -58,7 +58,7 @@ class RankError(TorchjacError, RuntimeError):
 
 
 def not_differentiable(error: RuntimeError) -> InputError:
-    """What to raise where f runs, and PyTorch raised ``error`` when it was to be differentiated backward."""
+    """The InputError for a function that runs, and raised ``error`` when PyTorch was to differentiate it backward."""
     return InputError(
         "PyTorch runs f, but cannot differentiate it",
         expected="a function of ops with derivatives",

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Atomic writing: a file exists as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path beside ``path`` to write to: it takes its place when the block is over, and goes if that raises.
+    """Yield a path to write to, which replaces ``path`` when the block ends, and is deleted if the block raises.
 
     >>> from torchjac._base.files import replacing
     >>> with replacing("numbers.txt") as part:

@@ -7,11 +7,10 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 
-def contents(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """(``__getattr__``, ``__dir__``) of a package whose stub says, beside ``file``, which name is from which module."""
+def contents(package: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """The ``__getattr__`` and ``__dir__`` of a package whose stub, beside ``file``, imports its public names."""
     tree = ast.parse(Path(file).with_suffix(".pyi").read_text())
     homes = {
         alias.asname or alias.name: (node.module, alias.name)
@@ -20,7 +19,7 @@ def contents(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[]
         for alias in node.names
     }
 
-    def get(name: str) -> Any:
+    def get(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module, attribute = homes[name]

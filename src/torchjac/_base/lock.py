@@ -1,6 +1,6 @@
-"""What PyTorch keeps once a process, not once a thread: levels of forward-mode AD, flags of backends.
+"""The lock around the state that PyTorch has once a process, not once a thread: levels of AD, flags of backends.
 
-Who uses them holds ``PROCESS_WIDE``, so that plans can be evaluated from several threads.
+Code that uses such state holds ``PROCESS_WIDE``, so that plans can be evaluated from several threads.
 """
 
 from __future__ import annotations

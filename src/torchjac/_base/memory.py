@@ -1,4 +1,4 @@
-"""Bytes: how many somebody allows, how many a device has left, and how many a computation holds at its peak."""
+"""Memory in bytes: the amount a user allows, the amount free on a device, and the peak of a computation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import re
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import PyTree, tree_leaves
 
 from .errors import OptionError
 from .words import Args, UserFunction
@@ -25,7 +24,7 @@ _FALLBACK = 2 * 2**30  # where the system does not say what is free
 
 
 def parse_bytes(memory: object) -> int:
-    """How many bytes ``memory`` is: a number, or text with a unit.
+    """The number of bytes that ``memory`` means: a number, or a text with a unit.
 
     >>> parse_bytes("1.5KiB"), parse_bytes("2 GB"), parse_bytes(100)
     (1536, 2000000000, 100)
@@ -44,7 +43,7 @@ def parse_bytes(memory: object) -> int:
 
 
 def text_bytes(size: float) -> str:
-    """A size with a unit, rounded up to three digits, which ``parse_bytes`` reads.
+    """The text of a size with a unit, rounded up to three digits, which ``parse_bytes`` reads.
 
     >>> text_bytes(1536), text_bytes(3 * 2**20 + 1)
     ('1.5KiB', '3.01MiB')
@@ -56,7 +55,7 @@ def text_bytes(size: float) -> str:
 
 
 def available(device: torch.device) -> int:
-    """Bytes that can still be allocated on a device."""
+    """The number of bytes that can still be allocated on a device."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + unused)
@@ -69,7 +68,7 @@ def _free_in_system(meminfo: Path) -> int:
 
 
 def _free_in_group(folder: Path) -> float:
-    """What a container leaves (cgroup v2); no limit where none is written."""
+    """The number of bytes that a container still allows (cgroup v2); infinite where it has no limit."""
     limit, used = folder / "memory.max", folder / "memory.current"
     if not (limit.exists() and used.exists()) or (text := limit.read_text().strip()) == "max":
         return math.inf
@@ -77,9 +76,9 @@ def _free_in_group(folder: Path) -> float:
 
 
 class PeakBytes(TorchDispatchMode):
-    """Inside the block, counts the bytes of tensors made there; ``peak`` is the most that were alive at once.
+    """Counts the bytes of tensors made inside the block; ``peak`` is the most that were alive at once.
 
-    What a kernel takes for itself while it runs is not seen, and tensors from before do not count.
+    Buffers that a kernel allocates while it runs are not counted, nor are tensors from before the block.
     """
 
     def __init__(self) -> None:
@@ -88,8 +87,8 @@ class PeakBytes(TorchDispatchMode):
         self._known: weakref.WeakKeyDictionary[torch.UntypedStorage, int] = weakref.WeakKeyDictionary()
 
     def __torch_dispatch__(
-        self, func: UserFunction, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: UserFunction, types: object, args: Args = (), kwargs: dict[str, object] | None = None
+    ) -> object:
         kwargs = kwargs or {}
         for storage in _storages((args, kwargs)):
             self._known.setdefault(storage, 0)  # from before
@@ -109,13 +108,13 @@ class PeakBytes(TorchDispatchMode):
         self.live -= size
 
 
-def _storages(tree: Any) -> list[torch.UntypedStorage]:
+def _storages(tree: PyTree) -> list[torch.UntypedStorage]:
     tensors = [t for t in tree_leaves(tree) if isinstance(t, torch.Tensor) and t.layout is torch.strided]
     return [t.untyped_storage() for t in tensors]
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """How many bytes ``run`` holds at its peak, in tensors of its own, its result among them."""
+    """The most bytes that ``run`` holds at once, in tensors of its own, its result among them."""
     count = PeakBytes()
     with count:
         run()

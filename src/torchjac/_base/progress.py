@@ -1,4 +1,4 @@
-"""A line that says how far something long is: on a terminal or in a notebook, from the second second on."""
+"""Progress of long computations: one line on a terminal or in a notebook, shown after the first second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Bar:
-    """Drawn by a thread of its own, because what takes long does not come back to say so."""
+    """One line of progress, drawn by a thread of its own, because a long computation cannot draw it meanwhile."""
 
     def __init__(self, name: str, stream: TextIO, counted: bool) -> None:
         self._name, self._stream, self._counted = name, stream, counted
@@ -28,20 +28,20 @@ class Bar:
         self._thread.start()
 
     def at(self, done: int, count: int) -> None:
-        """So many of ``count`` are done."""
+        """Set the number of finished products to ``done`` of ``count``."""
         if self._counted:
             self._first = self._first or (time.monotonic(), done)
             self._done, self._count = done, count
 
     def end(self) -> None:
-        """Leave the line empty, as it was."""
+        """Stop drawing, and clear the line."""
         self._over.set()
         self._thread.join()
         if self._length:
             self._write("\r" + " " * self._length + "\r")
 
     def text(self) -> str:
-        """What the line says."""
+        """The text of the line at this moment."""
         if self._first is None or not self._count:
             self._turn += 1
             return f"{_SPINNER[self._turn % len(_SPINNER)]} {self._name}, {time.monotonic() - self._start:.0f} s"
@@ -70,7 +70,7 @@ _current: ContextVar[Bar | None] = ContextVar("torchjac_progress", default=None)
 
 @contextmanager
 def progress(name: str, wanted: bool, counted: bool = False) -> Iterator[None]:
-    """Show ``name`` while the block runs, if it is ``wanted`` and somebody looks; inside another one, that goes on.
+    """Show ``name`` while the block runs, if it is ``wanted`` and a person is watching; a block inside shows nothing.
 
     ``counted``: the block calls ``advance``, so that a bar can be drawn.
     """
@@ -88,7 +88,7 @@ def progress(name: str, wanted: bool, counted: bool = False) -> Iterator[None]:
 
 
 def advance(done: int, count: int) -> None:
-    """Tell the bar that is shown, if any, that ``done`` of ``count`` products are done."""
+    """Tell the progress bar, if one is shown, that ``done`` of ``count`` products are done."""
     bar = _current.get()
     if bar is not None:
         bar.at(done, count)

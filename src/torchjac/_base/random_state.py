@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 
-class Draws:
+class RandomState:
     """Where PyTorch's generators stand now, so that a function can be run again on the same random numbers."""
 
     def __init__(self, device: torch.device) -> None:
@@ -31,10 +31,15 @@ class Draws:
     def states(self, states: list[torch.Tensor]) -> None:
         self._cpu, self._cuda = states[0], states[1] if len(states) > 1 else None
 
+    def moved(self) -> bool:
+        """Whether somebody drew random numbers since."""
+        now = RandomState(self._device).states
+        return any(not torch.equal(before, after) for before, after in zip(self.states, now, strict=True))
+
     @contextmanager
     def again(self) -> Iterator[None]:
         """Replay inside the block; afterwards the generators stand where they stood before it."""
-        after = Draws(self._device)
+        after = RandomState(self._device)
         self.replay()
         try:
             yield

@@ -1,8 +1,8 @@
-"""The processes of a torch.distributed group, and how the end of one reaches the others.
+"""The processes of a torch.distributed group, and their messages when one of them raises or ends.
 
-A collective that one rank never enters hangs. So before each, every rank tells every other, in one small message, how
-it is: what it computed with, or what was raised. A process that is gone has a broken connection to each of the others,
-which is an error at once, and says who it was: all connections of a collective alone would not.
+A collective that one rank never enters hangs. So before each, every rank tells every other its status in one small
+message: what it computed with, or what was raised. A process that ended has a broken connection to each of the
+others. That is an error at once, and tells which process it was; a collective alone would not.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import torch.distributed as dist
 from .errors import OptionError, RankError, first_line
 
 T = TypeVar("T")
-Note = dict[str, Any]
+Status = dict[str, Any]
+"""The message of one rank to the others, as JSON: facts about its result, or the ``error`` that it raised."""
 
-_all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name until torch 2.12
+# all_gather_into_tensor is its name until torch 2.12
+_all_gather: Callable[..., object] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 _BYTES = 1024  # of a message
 _TAG = 0x7AC  # apart from messages of the caller
@@ -47,33 +49,33 @@ class Ranks:
                 instead="init_process_group('cpu:gloo,cuda:nccl')",
             )
 
-    # ---- how everybody is
+    # ---- the status of every rank
 
-    def together(self, work: Callable[[], T], note: Callable[[T], Note] = lambda _: {}) -> tuple[T, list[Note]]:
-        """``work()`` on every rank, and what each notes of its result; RankError where one raised or is gone.
+    def together(self, work: Callable[[], T], status: Callable[[T], Status] = lambda _: {}) -> tuple[T, list[Status]]:
+        """Run ``work`` on every rank; return its result and the status of each rank, or raise RankError.
 
         The rank that raises raises its own error, after the others know.
         """
         try:
             mine = work()
-            said = note(mine)
+            own = status(mine)
         except BaseException as error:
             self._exchange({"error": f"{type(error).__name__}: {first_line(error)}"}, leaving=True)
             raise
-        notes = self._exchange(said)
-        for rank, other in enumerate(notes):
+        statuses = self._exchange(own)
+        for rank, other in enumerate(statuses):
             if "error" in other:
                 raise RankError(
                     f"rank {rank} raised {other['error']}",
                     expected="every rank to compute its part",
                     why=f"rank {self.rank} cannot go on without the part of rank {rank}",
                 )
-        return mine, notes
+        return mine, statuses
 
-    def same(self, notes: Sequence[Note], name: str, what: str, instead: str) -> None:
-        """Raise unless all ranks noted the same under ``name``."""
-        for rank, note in enumerate(notes):
-            if note.get(name) != notes[0].get(name):
+    def same(self, statuses: Sequence[Status], name: str, what: str, instead: str) -> None:
+        """Raise RankError unless all statuses have the same value under ``name``."""
+        for rank, status in enumerate(statuses):
+            if status.get(name) != statuses[0].get(name):
                 raise RankError(
                     f"rank {rank} has other {what} than rank 0",
                     expected=f"the same {what} on every rank",
@@ -81,18 +83,18 @@ class Ranks:
                     instead=instead,
                 )
 
-    def _exchange(self, note: Note, leaving: bool = False) -> list[Note]:
-        """What every rank says, in their order. ``leaving``: this one does not care for the answers."""
-        text = json.dumps(note).encode()
+    def _exchange(self, status: Status, leaving: bool = False) -> list[Status]:
+        """The statuses of all ranks, in their order; a rank that is ``leaving`` ignores lost connections."""
+        text = json.dumps(status).encode()
         if len(text) > _BYTES:
-            text = json.dumps({"error": str(note.get("error", note))[: _BYTES // 8]}).encode()
+            text = json.dumps({"error": str(status.get("error", status))[: _BYTES // 8]}).encode()
         mine = torch.zeros(_BYTES, dtype=torch.uint8)
         mine[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         boxes = [mine if rank == self.rank else torch.zeros_like(mine) for rank in range(self.size)]
         gone: dict[int, str] = {}
         others = [rank for rank in range(self.size) if rank != self.rank]
         pending = [(rank, start) for start in (self._send, self._receive) for rank in others]
-        works: list[tuple[int, Any]] = []
+        works: list[tuple[int, dist.Work]] = []
         for rank, start in pending:
             try:
                 works.append((rank, start(boxes[self.rank] if start == self._send else boxes[rank], rank)))
@@ -107,11 +109,15 @@ class Ranks:
             raise self._gone(gone)
         return [json.loads(bytes(box[box != 0].tolist()) or b"{}") for box in boxes]
 
-    def _send(self, box: torch.Tensor, rank: int) -> Any:
-        return dist.isend(box, group=self.group, group_dst=rank, tag=_TAG)
+    def _send(self, box: torch.Tensor, rank: int) -> dist.Work:
+        work = dist.isend(box, group=self.group, group_dst=rank, tag=_TAG)
+        assert work is not None  # it is None only outside the group
+        return work
 
-    def _receive(self, box: torch.Tensor, rank: int) -> Any:
-        return dist.irecv(box, group=self.group, group_src=rank, tag=_TAG)
+    def _receive(self, box: torch.Tensor, rank: int) -> dist.Work:
+        work = dist.irecv(box, group=self.group, group_src=rank, tag=_TAG)
+        assert work is not None  # it is None only outside the group
+        return work
 
     def _gone(self, gone: dict[int, str]) -> RankError:
         who = ", ".join(map(str, gone))
@@ -123,7 +129,7 @@ class Ranks:
         )
 
     def _run(self, collective: Callable[[], object]) -> None:
-        """A collective; where a process ended meanwhile, an error that says which."""
+        """Run a collective; where a process ended meanwhile, raise an error that names it."""
         try:
             collective()
         except RuntimeError as error:
@@ -133,7 +139,7 @@ class Ranks:
     # ---- data
 
     def swap(self, flat: torch.Tensor, sending: Sequence[int], receiving: Sequence[int]) -> torch.Tensor:
-        """So many numbers of ``flat`` to each rank; what arrives, laid end to end in the order of the ranks."""
+        """Send ``sending[r]`` numbers of ``flat`` to each rank r; return those received, in the order of ranks."""
         if self.size == 1:
             return flat
         out = flat.new_empty(sum(receiving))
@@ -142,7 +148,7 @@ class Ranks:
         return out
 
     def gather(self, part: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
-        """(size, largest count, ...): the parts of all ranks, filled up to the longest."""
+        """The parts of all ranks, padded to the longest: (size, largest count, ...)."""
         most = max(counts)
         if self.size == 1:
             return part[None]
@@ -155,13 +161,13 @@ class Ranks:
         return out
 
     def sum(self, part: torch.Tensor) -> torch.Tensor:
-        """Added up over the ranks, in place."""
+        """Add up ``part`` over the ranks, in place."""
         if self.size > 1:
             self._run(lambda: dist.all_reduce(part, group=self.group))
         return part
 
     def broadcast(self, data: bytes | None) -> bytes:
-        """The bytes of rank 0."""
+        """Return the bytes of rank 0 on every rank."""
         if self.size == 1:
             assert data is not None, "the first rank has them"
             return data

@@ -1,4 +1,4 @@
-"""Whose code a frame runs, and warnings that name the line of a user who called.
+"""Frames of a user's code, and warnings that name the user's line that called.
 
 torchjac's demo problems stand for a user's. A frame is told by its module's name, so that files may move.
 """
@@ -19,7 +19,7 @@ _GENERATED = ("<frozen", "<string>", "<eval")
 
 
 def callers() -> Iterator[FrameType]:
-    """The frame that asks and those that led to it, innermost first."""
+    """The frames that led to the call of this function, innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
@@ -27,12 +27,12 @@ def callers() -> Iterator[FrameType]:
 
 
 def is_users(frame: FrameType) -> bool:
-    """Whether the frame runs a user's code, that has a source."""
+    """Whether the frame runs a user's code that has a source file."""
     return _is_outside(frame) and not frame.f_code.co_filename.startswith(_GENERATED)
 
 
 def warn(text: str) -> None:
-    """Warn with a TorchjacWarning that names the line of the user who called, as often as the filters let it."""
+    """Raise a TorchjacWarning that names the user's line that called, as often as the warning filters allow."""
     frame = _calling_frame()
     if frame is None:  # a thread of PyTorch's own
         warnings.warn_explicit(text, TorchjacWarning, "sys", 1)
@@ -43,7 +43,7 @@ def warn(text: str) -> None:
 
 
 def _calling_frame() -> FrameType | None:
-    """The innermost frame of a user; one without a source, as of ``python -c``, where there is no other."""
+    """The innermost frame of a user; one without a source file, as of ``python -c``, only if there is no other."""
     outside = [frame for frame in callers() if _is_outside(frame)]
     return next(filter(is_users, outside), outside[0] if outside else None)
 

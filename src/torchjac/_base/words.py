@@ -1,4 +1,4 @@
-"""The closed sets of words that options take, with their meaning, and types that many rooms use."""
+"""The words that options take, with their meaning, and types that many modules use."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 from .errors import OptionError
 
 Mode = Literal["auto", "forward", "reverse", "bidirectional", "accumulate"]
-"""How the Jacobian is built: by JVPs (forward), VJPs (reverse), some of both, by no products at all but a program for
-the nonzeros themselves (accumulate), or by the cheapest of these (auto)."""
+"""The way to the Jacobian: by JVPs (forward), VJPs (reverse), some of both, by no products at all but a program for the
+nonzeros themselves (accumulate), or by the cheapest of these (auto)."""
 
 Direction = Literal["forward", "reverse"]
-"""Which products: J s for a column of seeds (JVPs, forward), or s^T J for a row of them (VJPs, reverse)."""
+"""The kind of products: J s for a column of seeds (JVPs, forward), or s^T J for a row of them (VJPs, reverse)."""
 
 Partition = Literal["column", "row", "bidirectional", "symmetric"]
-"""What shares a color: columns (one JVP each), rows (one VJP each), both, or both at once in a symmetric matrix."""
+"""The lines that share a color: columns (JVPs), rows (VJPs), both, or both at once in a symmetric matrix."""
 
 Order = Literal[
     "auto",
@@ -31,19 +31,19 @@ Order = Literal[
     "dynamic-largest-first",
     "dsatur",
 ]
-"""In which order a greedy coloring visits the vertices; auto tries several, improves the best and keeps it."""
+"""The order in which a greedy coloring visits the vertices; auto tries several and improves the best."""
 
 Recovery = Literal["direct", "substitution"]
-"""How values come out of a symmetric compression: each read off (direct), or solved for one after another."""
+"""The recovery of values from symmetric products: each is read off (direct), or solved for after others."""
 
 Uplo = Literal["full", "lower", "upper"]
-"""Which entries of a symmetric matrix are stored: all, or one triangle with the diagonal."""
+"""The stored entries of a symmetric matrix: all, or one triangle with the diagonal."""
 
 SymmetricRecovery = Literal["auto", "direct", "substitution"]
-"""How a Hessian's values come out of its products: each read off, solved for in turn, or the faster of these."""
+"""The recovery of a Hessian's values: each is read off, solved for after others, or the faster of these."""
 
 Check = Literal["first", "always", False]
-"""When a plan compares itself with an independent product: on its first call, on every call, or never."""
+"""The calls in which a plan compares itself with an independent product: the first, every one, or none."""
 
 Scope = Literal["global", "local"]
 """Whether a pattern holds for every x, or only for inputs that take the same branches as the traced one."""
@@ -52,7 +52,7 @@ Colors = npt.NDArray[np.int32]
 """The color of each column or row: the number of the product that it shares, -1 for none."""
 
 UserFunction = Callable[..., Any]
-"""What somebody wants the derivatives of: it maps tensors, or trees of tensors, to tensors or trees."""
+"""A function to differentiate: it maps tensors, or trees of tensors, to tensors or trees of tensors."""
 
 Args = tuple[Any, ...]
 """The arguments of a call: tensors, trees of tensors, and whatever else the function takes."""

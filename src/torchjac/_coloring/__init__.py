@@ -1,1 +1,1 @@
-"""Coloring: from a sparsity pattern to groups of columns and rows that share a product, and back to the values."""
+"""Coloring of sparsity patterns: groups of columns or rows that share a product, and the recovery of values."""

@@ -1,4 +1,4 @@
-"""The papers behind the algorithms, as BibTeX; the file of each algorithm says which one, and where in it."""
+"""Citations of the papers behind the algorithms, as BibTeX; the file of each algorithm names its paper."""
 
 from __future__ import annotations
 
@@ -91,4 +91,4 @@ BIBTEX = {
   volume  = {43}, number = {167}, pages = {69--88}, year = {1984}
 }""",
 }
-"""Name of a paper (its first author and year) to its BibTeX entry."""
+"""The BibTeX entry of each paper, by its first author and year."""

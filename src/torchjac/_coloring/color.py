@@ -1,15 +1,16 @@
-"""Which coloring a request gets, and the choice between columns and rows."""
+"""The function ``color``, which starts the algorithm that fits its options, and the choice of columns or rows."""
 
 from __future__ import annotations
 
 import time
-from typing import Any, Literal, overload
+from typing import Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
 from .._base.errors import OptionError
 from .._base.words import Order, Partition, Recovery, choose
-from .._matrices.pattern import SparsityPattern, as_pattern
+from .._matrices.conversion import PatternLike, as_pattern
+from .._matrices.pattern import SparsityPattern
 from .algorithms.bidirectional import color_bidirectional
 from .algorithms.graph import BipartiteGraph, column_graph, row_graph
 from .algorithms.one_sided import search_distance2
@@ -18,73 +19,42 @@ from .algorithms.search import Search
 from .algorithms.symmetric import color_symmetric
 from .colors import BidirectionalColors, Coloring, ColumnColors, RowColors, SymmetricColors
 
-_KIND: dict[str, type[ColumnColors | RowColors]] = {"column": ColumnColors, "row": RowColors}
+_CLASSES: dict[str, type[ColumnColors | RowColors]] = {"column": ColumnColors, "row": RowColors}
+
+
+class _Options(TypedDict, total=False):
+    """The options of ``color``, for its overloads."""
+
+    order: Order
+    recovery: Recovery
+    seconds: float | None
+    reverse_cost: float
+    entries: PatternLike | None
 
 
 @overload
 def color(
-    pattern: Any,
-    partition: Literal["column"] = "column",
-    *,
-    order: Order = "auto",
-    recovery: Recovery = "direct",
-    seconds: float | None = None,
-    reverse_cost: float = 1.0,
-    entries: Any = None,
+    pattern: PatternLike, partition: Literal["column"] = "column", **options: Unpack[_Options]
 ) -> ColumnColors: ...
 @overload
-def color(
-    pattern: Any,
-    partition: Literal["row"],
-    *,
-    order: Order = "auto",
-    recovery: Recovery = "direct",
-    seconds: float | None = None,
-    reverse_cost: float = 1.0,
-    entries: Any = None,
-) -> RowColors: ...
+def color(pattern: PatternLike, partition: Literal["row"], **options: Unpack[_Options]) -> RowColors: ...
+@overload
+def color(pattern: PatternLike, partition: Literal["symmetric"], **options: Unpack[_Options]) -> SymmetricColors: ...
 @overload
 def color(
-    pattern: Any,
-    partition: Literal["symmetric"],
-    *,
-    order: Order = "auto",
-    recovery: Recovery = "direct",
-    seconds: float | None = None,
-    reverse_cost: float = 1.0,
-    entries: Any = None,
-) -> SymmetricColors: ...
-@overload
-def color(
-    pattern: Any,
-    partition: Literal["bidirectional"],
-    *,
-    order: Order = "auto",
-    recovery: Recovery = "direct",
-    seconds: float | None = None,
-    reverse_cost: float = 1.0,
-    entries: Any = None,
+    pattern: PatternLike, partition: Literal["bidirectional"], **options: Unpack[_Options]
 ) -> BidirectionalColors: ...
 @overload
+def color(pattern: PatternLike, partition: Partition = "column", **options: Unpack[_Options]) -> Coloring: ...
 def color(
-    pattern: Any,
+    pattern: PatternLike,
     partition: Partition = "column",
     *,
     order: Order = "auto",
     recovery: Recovery = "direct",
     seconds: float | None = None,
     reverse_cost: float = 1.0,
-    entries: Any = None,
-) -> Coloring: ...
-def color(
-    pattern: Any,
-    partition: Partition = "column",
-    *,
-    order: Order = "auto",
-    recovery: Recovery = "direct",
-    seconds: float | None = None,
-    reverse_cost: float = 1.0,
-    entries: Any = None,
+    entries: PatternLike | None = None,
 ) -> Coloring:
     """Group the columns (or rows, or both) of ``pattern`` so that each group costs one product.
 
@@ -96,15 +66,15 @@ def color(
     Parameters
     ----------
     pattern: (m, n), a SparsityPattern, a SciPy or torch sparse matrix, or a dense matrix.
-    partition: what shares a product.
-    order: in which order the greedy coloring visits; ``"auto"`` tries several and stops at the lower bound.
+    partition: the lines that share a product: columns, rows, both, or both at once in a symmetric matrix.
+    order: the order in which the greedy coloring visits; ``"auto"`` tries several and stops at the lower bound.
     recovery: ``"direct"`` reads every entry off a product, ``"substitution"`` solves for some: fewer products where
         the partition is symmetric or bidirectional, the same elsewhere.
-    seconds: how long ``order="auto"`` may go on; None for a few times the natural order, or about 60 ms if that is more
+    seconds: the time for ``order="auto"``; None for a few times the natural order, or about 60 ms if that is more
         (in counted steps, so that the same pattern always gets the same colors).
-    reverse_cost: of a row's product in a bidirectional coloring, where a column's costs 1.
-    entries: the only ones that are wanted, a pattern like ``pattern``: columns (or rows) share a color if each of
-        these can still be read off. What ``pattern`` does not have is left out.
+    reverse_cost: the cost of a row's product in a bidirectional coloring, where a column's costs 1.
+    entries: the pattern of the entries that are wanted, if not all are: columns (or rows) share a color if each
+        wanted entry can still be read off. Entries that ``pattern`` does not have are left out.
     """
     pattern = as_pattern(pattern)
     _check_options(partition, order, recovery, seconds, reverse_cost)
@@ -121,7 +91,7 @@ def color(
 def _partial(
     pattern: SparsityPattern, entries: SparsityPattern, partition: str, order: str, seconds: float | None
 ) -> ColumnColors | RowColors:
-    if partition not in _KIND:
+    if partition not in _CLASSES:
         raise OptionError(
             f"partition={partition!r} for some of the entries",
             expected="'column' or 'row'",
@@ -132,7 +102,7 @@ def _partial(
 
 
 def color_best(
-    pattern: Any, *, order: Order = "auto", reverse_cost: float = 1.0, seconds: float | None = None
+    pattern: PatternLike, *, order: Order = "auto", reverse_cost: float = 1.0, seconds: float | None = None
 ) -> ColumnColors | RowColors:
     """The cheaper of a column and a row coloring, a row's product costing ``reverse_cost`` of a column's.
 
@@ -163,7 +133,7 @@ def color_best(
 
 def _one_sided(search: Search, pattern: SparsityPattern, partition: str) -> ColumnColors | RowColors:
     assert search.colors is not None  # without a limit there is always a coloring
-    return _KIND[partition](
+    return _CLASSES[partition](
         colors=search.colors,
         num_colors=int(search.limit),
         lower_bound=int(search.bound),

@@ -1,24 +1,29 @@
-"""What a coloring is: which columns or rows share one product."""
+"""Colorings: groups of columns or rows that share one product."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from .._base.errors import PatternError
 from .._base.words import Colors, Partition, Recovery
 from .._matrices import drawing
-from .._matrices.pattern import SparsityPattern, as_pattern
+from .._matrices.conversion import PatternLike, as_pattern
+from .._matrices.pattern import SparsityPattern
 from .citations import BIBTEX
 from .equations import Equations, Places, bidirectional, direct_places, one_sided, substitution_levels, symmetric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Coloring:
-    """Groups of columns or rows that share a product; see the subclasses for which.
+    """Groups of columns or rows that share a product; each subclass is one partition.
 
     Attributes
     ----------
@@ -37,24 +42,24 @@ class Coloring:
     partition: ClassVar[Partition]
 
     def equations(self, pattern: SparsityPattern) -> Equations:
-        """Where in the compressed products each entry of ``pattern`` is summed."""
+        """The equations of ``pattern``: the place in the compressed products where each of its entries is summed."""
         raise NotImplementedError  # every partition has its own
 
-    def verify(self, pattern: Any) -> bool:
+    def verify(self, pattern: PatternLike) -> bool:
         """True when every entry of ``pattern`` can be recovered; PatternError names the first that cannot."""
-        pattern = _same_shape(as_pattern(pattern), self.shape)
-        direct_places(self.equations(pattern), pattern, "a product that reads it alone")
+        whole = _same_shape(as_pattern(pattern), self.shape)
+        direct_places(self.equations(whole), whole, "a product that reads it alone")
         return True
 
-    def of_entries(self, pattern: Any) -> Colors:
+    def of_entries(self, pattern: PatternLike) -> Colors:
         """The color of the product that each entry of ``pattern`` is read from, or solved for with: (nnz,).
 
         With products of both directions, those of rows are numbered after those of columns.
         """
         raise NotImplementedError  # every partition has its own
 
-    def plot(self, pattern: Any = None, ax: Any = None, **blocks: Any) -> Any:
-        """Draw ``pattern`` with its entries in the colors of their products; without it, how many share a product.
+    def plot(self, pattern: PatternLike | None = None, ax: Axes | None = None, **blocks: Sequence[int]) -> Axes:
+        """Draw ``pattern`` with each entry in the color of its product; without it, the size of each color.
 
         >>> import torch, torchjac as tj
         >>> pattern = tj.jacobian_sparsity(lambda x: x[1:] * x[:-1], torch.rand(50))
@@ -74,24 +79,23 @@ class Coloring:
         """
         if pattern is None:
             return drawing.bars(drawing.axes(ax, (5.5, 2.5)), self.sizes(), str(self))
-        pattern, ax = _same_shape(as_pattern(pattern), self.shape), drawing.axes(ax)
-        entries = pattern.rows, pattern.indices, self.of_entries(pattern)
-        image = drawing.colored_image(self.shape, *entries, self.num_colors)
+        whole, ax = _same_shape(as_pattern(pattern), self.shape), drawing.axes(ax)
+        image = drawing.colored_image(self.shape, whole.rows, whole.indices, self.of_entries(whole), self.num_colors)
         return drawing.spy(ax, self.shape, image, str(self), **{"row_blocks": (), "column_blocks": (), **blocks})
 
     def sizes(self) -> list[int]:
-        """How many columns or rows share each color."""
-        members = [np.bincount(c[c >= 0]) for c in self._sides() if c.max(initial=-1) >= 0]
-        return [int(size) for side in members for size in side]
+        """The number of columns or rows of each color."""
+        members = [np.bincount(c[c >= 0]) for c in self._palettes() if c.max(initial=-1) >= 0]
+        return [int(size) for palette in members for size in palette]
 
-    def _sides(self) -> tuple[Colors, ...]:
+    def _palettes(self) -> tuple[Colors, ...]:
         raise NotImplementedError  # every partition has its own
 
     def _repr_html_(self) -> str:
         return f"<div><code>{escape(str(self))}</code>{drawing.swatches(self.sizes()[:200])}</div>"
 
     def citation(self) -> str:
-        """BibTeX of the papers whose algorithms gave this coloring."""
+        """The BibTeX entries of the papers whose algorithms gave this coloring."""
         return "\n\n".join(BIBTEX[name] for name in self.sources)
 
     def __str__(self) -> str:
@@ -102,8 +106,34 @@ class Coloring:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ColumnColors(Coloring):
-    """No two columns of one color have an entry in the same row: a JVP with their sum reads every entry off."""
+class OneSidedColors(Coloring):
+    """Colors of all columns or of all rows, in which no two lines of one color meet."""
+
+    colors: Colors
+
+    def equations(self, pattern: SparsityPattern) -> Equations:
+        """The equations of ``pattern``: one for each entry, in the products of one direction."""
+        return one_sided(pattern, self.colors, self.partition)
+
+    def _palettes(self) -> tuple[Colors, ...]:
+        return (self.colors,)
+
+    def verify(self, pattern: PatternLike, entries: PatternLike | None = None) -> bool:
+        """True when no two lines of one color share an entry's place; PatternError names the first that do.
+
+        With ``entries``: when each of these is alone in its product, whatever becomes of the others.
+        """
+        whole = as_pattern(pattern)
+        if entries is not None:
+            return _verify_partial(self, whole, as_pattern(entries))
+        if self.partition == "column":
+            return _verify_distance2(whole, self.colors, self.shape, "column")
+        return _verify_distance2(whole.T, self.colors, self.shape[::-1], "row")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ColumnColors(OneSidedColors):
+    """Colors of columns: no two of one color have an entry in the same row; a JVP with their sum reads all off."""
 
     colors: Colors
     """The color of each column, (n,), from 0; -1 for a column without entries."""
@@ -114,30 +144,14 @@ class ColumnColors(Coloring):
         """The color of each column, (n,)."""
         return self.colors
 
-    def equations(self, pattern: SparsityPattern) -> Equations:
-        """One for each entry, in the forward products (num_colors, m)."""
-        return one_sided(pattern, self.colors, "column")
-
-    def of_entries(self, pattern: Any) -> Colors:
-        """The color of each entry's column."""
+    def of_entries(self, pattern: PatternLike) -> Colors:
+        """The color of each entry's column, (nnz,)."""
         return self.colors[as_pattern(pattern).indices]
-
-    def _sides(self) -> tuple[Colors, ...]:
-        return (self.colors,)
-
-    def verify(self, pattern: Any, entries: Any = None) -> bool:
-        """True when no two columns of one color share a row of ``pattern``; PatternError names the first that do.
-
-        With ``entries``: when each of these is alone in its product, whatever becomes of the others.
-        """
-        if entries is not None:
-            return _verify_partial(self, as_pattern(pattern), as_pattern(entries))
-        return _verify_distance2(as_pattern(pattern), self.colors, self.shape, "column")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RowColors(Coloring):
-    """No two rows of one color have an entry in the same column: a VJP with their sum reads every entry off."""
+class RowColors(OneSidedColors):
+    """Colors of rows: no two of one color have an entry in the same column; a VJP with their sum reads all off."""
 
     colors: Colors
     """The color of each row, (m,), from 0; -1 for a row without entries."""
@@ -148,25 +162,9 @@ class RowColors(Coloring):
         """The color of each row, (m,)."""
         return self.colors
 
-    def equations(self, pattern: SparsityPattern) -> Equations:
-        """One for each entry, in the reverse products (num_colors, n)."""
-        return one_sided(pattern, self.colors, "row")
-
-    def of_entries(self, pattern: Any) -> Colors:
-        """The color of each entry's row."""
+    def of_entries(self, pattern: PatternLike) -> Colors:
+        """The color of each entry's row, (nnz,)."""
         return self.colors[as_pattern(pattern).rows]
-
-    def _sides(self) -> tuple[Colors, ...]:
-        return (self.colors,)
-
-    def verify(self, pattern: Any, entries: Any = None) -> bool:
-        """True when no two rows of one color share a column of ``pattern``; PatternError names the first that do.
-
-        With ``entries``: when each of these is alone in its product, whatever becomes of the others.
-        """
-        if entries is not None:
-            return _verify_partial(self, as_pattern(pattern), as_pattern(entries))
-        return _verify_distance2(as_pattern(pattern).T, self.colors, self.shape[::-1], "row")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -178,34 +176,34 @@ class SymmetricColors(Coloring):
     partition: ClassVar[Partition] = "symmetric"
 
     def equations(self, pattern: SparsityPattern) -> Equations:
-        """One or two for each entry and its mirror image, in the products (num_colors, n)."""
+        """The equations of ``pattern``: one or two for an entry and its mirror image, in products (num_colors, n)."""
         return symmetric(pattern, self.colors)
 
-    def of_entries(self, pattern: Any) -> Colors:
-        """The product that each entry is read from, or its mirror image; of a triangle too. O(nnz)."""
-        pattern, n = as_pattern(pattern), self.shape[1]
-        whole = pattern if pattern == pattern.T else pattern | pattern.T
+    def of_entries(self, pattern: PatternLike) -> Colors:
+        """The color of the product that gives each entry or its mirror image, (nnz,), also of a triangle. O(nnz)."""
+        asked, n = as_pattern(pattern), self.shape[1]
+        whole = asked if asked == asked.T else asked | asked.T
         colors: Colors = (_read_from(self, whole) // n).astype(np.int32)
-        if whole is pattern:
+        if whole is asked:
             return colors
-        keys = [p.rows.astype(np.int64) * n + p.indices for p in (whole, pattern)]
-        chosen: Colors = colors[np.searchsorted(*keys)]
+        places, wanted = (p.rows.astype(np.int64) * n + p.indices for p in (whole, asked))
+        chosen: Colors = colors[np.searchsorted(places, wanted)]
         return chosen
 
-    def _sides(self) -> tuple[Colors, ...]:
+    def _palettes(self) -> tuple[Colors, ...]:
         return (self.colors,)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StarColors(SymmetricColors):
-    """Colors of a symmetric pattern: an entry or its mirror image is alone in a product, so every entry is read off."""
+    """Star colors of a symmetric pattern: every entry or its mirror image is alone in a product, and is read off."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AcyclicColors(SymmetricColors):
-    """Colors of a symmetric pattern: entries are solved for one after another, each with those before it known."""
+    """Acyclic colors of a symmetric pattern: entries are solved for one after another, by substitution."""
 
-    def verify(self, pattern: Any) -> bool:
+    def verify(self, pattern: PatternLike) -> bool:
         """True when substitution reaches every entry of ``pattern``; PatternError names one that it does not."""
         return _verify_substitution(self, as_pattern(pattern))
 
@@ -236,20 +234,20 @@ class BidirectionalColors(Coloring):
         return int(self.row_colors.max(initial=-1)) + 1
 
     def equations(self, pattern: SparsityPattern) -> Equations:
-        """One or two for each entry, in the forward products (num_forward, m) and then the reverse (num_reverse, n)."""
+        """The equations of ``pattern``: one or two for each entry, in the forward and then the reverse products."""
         return bidirectional(pattern, self.column_colors, self.row_colors)
 
-    def of_entries(self, pattern: Any) -> Colors:
-        """The product that each entry is read from: JVPs first, then VJPs. O(nnz)."""
+    def of_entries(self, pattern: PatternLike) -> Colors:
+        """The number of the product that gives each entry, (nnz,): JVPs come first, then VJPs. O(nnz)."""
         (m, n), forward = self.shape, self.num_forward
         place = _read_from(self, as_pattern(pattern))
         colors = np.where(place < forward * m, place // m, forward + (place - forward * m) // n)
         return colors.astype(np.int32)
 
-    def _sides(self) -> tuple[Colors, ...]:
+    def _palettes(self) -> tuple[Colors, ...]:
         return self.column_colors, self.row_colors
 
-    def verify(self, pattern: Any) -> bool:
+    def verify(self, pattern: PatternLike) -> bool:
         """True when every entry of ``pattern`` can be recovered; PatternError names one that cannot."""
         return super().verify(pattern) if self.recovery == "direct" else _verify_substitution(self, as_pattern(pattern))
 
@@ -266,7 +264,7 @@ def _same_shape(pattern: SparsityPattern, shape: tuple[int, int]) -> SparsityPat
 
 
 def _read_from(coloring: Coloring, pattern: SparsityPattern) -> Places:
-    """The place in the products, laid end to end, that gives each entry: alone there, or once others are known."""
+    """The place in the products, laid end to end, that gives each entry, directly or by substitution: (nnz,)."""
     equations = coloring.equations(_same_shape(pattern, coloring.shape))
     if equations.alone.any(axis=0).all():
         return direct_places(equations, pattern, "")[equations.unknown]
@@ -285,7 +283,7 @@ def _verify_substitution(coloring: Coloring, pattern: SparsityPattern) -> bool:
 
 
 def _verify_partial(coloring: Coloring, pattern: SparsityPattern, entries: SparsityPattern) -> bool:
-    """Each wanted entry is alone in its equation, among all entries of ``pattern``."""
+    """True when each wanted entry is alone in its equation, among all entries of ``pattern``; else PatternError."""
     _same_shape(pattern, coloring.shape)
     what = "a product that reads it alone"
     direct_places(coloring.equations(pattern), pattern, what, entries.has(pattern))
@@ -293,7 +291,7 @@ def _verify_partial(coloring: Coloring, pattern: SparsityPattern, entries: Spars
 
 
 def _verify_distance2(pattern: SparsityPattern, colors: Colors, shape: tuple[int, int], side: str) -> bool:
-    """Partial distance-2 coloring of the columns of ``pattern`` (Gebremedhin, Manne, Pothen 2005, definition 3.2)."""
+    """True for a partial distance-2 coloring of columns (Gebremedhin, Manne, Pothen 2005, definition 3.2)."""
     color = colors[_same_shape(pattern, shape).indices]
     if (color < 0).any():
         missing = int(pattern.indices[color < 0][0])

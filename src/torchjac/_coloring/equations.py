@@ -1,4 +1,4 @@
-"""What the compressed products say about the entries: the textbook definitions behind every recovery and every check.
+"""Equations between compressed products and entries: the definitions behind every recovery and every check.
 
 A product with the seed of a color adds up, in each of its components, the entries of one row (or column) that have
 this color: one *equation*. It stands at a *place* of the products laid end to end: forward products (num_colors, m)
@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +33,7 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Equations:
-    """Which unknown each entry is, and the two equations of each unknown.
+    """The unknown that each entry is, and the places of the two equations of each unknown.
 
     Attributes
     ----------
@@ -50,8 +49,8 @@ class Equations:
     size: int
 
     @cached_property
-    def crowd(self) -> tuple[Places, Places]:
-        """Equations numbered without gaps, (2, unknowns), -1 for none, and how many unknowns each has."""
+    def numbered(self) -> tuple[Places, Places]:
+        """The equations numbered without gaps, (2, unknowns), -1 for none, and the number of unknowns in each."""
         flat = self.places.ravel()
         stored = flat >= 0
         number = np.full(flat.size, -1, np.int64)
@@ -63,8 +62,8 @@ class Equations:
 
     @cached_property
     def alone(self) -> npt.NDArray[np.bool_]:
-        """Whether the unknown is the only one in that equation, (2, unknowns)."""
-        number, counts = self.crowd
+        """A mask, (2, unknowns): whether the unknown is the only one in that equation."""
+        number, counts = self.numbered
         alone: npt.NDArray[np.bool_] = (number >= 0) & (np.append(counts, 0)[number] == 1)
         return alone
 
@@ -72,14 +71,14 @@ class Equations:
 def one_sided(pattern: SparsityPattern, colors: Colors, side: str) -> Equations:
     """The equations of a column or a row coloring: one for each entry."""
     m, n = pattern.shape
-    forward, reverse = _sides(pattern, colors if side == "column" else None, colors if side == "row" else None)
+    forward, reverse = _product_places(pattern, colors if side == "column" else None, colors if side == "row" else None)
     return _every_entry(pattern, forward, reverse, (int(colors.max(initial=-1)) + 1) * (m if side == "column" else n))
 
 
 def bidirectional(pattern: SparsityPattern, column_colors: Colors, row_colors: Colors) -> Equations:
     """The equations of column colors (n,) and row colors (m,): up to two for each entry."""
     m, n = pattern.shape
-    forward, reverse = _sides(pattern, column_colors, row_colors)
+    forward, reverse = _product_places(pattern, column_colors, row_colors)
     first = (int(column_colors.max(initial=-1)) + 1) * m
     reverse = np.where(reverse >= 0, reverse + first, -1)
     return _every_entry(pattern, forward, reverse, first + (int(row_colors.max(initial=-1)) + 1) * n)
@@ -90,7 +89,7 @@ def symmetric(pattern: SparsityPattern, colors: Colors) -> Equations:
     n = pattern.shape[0]
     rows, columns = pattern.rows.astype(np.int64), pattern.indices.astype(np.int64)
     upper = np.flatnonzero(rows <= columns)
-    forward, reverse = _sides(pattern, colors, colors)
+    forward, reverse = _product_places(pattern, colors, colors)
     reverse[rows == columns] = -1  # the same equation once more
     unknown = np.empty(rows.size, np.int64)
     unknown[upper] = np.arange(upper.size)
@@ -119,7 +118,7 @@ def direct_places(
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """Unknowns that can be solved for at once: each from ``place``, and then taken out of ``other`` (-1 for none)."""
+    """One step of a substitution: unknowns that are read at ``place``, then subtracted at ``other`` (-1 for none)."""
 
     unknowns: Places
     place: Places
@@ -139,7 +138,7 @@ def substitution_levels(equations: Equations, pattern: SparsityPattern, what: st
 
 def each_level(equations: Equations) -> Iterator[Level]:
     """The levels of a substitution one after another, for as far as it goes."""
-    number, counts = equations.crowd
+    number, counts = equations.numbered
     counts, names = counts.copy(), np.zeros(counts.size, np.int64)  # the sum of the unsolved names in each equation
     for side in number:
         np.add.at(names, side[side >= 0], np.flatnonzero(side >= 0))
@@ -158,7 +157,10 @@ def each_level(equations: Equations) -> Iterator[Level]:
         ready = touched[counts[touched] == 1]
 
 
-def _sides(pattern: SparsityPattern, column_colors: Colors | None, row_colors: Colors | None) -> tuple[Places, Places]:
+def _product_places(
+    pattern: SparsityPattern, column_colors: Colors | None, row_colors: Colors | None
+) -> tuple[Places, Places]:
+    """The place of each entry in the forward and in the reverse products, -1 for none: two arrays (nnz,)."""
     rows, columns = pattern.rows.astype(np.int64), pattern.indices.astype(np.int64)
     m, n = pattern.shape
     nowhere = np.full(rows.size, -1, np.int64)
@@ -181,11 +183,11 @@ def _unrecoverable(equations: Equations, pattern: SparsityPattern, unknown: int,
     entry = int(equations.entry[unknown])
     i, j = int(pattern.rows[entry]), int(pattern.indices[entry])
     why = "neither its row nor its column has a color"
-    number, _ = equations.crowd
+    number, _ = equations.numbered
     shared = number[:, unknown][number[:, unknown] >= 0]
     if shared.size:
         beside = np.flatnonzero((number == shared[0]).any(axis=0))
-        named: Any = next(e for e in equations.entry[beside] if e != entry)
+        named = next(int(e) for e in equations.entry[beside] if e != entry)
         other = f"({int(pattern.rows[named])}, {int(pattern.indices[named])})"
         why = f"every product that reads it also reads another, such as {other}"
     return PatternError(f"the entry ({i}, {j}) cannot be recovered", expected=what, why=why)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from .._base.words import Args
-from .._function.flat import FlatFunction, Leaf
+from .._function.flat import FlatFunction
+from .._function.leaves import Leaf
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
 from .follow import backward, forward

@@ -1,1 +1,1 @@
-"""A user's function, seen flat: leaves in, leaves out; its gradient, its kernels, modules as functions."""
+"""Functions of users: as functions of flat lists of tensors, their gradients, and modules as functions."""

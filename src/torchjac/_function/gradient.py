@@ -6,45 +6,58 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+from torch.utils._pytree import PyTree
 
 from .._base.errors import OutputError
 from .._base.words import Args
-from .flat import Argnums, FlatFunction, describe, split_aux
-from .normalisation import Elementary
+from .flat import Argnums, FlatFunction
+from .kernels import with_reference_kernels
+from .leaves import describe, split_aux
+from .normalisation import ElementaryNormalisations
 
 _TENSOR = object()  # stands where a tensor goes
 
 
 class GradientOf:
-    """``grad f`` of all of f's arguments, in the nesting of ``torch.func.grad``; (grad f, aux) with ``has_aux``.
+    """The function ``grad f``, in the nesting of ``torch.func.grad``; with ``has_aux`` it returns (grad f, aux).
 
-    ``plain``: by ``torch.autograd.grad``.
+    ``plain``: by ``torch.autograd.grad``. ``reference``: f runs on kernels that can be differentiated twice.
     """
 
-    def __init__(self, scalar: FlatFunction) -> None:
-        self.scalar, self.plain = scalar, False
-        self._elementary: Elementary | None = Elementary()
+    def __init__(self, scalar: FlatFunction, plain: bool = False, reference: bool = False) -> None:
+        self.scalar, self.plain, self.reference = scalar, plain, reference
+        self._elementary: ElementaryNormalisations | None = ElementaryNormalisations()
         self._argnums: Argnums = scalar.positions[0] if isinstance(scalar.argnums, int) else scalar.positions
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: PyTree) -> PyTree:
         _, gradient, aux = self.with_value(args)
         return (gradient, aux) if self.scalar.has_aux else gradient
 
-    def settle(self) -> None:
-        """After f ran: where there is nothing to rewrite, do not look again."""
+    def settled(self) -> GradientOf:
+        """The same gradient, once f ran: where there is nothing to rewrite, it does not look again."""
+        other = copy.copy(self)
         if self._elementary is not None and not self._elementary.met:
-            self._elementary = None
+            other._elementary = None
+        return other
 
-    def with_value(self, args: Args) -> tuple[torch.Tensor, Any, Any]:
-        """(f, grad f, aux) at ``args``; aux is None without ``has_aux``."""
+    def by_autograd(self) -> GradientOf:
+        """The same gradient by ``torch.autograd.grad``."""
+        return GradientOf(self.scalar, True, self.reference)
+
+    def with_reference_kernels(self) -> GradientOf:
+        """The same gradient, of f on kernels that can be differentiated twice."""
+        return GradientOf(self.scalar.running(with_reference_kernels(self.scalar.f)), self.plain, True)
+
+    def with_value(self, args: Args) -> tuple[torch.Tensor, PyTree, PyTree]:
+        """The triple (f, grad f, aux) at ``args``; aux is None without ``has_aux``."""
         return self._by_autograd(args) if self.plain else self._by_functions(args)
 
-    def _run(self, args: Args) -> tuple[torch.Tensor, Any]:
+    def _run(self, args: Args) -> tuple[torch.Tensor, PyTree]:
         with self._elementary if self._elementary is not None else nullcontext():
             out = self.scalar.call(args)
         y, aux = split_aux(out) if self.scalar.has_aux else (out, None)
@@ -57,22 +70,22 @@ class GradientOf:
             )
         return y, aux
 
-    def _by_functions(self, args: Args) -> tuple[torch.Tensor, Any, Any]:
-        others: list[Any] = []
+    def _by_functions(self, args: Args) -> tuple[torch.Tensor, PyTree, PyTree]:
+        others: list[tuple[pytree.TreeSpec, list[object]]] = []
 
-        def scalar(*inner: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        def scalar(*inner: PyTree) -> tuple[torch.Tensor, list[torch.Tensor]]:
             y, aux = self._run(inner)
             flat, spec = pytree.tree_flatten(aux)
-            others[:] = [spec, [_TENSOR if isinstance(leaf, torch.Tensor) else leaf for leaf in flat]]
+            others[:] = [(spec, [_TENSOR if isinstance(leaf, torch.Tensor) else leaf for leaf in flat])]
             return y.reshape(()), [y, *(leaf for leaf in flat if isinstance(leaf, torch.Tensor))]
 
         # its aux holds tensors only; what else f returns is put back in its place
         gradient, (_, (y, *tensors)) = torch.func.grad_and_value(scalar, self._argnums, has_aux=True)(*args)
-        spec, rest = others
+        ((spec, rest),) = others
         given = iter(tensors)
         return y, gradient, pytree.tree_unflatten([next(given) if leaf is _TENSOR else leaf for leaf in rest], spec)
 
-    def _by_autograd(self, args: Args) -> tuple[torch.Tensor, Any, Any]:
+    def _by_autograd(self, args: Args) -> tuple[torch.Tensor, PyTree, PyTree]:
         full, positions, graph = list(args), self.scalar.positions, torch.is_grad_enabled()
         with torch.enable_grad():
             for p in positions:

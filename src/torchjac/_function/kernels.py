@@ -1,11 +1,10 @@
-"""While a function is traced: the kernels that have derivative formulas, and nothing left changed afterwards."""
+"""Reference kernels: PyTorch's settings under which every op runs on a kernel that has derivative formulas."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from .._base.words import UserFunction
 
 @contextmanager
 def reference_kernels() -> Iterator[None]:
-    """Attention by its mathematical definition, recurrent nets step by step: fused kernels hide who reads what."""
+    """Run attention by its definition and recurrent nets step by step: fused kernels hide which output reads what."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     with PROCESS_WIDE, _flags_off(), sdpa_kernel(SDPBackend.MATH), _eager():
@@ -23,9 +22,9 @@ def reference_kernels() -> Iterator[None]:
 
 
 def with_reference_kernels(f: UserFunction) -> UserFunction:
-    """``f``, run on kernels that can be differentiated twice."""
+    """The function ``f``, run on kernels that can be differentiated twice."""
 
-    def g(*args: Any) -> Any:
+    def g(*args: object) -> object:
         with reference_kernels():
             return f(*args)
 
@@ -47,5 +46,5 @@ def _flags_off() -> Iterator[None]:
 
 
 def _eager() -> AbstractContextManager[object]:
-    """Compiled functions run op by op; only where Dynamo is in use, because to import it takes a second."""
+    """Run compiled functions op by op; only where Dynamo is in use, because its import takes a second."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

@@ -1,11 +1,11 @@
-"""``nn.Module`` as a function of its parameters."""
+"""An ``nn.Module`` as a function of its parameters."""
 
 from __future__ import annotations
 
 import difflib
-from typing import Any
 
 import torch
+from torch.utils._pytree import PyTree
 
 from .._base.errors import InputError
 from .._base.words import UserFunction
@@ -14,7 +14,7 @@ Parameters = dict[str, torch.Tensor]
 
 
 def functional(module: torch.nn.Module) -> tuple[UserFunction, Parameters]:
-    """(f, params) with ``f(params, *inputs)`` what ``module(*inputs)`` is: Jacobians by parameters, by name.
+    """Return (f, params) such that ``f(params, *inputs)`` is ``module(*inputs)``: for Jacobians by parameters.
 
     >>> import torch, torchjac as tj
     >>> f, params = tj.functional(torch.nn.Linear(3, 2))
@@ -34,7 +34,7 @@ def functional(module: torch.nn.Module) -> tuple[UserFunction, Parameters]:
         raise InputError(f"functional({type(module).__name__})", expected="a torch.nn.Module")
     known = [name for name, _ in module.named_parameters(remove_duplicate=False)]
 
-    def call(params: Parameters, *inputs: Any, **keywords: Any) -> Any:
+    def call(params: Parameters, *inputs: PyTree, **keywords: PyTree) -> PyTree:
         for name in params:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)

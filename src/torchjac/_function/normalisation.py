@@ -1,4 +1,4 @@
-"""Normalisations by their definition: PyTorch's third derivatives of the fused ones are wrong, in every composition.
+"""Normalisations by their definition, because PyTorch's third derivatives of its fused kernels are wrong.
 
 The second derivative of ``native_layer_norm`` and ``native_batch_norm`` is a formula of the saved mean and deviation,
 and PyTorch takes these for constants when it is differentiated once more. Values of Hessians are right, gradients of
@@ -8,25 +8,26 @@ them are not. Group norm is not affected, nor is batch norm with given statistic
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .._base.words import UserFunction
+from .._base.words import Args, UserFunction
 
 Maybe = torch.Tensor | None
 
 
-class Elementary(TorchFunctionMode):
-    """While active, normalisations run as means and products; ``met`` says whether there were any."""
+class ElementaryNormalisations(TorchFunctionMode):
+    """Inside the block, normalisations run as means and products; ``met`` says whether there were any."""
 
     def __init__(self) -> None:
         super().__init__()
         self.met = False
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: UserFunction, types: object, args: Args = (), kwargs: dict[str, object] | None = None
+    ) -> object:
         replacement = _DEFINITIONS.get(func)
         if replacement is None:
             return func(*args, **(kwargs or {}))

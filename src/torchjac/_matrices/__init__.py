@@ -1,1 +1,1 @@
-"""Patterns and matrices: which entries can be nonzero, their values, and the layouts they come in."""
+"""Matrices: their sparsity patterns, their values, and the layouts that torch and SciPy have for them."""

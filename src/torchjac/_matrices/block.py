@@ -1,25 +1,26 @@
 """BlockMatrix: a sparse matrix of dense blocks of one size, multiplied block by block.
 
 A block is stored when any of its entries is; what is missing in it is a zero. With (2, 9) blocks there is one column
-index for 18 numbers. Everything is as in ``_matrix``: values are an ordinary tensor, (blocks, p, q), which carries the
+index for 18 numbers. Everything is as in ``sparse``: values are an ordinary tensor, (blocks, p, q), which carries the
 graph; products gather blocks, multiply them in one batch, and add them up in places that are known beforehand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
 
-from .._base.errors import InputError, OptionError, PatternError
-from .indices import TORCH_LAYOUTS, Indices, indices_of, silence_beta
+from .._base.errors import InputError, OptionError
+from .blocking import BLOCK_LAYOUTS, Blocking, BlockSize
+from .factors import require_left_factor, require_right_factor
+from .indices import TORCH_LAYOUTS, Indices, indices_of
 from .pattern import SparsityPattern
-from .row_sets import IntArray
 from .sparse import SparseMatrix
 
-BlockSize = tuple[int, int]
+if TYPE_CHECKING:
+    from scipy.sparse import bsr_array
 
 
 class BlockMatrix:
@@ -54,26 +55,26 @@ class BlockMatrix:
     @classmethod
     def from_matrix(cls, matrix: SparseMatrix, blocksize: BlockSize) -> BlockMatrix:
         """The blocks of ``matrix`` that hold an entry."""
-        blocks = Blocks(matrix.pattern, blocksize)
+        blocks = Blocking(matrix.pattern, blocksize)
         return cls(blocks.pattern, blocks.fill(matrix.device)(matrix.values))
 
     def with_values(self, values: torch.Tensor) -> BlockMatrix:
-        """Other blocks, (blocks, p, q), in the same places."""
+        """The matrix with other blocks, (blocks, p, q), in the same places."""
         return _blocks(self._at, values)
 
     @property
     def pattern(self) -> SparsityPattern:
-        """Where the blocks are, (m / p, n / q)."""
+        """The pattern of the blocks, (m / p, n / q)."""
         return self._at.pattern
 
     @property
     def blocksize(self) -> BlockSize:
-        """(p, q)."""
+        """The size (p, q) of a block."""
         return self.values.shape[1], self.values.shape[2]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(m, n)."""
+        """The shape (m, n) of the matrix."""
         return self._at.shape[0] * self.values.shape[1], self._at.shape[1] * self.values.shape[2]
 
     @property
@@ -83,43 +84,43 @@ class BlockMatrix:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the values."""
+        """The dtype of the values."""
         return self.values.dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the values."""
+        """The device of the values."""
         return self.values.device
 
     # ---- products
 
-    def __matmul__(self, other: Any) -> Any:
-        """``J.matmul(other)``."""
+    @overload
+    def __matmul__(self, other: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def __matmul__(self, other: BlockMatrix) -> BlockMatrix: ...
+    def __matmul__(self, other: torch.Tensor | BlockMatrix) -> torch.Tensor | BlockMatrix:
+        """The product ``J.matmul(other)``."""
         return self.matmul(other) if isinstance(other, (torch.Tensor, BlockMatrix)) else NotImplemented
 
-    def matmul(self, other: Any) -> Any:
-        """``J @ other``, for a vector (n,), a matrix (n, k), or an (n, k) BlockMatrix with blocks of q rows."""
+    @overload
+    def matmul(self, other: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def matmul(self, other: BlockMatrix) -> BlockMatrix: ...
+    def matmul(self, other: torch.Tensor | BlockMatrix) -> torch.Tensor | BlockMatrix:
+        """The product with a vector (n,), a matrix (n, k), or an (n, k) BlockMatrix with blocks of q rows."""
         if isinstance(other, BlockMatrix):
             return self._times(other)
-        if other.dim() not in (1, 2) or other.shape[0] != self.shape[1]:
-            raise InputError(
-                f"a {self.shape[0]} x {self.shape[1]} matrix times a tensor of shape {tuple(other.shape)}",
-                expected=f"shape ({self.shape[1]},) or ({self.shape[1]}, k)",
-            )
+        require_right_factor(self.shape, other)
         width = other.shape[1] if other.dim() == 2 else 1
         read = other.reshape(self._at.shape[1], self.blocksize[1], width).index_select(0, self._at.columns)
         out = self._at.row_totals(torch.bmm(self.values, read))
         return out.reshape(self.shape[0], *other.shape[1:])
 
-    def __rmatmul__(self, other: Any) -> Any:
-        """A vector (m,) or a matrix (k, m) times this one."""
+    def __rmatmul__(self, other: torch.Tensor) -> torch.Tensor:
+        """The product ``other @ J`` of a vector (m,) or a matrix (k, m) and this matrix."""
         if not isinstance(other, torch.Tensor):
             return NotImplemented
-        if other.dim() not in (1, 2) or other.shape[-1] != self.shape[0]:
-            raise InputError(
-                f"a tensor of shape {tuple(other.shape)} times a {self.shape[0]} x {self.shape[1]} matrix",
-                expected=f"shape ({self.shape[0]},) or (k, {self.shape[0]})",
-            )
+        require_left_factor(self.shape, other)
         return self.T.matmul(other) if other.dim() == 1 else self.T.matmul(other.mT).mT
 
     def _times(self, other: BlockMatrix) -> BlockMatrix:
@@ -133,7 +134,7 @@ class BlockMatrix:
         return _blocks(pairs.indices, pairs.total(torch.bmm(left, right)))
 
     def gram(self) -> BlockMatrix:
-        """J^T J, the Gauss-Newton matrix, in (q, q) blocks; where they are is found once for a pattern."""
+        """The Gauss-Newton matrix J^T J, in (q, q) blocks; their places are computed once for a pattern."""
         pairs = self._at.gram
         left, right = self.values.index_select(0, pairs.left), self.values.index_select(0, pairs.right)
         above = pairs.total(torch.bmm(left.mT, right))
@@ -142,8 +143,8 @@ class BlockMatrix:
         below = (pairs.indices.rows > pairs.indices.columns)[:, None, None]
         return _blocks(pairs.indices, torch.where(below, values.mT, values))
 
-    def __mul__(self, scalar: Any) -> BlockMatrix:
-        """Times a number or a tensor without dimensions."""
+    def __mul__(self, scalar: float | torch.Tensor) -> BlockMatrix:
+        """The product with a number or a tensor without dimensions."""
         if not isinstance(scalar, (int, float, torch.Tensor)) or (isinstance(scalar, torch.Tensor) and scalar.dim()):
             return NotImplemented
         return _blocks(self._at, self.values * scalar)
@@ -207,7 +208,7 @@ class BlockMatrix:
             raise OptionError(f"layout={layout!r}", expected=f"one of {known}")
         return self.entries().to_torch(layout)
 
-    def to_scipy(self) -> Any:
+    def to_scipy(self) -> bsr_array:
         """The numbers as a SciPy ``bsr_array``; SciPy knows nothing of gradients."""
         from scipy.sparse import bsr_array
 
@@ -224,88 +225,3 @@ def _blocks(at: Indices, values: torch.Tensor) -> BlockMatrix:
     matrix = BlockMatrix.__new__(BlockMatrix)
     matrix._at, matrix.values = at, values
     return matrix
-
-
-class Blocks:
-    """Which blocks of an (m, n) ``pattern`` hold an entry, and where in them each entry goes.
-
-    places: (nnz,), in the (blocks, p, q) values, ravelled. With ``by_column`` blocks come column by column.
-    """
-
-    def __init__(self, pattern: SparsityPattern, size: BlockSize, by_column: bool = False) -> None:
-        check_blocks(pattern.shape, size)
-        (m, n), (p, q) = pattern.shape, size
-        rows, columns = np.divmod(pattern.rows, p), np.divmod(pattern.indices, q)
-        keys = rows[0].astype(np.int64) * (n // q) + columns[0]
-        distinct, block = np.unique(keys, return_inverse=True)
-        self.pattern = SparsityPattern.from_coo(distinct // max(n // q, 1), distinct % max(n // q, 1), (m // p, n // q))
-        self.pattern.scope, self.pattern.notes = pattern.scope, pattern.notes
-        if by_column:
-            order = np.argsort(self.pattern.indices, kind="stable")
-            number = np.empty(order.size, np.int64)
-            number[order] = np.arange(order.size)
-            block = number[block]
-        self.size = size
-        self.places: IntArray = block * (p * q) + rows[1] * q + columns[1]
-
-    @property
-    def full(self) -> bool:
-        """Whether every number of every block is an entry."""
-        return self.places.size == self.pattern.nnz * self.size[0] * self.size[1]
-
-    def fill(self, device: torch.device, select: IntArray | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
-        """From the values of the entries, (nnz,), to blocks; with ``select``, of a matrix in which these are some."""
-        shape = (self.pattern.nnz, *self.size)
-        if self.full:
-            gather = np.empty(self.places.size, np.int64)
-            gather[self.places] = np.arange(self.places.size) if select is None else select
-            index = torch.from_numpy(gather).to(device)
-            return lambda values: values.index_select(0, index).reshape(shape)
-        places = torch.from_numpy(self.places.astype(np.int64, copy=False)).to(device)
-        chosen = None if select is None else torch.from_numpy(select).to(device)
-
-        def scatter(values: torch.Tensor) -> torch.Tensor:
-            mine = values if chosen is None else values.index_select(0, chosen)
-            zeros = values.new_zeros(self.pattern.nnz * self.size[0] * self.size[1])
-            return zeros.index_copy(0, places, mine).reshape(shape)
-
-        return scatter
-
-
-def check_blocks(shape: tuple[int, int], size: BlockSize, where: str = "a matrix") -> None:
-    """PatternError unless a matrix of ``shape`` is made of blocks of ``size``."""
-    if shape[0] % size[0] or shape[1] % size[1]:
-        raise PatternError(
-            f"blocksize={size} for {where} of shape {shape}",
-            expected="a size that divides the shape",
-            why="a block layout holds whole blocks",
-        )
-
-
-# ---- the layouts
-
-
-def bsr(at: Indices, values: torch.Tensor) -> torch.Tensor:
-    """torch.sparse_bsr, from blocks row by row."""
-    silence_beta()
-    shape = (at.shape[0] * values.shape[1], at.shape[1] * values.shape[2])
-    return torch.sparse_bsr_tensor(at.crow, at.columns, values, shape, check_invariants=False)
-
-
-def bsc(at: Indices, values: torch.Tensor) -> torch.Tensor:
-    """torch.sparse_bsc, from blocks row by row."""
-    return bsc_by_column(at, values.index_select(0, at.by_column[2]))
-
-
-def bsc_by_column(at: Indices, values: torch.Tensor) -> torch.Tensor:
-    """torch.sparse_bsc, from blocks column by column."""
-    silence_beta()
-    pointers, rows, _ = at.by_column
-    shape = (at.shape[0] * values.shape[1], at.shape[1] * values.shape[2])
-    return torch.sparse_bsc_tensor(pointers, rows, values, shape, check_invariants=False)
-
-
-BLOCK_LAYOUTS: dict[torch.layout, Callable[[Indices, torch.Tensor], torch.Tensor]] = {
-    torch.sparse_bsr: bsr,
-    torch.sparse_bsc: bsc,
-}

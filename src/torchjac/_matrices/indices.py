@@ -1,6 +1,6 @@
-"""The index tensors of a pattern on a device, and the one place where torch's matrices are made from values.
+"""The index tensors of a pattern on a device, and torch's matrices of them and of values.
 
-Everything here is about places, nothing about numbers: made once for a pattern and a device, when first asked for, and
+Index tensors are made once for a pattern and a device, when first asked for, and
 shared by every matrix that has the pattern.
 """
 
@@ -19,7 +19,7 @@ from .row_sets import IntArray
 
 
 class Indices:
-    """Where the entries of ``pattern`` are, as tensors on ``device``; entries are numbered row by row."""
+    """The rows, columns and pointers of ``pattern`` as tensors on ``device``; entries are numbered row by row."""
 
     def __init__(self, pattern: SparsityPattern, device: torch.device) -> None:
         self.pattern, self.device, self.shape = pattern, device, pattern.shape
@@ -30,7 +30,7 @@ class Indices:
 
     @cached_property
     def crow(self) -> torch.Tensor:
-        """Row pointers, (m + 1,)."""
+        """The row pointers, (m + 1,)."""
         return self.pattern.crow_indices.to(self.device)
 
     @cached_property
@@ -50,7 +50,7 @@ class Indices:
 
     @cached_property
     def by_column(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(column pointers, rows, permutation of the values) of the same entries, column by column."""
+        """The same entries column by column: (column pointers, rows, permutation of the values)."""
         order = np.argsort(self.pattern.indices, kind="stable")
         counts = np.bincount(self.pattern.indices, minlength=self.shape[1])
         pointers, permutation = self._here(np.concatenate([[0], np.cumsum(counts)])), self._here(order)
@@ -58,23 +58,23 @@ class Indices:
 
     @cached_property
     def diagonal(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(entries on the diagonal, their rows)."""
+        """The entries on the diagonal, and their rows."""
         entries = np.flatnonzero(self.pattern.rows == self.pattern.indices)
         return self._here(entries), self._here(self.pattern.rows[entries])
 
     @cached_property
     def _row_length(self) -> int | None:
-        """How many entries each row has, where all have as many."""
+        """The number of entries of each row, where all rows have as many; else None."""
         lengths = np.diff(self.pattern.indptr)
         return int(lengths[0]) if lengths.size and (lengths == lengths[0]).all() else None
 
     def prepare(self) -> None:
-        """Make what ``row_sums`` needs."""
+        """Make the index tensors that ``row_sums`` needs."""
         if self._row_length is None:
             _ = self.rows
 
     def row_sums(self, values: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
-        """Sums of values x what each meets, row by row: (nnz,) and (nnz,) or (nnz, k) -> (m,) or (m, k).
+        """The sums of values * read row by row: (nnz,) and (nnz,) or (nnz, k) -> (m,) or (m, k).
 
         Rows of one length, as of every periodic stencil, are a batch of small products: no scattered sum.
         """
@@ -84,7 +84,7 @@ class Indices:
         return self.row_totals(values.reshape(-1, *[1] * (read.dim() - 1)) * read)
 
     def row_totals(self, terms: torch.Tensor) -> torch.Tensor:
-        """Sums of (nnz, ...) terms row by row, (m, ...)."""
+        """The sums of (nnz, ...) terms row by row, (m, ...)."""
         m, length = self.shape[0], self._row_length
         if length is not None:
             return terms if length == 1 else terms.reshape(m, length, *terms.shape[1:]).sum(1)
@@ -92,16 +92,16 @@ class Indices:
 
     @cached_property
     def T(self) -> Indices:
-        """The indices of the transposed pattern; its values are these in the order of ``by_column``."""
+        """The indices of the transposed pattern; ``by_column`` has the order of its values."""
         return indices_of(self.pattern.T, self.device)
 
     @cached_property
     def gram(self) -> Pairs:
-        """What J^T J adds up, from entries to entries of its upper triangle, mirrored below."""
+        """The pairs of entries that J^T J adds up to its upper triangle, which is mirrored below."""
         return Pairs.gram(self)
 
     def times(self, other: Indices) -> Pairs:
-        """What the product with ``other`` adds up; remembered for as long as ``other`` lives."""
+        """The pairs of entries that the product with ``other`` adds up; kept for as long as ``other`` lives."""
         if other not in self.products:
             self.products[other] = Pairs.product(self, other)
         return self.products[other]
@@ -109,8 +109,9 @@ class Indices:
 
 def indices_of(pattern: SparsityPattern, device: torch.device) -> Indices:
     """The indices of ``pattern`` on ``device``: always the same object, kept with the pattern."""
-    found: Indices | None = pattern.on_device.get(device)
-    return found or pattern.on_device.setdefault(device, Indices(pattern, device))
+    found = pattern.on_device.get(device) or pattern.on_device.setdefault(device, Indices(pattern, device))
+    assert isinstance(found, Indices)  # nothing else is kept there
+    return found
 
 
 class Pairs:
@@ -120,13 +121,15 @@ class Pairs:
     spread: (nnz,) of the product, the sum that each entry is; None where they are the same.
     """
 
-    def __init__(self, indices: Indices, pairs: tuple[torch.Tensor, ...], sums: int, spread: torch.Tensor | None):
+    def __init__(
+        self, indices: Indices, pairs: tuple[torch.Tensor, ...], sums: int, spread: torch.Tensor | None
+    ) -> None:
         self.indices, (self.left, self.right, self.into) = indices, pairs
         self.sums, self.spread = sums, spread
 
     @classmethod
     def product(cls, left: Indices, right: Indices) -> Pairs:
-        """A B: entry (i, k) of A meets every entry of row k of B."""
+        """The pairs of a product A B: entry (i, k) of A meets every entry of row k of B."""
         first, second = _meetings(left.pattern.indices, right.pattern.indptr)
         shape = (left.shape[0], right.shape[1])
         keys = left.pattern.rows[first].astype(np.int64) * shape[1] + right.pattern.indices[second]
@@ -136,7 +139,7 @@ class Pairs:
 
     @classmethod
     def gram(cls, of: Indices) -> Pairs:
-        """J^T J: two entries of a row of J meet; half of it is computed, the other half is its mirror image."""
+        """The pairs of J^T J: two entries of a row of J meet; half of it is computed, and mirrored."""
         pattern, n = of.pattern, of.shape[1]
         first, second = _meetings(pattern.rows, pattern.indptr)
         upper = first <= second  # within a row columns rise with the number of the entry
@@ -162,7 +165,7 @@ class Pairs:
 
 
 def _meetings(rows: IntArray, indptr: IntArray) -> tuple[IntArray, IntArray]:
-    """All (a, b) with b an entry of the row ``rows[a]`` of the matrix whose row pointers are ``indptr``."""
+    """All pairs (a, b) with b an entry of the row ``rows[a]`` of the matrix whose row pointers are ``indptr``."""
     counts = np.diff(indptr)[rows]
     first = np.repeat(np.arange(rows.size), counts)
     begins = np.cumsum(counts) - counts
@@ -170,37 +173,34 @@ def _meetings(rows: IntArray, indptr: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _pattern_at(keys: IntArray, shape: tuple[int, int], of: tuple[SparsityPattern, ...]) -> SparsityPattern:
-    pattern = SparsityPattern.from_coo(keys // max(shape[1], 1), keys % max(shape[1], 1), shape)
-    pattern.scope = "local" if any(p.scope == "local" for p in of) else "global"
-    pattern.notes = tuple(dict.fromkeys(note for p in of for note in p.notes))
-    return pattern
+    return SparsityPattern.from_coo(keys // max(shape[1], 1), keys % max(shape[1], 1), shape).inherit(*of)
 
 
 # ---- the layouts
 
 
 def strided(at: Indices, values: torch.Tensor) -> torch.Tensor:
-    """(m, n), with zeros where nothing is stored."""
+    """The dense (m, n) tensor, with zeros where nothing is stored."""
     if at.pattern.nnz == at.shape[0] * at.shape[1]:
         return values.reshape(at.shape)
     return values.new_zeros(at.shape[0] * at.shape[1]).index_put_((at.places,), values).reshape(at.shape)
 
 
 def coo(at: Indices, values: torch.Tensor) -> torch.Tensor:
-    """torch.sparse_coo, coalesced."""
+    """The coalesced torch.sparse_coo tensor."""
     return torch.sparse_coo_tensor(
         torch.stack([at.rows, at.columns]), values, at.shape, is_coalesced=True, check_invariants=False
     )
 
 
 def csr(at: Indices, values: torch.Tensor) -> torch.Tensor:
-    """torch.sparse_csr."""
+    """The torch.sparse_csr tensor."""
     silence_beta()
     return torch.sparse_csr_tensor(at.crow, at.columns, values, at.shape, check_invariants=False)
 
 
 def csc(at: Indices, values: torch.Tensor) -> torch.Tensor:
-    """torch.sparse_csc."""
+    """The torch.sparse_csc tensor."""
     silence_beta()
     pointers, rows, permutation = at.by_column
     return torch.sparse_csc_tensor(
@@ -210,7 +210,7 @@ def csc(at: Indices, values: torch.Tensor) -> torch.Tensor:
 
 @cache
 def silence_beta() -> None:
-    """PyTorch says once in a process that compressed sparse tensors are in beta; who asks for one knows."""
+    """Let PyTorch's warning that compressed sparse tensors are in beta, once in a process, pass unseen."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), [], [], (1, 1), check_invariants=False)

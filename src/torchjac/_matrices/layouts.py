@@ -1,19 +1,24 @@
-"""From values to matrices: the block of one output leaf and one input leaf, in the layout that was asked for."""
+"""Submatrices of one output leaf and one input leaf, made from the values of all entries, in any layout of torch."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from .block import BLOCK_LAYOUTS, BlockMatrix, Blocks, BlockSize, bsc_by_column, bsr
+from .block import BlockMatrix
+from .blocking import BLOCK_LAYOUTS, Blocking, BlockSize
 from .indices import TORCH_LAYOUTS, indices_of
 from .pattern import SparsityPattern
 
+Positions = npt.NDArray[np.int64]
 
-class Block:
-    """Rows [r0, r1) and columns [c0, c1) of a pattern: which values are in it, and where they go.
+
+class Submatrix:
+    """The rows [r0, r1) and columns [c0, c1) of a pattern: the values in it, and their places.
 
     Index tensors are made once, on the device, when the first matrix of a layout is asked for.
     """
@@ -22,7 +27,7 @@ class Block:
         self, pattern: SparsityPattern, rows: tuple[int, int], columns: tuple[int, int], device: torch.device
     ) -> None:
         self.device = device
-        self._inside: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self._inside: Positions | None = None
         self.shape = (rows[1] - rows[0], columns[1] - columns[0])
         self._cut: tuple[tuple[int, int], slice, slice] | None = None
         whole = rows == (0, pattern.shape[0]) and columns == (0, pattern.shape[1])
@@ -46,53 +51,61 @@ class Block:
 
     @property
     def pattern(self) -> SparsityPattern:
-        """The pattern of this block alone."""
+        """The pattern of this submatrix alone."""
         return self.indices.pattern
 
     @property
-    def inside(self) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-        """Where the values of this block are among all; None for all of them."""
+    def inside(self) -> Positions | None:
+        """The positions of its values among those of all entries; None where it has all of them."""
         if self._cut is None:
             return self._inside
         shape, rows, columns = self._cut
         return np.arange(shape[0] * shape[1]).reshape(shape)[rows, columns].reshape(-1)
 
     def values(self, values: torch.Tensor) -> torch.Tensor:
-        """The values of this block's entries, row-major: 1-D, or the part of a dense matrix, which is not copied."""
+        """The values of its entries, row-major: 1-D, or a view of a part of a dense matrix."""
         if self._cut is not None:
             shape, rows, columns = self._cut
             return values.reshape(shape)[rows, columns]
         return values if self._select is None else values.index_select(0, self._select)
 
+    def writer(self, layout: torch.layout) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What ``matrix`` is for one layout, ready to be called."""
+        whole = self._cut is None and self._select is None
+        return partial(TORCH_LAYOUTS[layout], self.indices) if whole else partial(self.matrix, layout)
+
     def matrix(self, layout: torch.layout, values: torch.Tensor) -> torch.Tensor:
-        """The matrix of this block in ``layout``, from the values of all entries of the pattern."""
+        """The matrix in ``layout``, from the values of all entries of the pattern."""
         mine = self.values(values)
         return TORCH_LAYOUTS[layout](self.indices, mine if layout is torch.strided else mine.reshape(-1))
 
 
-class DenseBlocks:
-    """As ``Block``, for the layouts of dense blocks of one size: values go straight to their places in these."""
+class BlockedSubmatrix:
+    """A ``Submatrix`` in a layout of dense blocks of one size: values go straight to their places in the blocks."""
 
-    def __init__(self, cut: Block, layout: torch.layout, size: BlockSize) -> None:
+    def __init__(self, cut: Submatrix, layout: torch.layout, size: BlockSize) -> None:
         self.shape = cut.shape
-        self._by_column = layout is torch.sparse_bsc
-        self.blocks = Blocks(cut.pattern, size, self._by_column)
-        self._at = indices_of(self.blocks.pattern, cut.device)
+        self.blocks = Blocking(cut.pattern, size, by_column=layout is torch.sparse_bsc)
         self._fill = self.blocks.fill(cut.device, cut.inside)
+
+    def writer(self, layout: torch.layout) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What ``matrix`` is for one layout, ready to be called."""
+        return partial(self.matrix, layout)
 
     def matrix(self, layout: torch.layout, values: torch.Tensor) -> torch.Tensor:
         """The matrix in ``layout``, from the values of all entries of the pattern."""
-        return (bsc_by_column if self._by_column else bsr)(self._at, self._fill(values))
+        return self.blocks.tensor(self._fill(values))
 
     def block_matrix(self, values: torch.Tensor) -> BlockMatrix:
-        """The same as a BlockMatrix, from the values of all entries of the pattern."""
+        """The BlockMatrix, from the values of all entries of the pattern."""
         blocks = self._fill(values)
-        if self._by_column:
-            back = torch.empty_like(self._at.by_column[2])
-            back[self._at.by_column[2]] = torch.arange(back.numel(), device=back.device)
+        if self.blocks.by_column:
+            permutation = indices_of(self.blocks.pattern, blocks.device).by_column[2]
+            back = torch.empty_like(permutation)
+            back[permutation] = torch.arange(back.numel(), device=back.device)
             blocks = blocks.index_select(0, back)
         return BlockMatrix(self.blocks.pattern, blocks)
 
 
 LAYOUTS = (*TORCH_LAYOUTS, *BLOCK_LAYOUTS)
-"""What a result can be laid out in."""
+"""All layouts that a result can have."""

@@ -1,4 +1,4 @@
-"""Where the entries of a pattern come from, in words: ops, and the lines of the user's code that called them."""
+"""Explanations of the entries of a pattern: the ops they come from, and the lines of the user's code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Note:
-    """What made a pattern larger, or local: an op, why, the line of the user's code that called it, and the cost.
+    """A reason why a pattern is larger than need be, or local: the op, its line in the user's code, and the cost.
 
     ``nonzeros`` are the entries that the results of the op have beyond those of its largest operand.
     """
@@ -25,7 +25,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Step:
-    """One op between an input and an output, and the line that called it."""
+    """One op on the way from an input to an output, and the line that called it."""
 
     op: str
     line: str
@@ -36,7 +36,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Cost:
-    """How many entries the op of one line added beyond those of its operands."""
+    """The number of entries that the op of one line added to those of its operands."""
 
     line: str
     op: str
@@ -46,8 +46,8 @@ class Cost:
         return f"{self.nonzeros:>12,} entries  {self.op:<16} {self.line}"
 
 
-class Answers(Protocol):
-    """Who can run the function again to answer where entries come from."""
+class Provenance(Protocol):
+    """Explains where entries come from, by running the function again."""
 
     def why(self, i: int, j: int) -> list[Step]: ...
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,30 @@ import torch
 from .._base.errors import PatternError
 from .._base.words import Scope
 from . import drawing
-from .notes import Answers, Cost, Note, Step
-from .row_sets import IntArray, block_counts, index_dtype, risen, transposed_sets
+from .notes import Cost, Note, Provenance, Step
+from .row_sets import IntArray, block_counts, index_dtype, sorted_distinct, transposed_sets
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from scipy.sparse import csr_array
+
+
+class CooMatrix(Protocol):
+    """The parts of a SciPy matrix in coordinate format: the row and the column of each entry, and the shape."""
+
+    @property
+    def row(self) -> npt.ArrayLike: ...
+    @property
+    def col(self) -> npt.ArrayLike: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+@runtime_checkable
+class ScipyMatrix(Protocol):
+    """Any sparse matrix or array of SciPy."""
+
+    def tocoo(self) -> CooMatrix: ...
 
 
 class SparsityPattern:
@@ -59,8 +81,12 @@ class SparsityPattern:
         self._set_indices = set_indices
         self.scope: Scope = scope
         self.notes = tuple(notes)
-        self.provenance: Answers | None = None
-        self.on_device: dict[torch.device, Any] = {}  # the index tensors that _indices makes of this pattern
+        self.provenance: Provenance | None = None
+        self.on_device: dict[torch.device, object] = {}  # the index tensors that ``indices_of`` makes and keeps here
+
+    def __getstate__(self) -> dict[str, object]:
+        """The arrays, scope and notes; where entries come from can be asked of the function alone, which stays here."""
+        return {**self.__dict__, "provenance": None, "on_device": {}}
 
     # ---- making one
 
@@ -111,19 +137,19 @@ class SparsityPattern:
             raise PatternError(f"{rows.size} row and {columns.size} column indices", expected="as many of each")
         _in_range("row", rows, shape)
         _in_range("column", columns, shape)
-        keys = risen(rows * shape[1] + columns)
+        keys = sorted_distinct(rows * shape[1] + columns)
         counts = np.bincount(keys // max(shape[1], 1), minlength=shape[0])
         indptr = np.concatenate([[0], np.cumsum(counts)])
         return cls.from_csr(indptr, keys % max(shape[1], 1), shape)
 
     @classmethod
-    def from_scipy(cls, matrix: Any) -> SparsityPattern:
-        """The stored entries of a SciPy sparse matrix; explicit zeros are entries, duplicates count once."""
+    def from_scipy(cls, matrix: ScipyMatrix) -> SparsityPattern:
+        """A pattern from the stored entries of a SciPy matrix; explicit zeros are entries, duplicates count once."""
         coo = matrix.tocoo()
-        return cls.from_coo(coo.row, coo.col, coo.shape)
+        return cls.from_coo(coo.row, coo.col, (coo.shape[0], coo.shape[1]))
 
     @classmethod
-    def from_dense(cls, matrix: Any) -> SparsityPattern:
+    def from_dense(cls, matrix: torch.Tensor | npt.ArrayLike) -> SparsityPattern:
         """A pattern from the nonzero entries of a dense (m, n) tensor or array."""
         dense = (torch.as_tensor(matrix).detach() != 0).cpu().numpy()
         if dense.ndim != 2:
@@ -135,12 +161,12 @@ class SparsityPattern:
 
     @property
     def index_sets(self) -> tuple[IntArray, IntArray, IntArray]:
-        """(row_sets, indptr, indices): the number of each row's set, and the sets in CSR; some may belong to no row."""
+        """The number of each row's set, and the sets in CSR: (row_sets, indptr, indices); sets may be unused."""
         return self._row_sets, self._set_indptr, self._set_indices
 
     @cached_property
     def indptr(self) -> npt.NDArray[np.int64]:
-        """Where each row starts in ``indices``: (m + 1,), NumPy."""
+        """The position in ``indices`` where each row starts: (m + 1,), NumPy."""
         out = np.zeros(self.shape[0] + 1, np.int64)
         np.cumsum(np.diff(self._set_indptr)[self._row_sets], out=out[1:])
         return out
@@ -191,7 +217,7 @@ class SparsityPattern:
             parts = np.arange(n), flipped.indptr.astype(np.int64), flipped.indices
         return SparsityPattern((n, m), *parts, scope=self.scope, notes=self.notes)
 
-    def _sets_matrix(self) -> Any:
+    def _sets_matrix(self) -> csr_array:
         """The distinct rows as a SciPy ``csr_array`` of ones, (sets, n)."""
         from scipy.sparse import csr_array
 
@@ -199,7 +225,7 @@ class SparsityPattern:
         ones = np.ones(self._set_indices.size, np.int64)
         return csr_array((ones, self._set_indices, self._set_indptr.astype(self._set_indices.dtype)), shape=shape)
 
-    def to_scipy(self) -> Any:
+    def to_scipy(self) -> csr_array:
         """The pattern as a SciPy ``csr_array`` of booleans, all true."""
         from scipy.sparse import csr_array
 
@@ -222,17 +248,15 @@ class SparsityPattern:
         return at < row.size and int(row[at]) == j
 
     def __or__(self, other: SparsityPattern) -> SparsityPattern:
-        """The entries of either; local if one is, with the notes of both."""
+        """The union of two patterns; it is local if one of them is, and has the notes of both."""
         if self.shape != other.shape:
             raise PatternError(f"patterns of shape {self.shape} and {other.shape}", expected="two of the same shape")
         both = SparsityPattern.from_scipy(self.to_scipy() + other.to_scipy())
-        both.scope = "local" if "local" in (self.scope, other.scope) else "global"
-        both.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
         both.provenance = other.provenance or self.provenance
-        return both
+        return both.inherit(self, other)
 
     def gram(self, weights: SparsityPattern | None = None) -> SparsityPattern:
-        """Where J^T J, or J^T W J with ``weights`` W of shape (m, m), can have entries: (n, n), of a J like this.
+        """The pattern of J^T J, (n, n), for a J with this one; of J^T W J for ``weights`` W, (m, m).
 
         >>> import torch, torchjac as tj
         >>> tj.jacobian_sparsity(lambda x: x[1:] * x[:-1], torch.rand(5)).gram()
@@ -246,13 +270,16 @@ class SparsityPattern:
         mine = self.to_scipy()
         inner = mine if weights is None else weights.to_scipy() @ mine
         product = SparsityPattern.from_scipy(mine.T @ inner)
-        of = (self,) if weights is None else (self, weights)
-        product.scope = "local" if any(p.scope == "local" for p in of) else "global"
-        product.notes = tuple(dict.fromkeys(note for p in of for note in p.notes))
-        return product
+        return product.inherit(self) if weights is None else product.inherit(self, weights)
+
+    def inherit(self, *patterns: SparsityPattern) -> SparsityPattern:
+        """Take the notes of the ``patterns`` that this one is made of; it is local if one of them is."""
+        self.scope = "local" if any(p.scope == "local" for p in patterns) else "global"
+        self.notes = tuple(dict.fromkeys(note for p in patterns for note in p.notes))
+        return self
 
     def __and__(self, other: SparsityPattern) -> SparsityPattern:
-        """The entries of this one that ``other`` has too; scope and notes stay."""
+        """The entries that both patterns have, with the scope and the notes of the first."""
         if self.shape != other.shape:
             raise PatternError(f"patterns of shape {self.shape} and {other.shape}", expected="two of the same shape")
         if self.nnz == self.shape[0] * self.shape[1]:
@@ -265,7 +292,7 @@ class SparsityPattern:
         return both
 
     def has(self, other: SparsityPattern) -> npt.NDArray[np.bool_]:
-        """For each entry of ``other``, row by row, whether it is an entry of this one: (other.nnz,)."""
+        """A mask of the entries of ``other`` that this pattern has too, row by row: (other.nnz,)."""
         mine, theirs = self._keys, other._keys
         at = np.minimum(np.searchsorted(mine, theirs), max(mine.size - 1, 0))
         found: npt.NDArray[np.bool_] = mine[at] == theirs if mine.size else np.zeros(theirs.size, bool)
@@ -273,7 +300,7 @@ class SparsityPattern:
 
     @property
     def _keys(self) -> npt.NDArray[np.int64]:
-        """The place of each entry in the ravelled matrix, rising."""
+        """The index of each entry in the ravelled matrix, in rising order."""
         keys: npt.NDArray[np.int64] = self.rows.astype(np.int64) * self.shape[1] + self.indices
         return keys
 
@@ -292,19 +319,19 @@ class SparsityPattern:
         m, n = self.shape
         if not (0 <= i < m and 0 <= j < n) or (i, j) not in self:
             raise PatternError(f"({i}, {j}) is not an entry of this {m} x {n} pattern", expected="a stored entry")
-        return self._answers().why(i, j)
+        return self._known_provenance().why(i, j)
 
     def costs(self) -> list[Cost]:
-        """Which lines made the pattern dense: each line of f with the entries it added, most first; f runs once more.
+        """The entries that each line of f added, the costliest line first; f runs once more.
 
         >>> import torch, torchjac as tj
         >>> pattern = tj.jacobian_sparsity(lambda x: (x * x).cumsum(0) + x.sum(), torch.rand(100))
         >>> [(cost.op, cost.nonzeros) for cost in pattern.costs()]
         [('cumsum', 4950), ('add', 4950)]
         """
-        return self._answers().costs()
+        return self._known_provenance().costs()
 
-    def _answers(self) -> Answers:
+    def _known_provenance(self) -> Provenance:
         if self.provenance is None:
             raise PatternError(
                 "this pattern was not traced from a function",
@@ -316,7 +343,7 @@ class SparsityPattern:
     # ---- looking at it
 
     def counts(self, height: int, width: int) -> npt.NDArray[np.int64]:
-        """How many entries are in each of height x width equal blocks; O(distinct rows), also where J is dense.
+        """The number of entries in each of height x width equal blocks; O(distinct rows), also where J is dense.
 
         >>> import torch, torchjac as tj
         >>> tj.jacobian_sparsity(lambda x: x.cumsum(0), torch.rand(4)).counts(2, 2).tolist()
@@ -324,8 +351,10 @@ class SparsityPattern:
         """
         return block_counts(self._sets_matrix(), self._row_sets, height, width)
 
-    def plot(self, ax: Any = None, *, row_blocks: Sequence[int] = (), column_blocks: Sequence[int] = ()) -> Any:
-        """Draw it, by matplotlib: a pixel is dark where many of its places are entries, and white only without one.
+    def plot(
+        self, ax: Axes | None = None, *, row_blocks: Sequence[int] = (), column_blocks: Sequence[int] = ()
+    ) -> Axes:
+        """Draw the pattern with matplotlib: the more entries a pixel has, the darker; white is only one without any.
 
         >>> import torch, torchjac as tj
         >>> ax = tj.jacobian_sparsity(lambda x: x.cumsum(0), torch.rand(4)).plot(row_blocks=[2])
@@ -342,7 +371,7 @@ class SparsityPattern:
         OptionError: matplotlib is not installed.
         """
         m, n = self.shape
-        image = drawing.relative_density(self.shape, self.counts(*drawing.image_size(self.shape)))
+        image = drawing.density_image(self)
         title = f"{m:,} x {n:,}, {self.nnz:,} entries"
         return drawing.spy(drawing.axes(ax), self.shape, image, title, row_blocks, column_blocks)
 
@@ -351,11 +380,7 @@ class SparsityPattern:
         return f"<div><code>{escape(repr(self))}</code><br>{self._thumbnail()}<ul>{notes}</ul></div>"
 
     def _thumbnail(self) -> str:
-        if 0 in self.shape:
-            return ""
-        image = drawing.relative_density(self.shape, self.counts(*drawing.image_size(self.shape, 240)))
-        style = "width:240px;height:240px;image-rendering:pixelated;border:1px solid #999"
-        return f'<img alt="the pattern" style="{style}" src="{drawing.png_uri(image)}">'
+        return drawing.thumbnail(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparsityPattern):
@@ -374,62 +399,7 @@ class SparsityPattern:
         return f"SparsityPattern({m} x {n}, {self.nnz:,} entries, {share}, {self.scope})"
 
     def __str__(self) -> str:
-        return "\n".join([repr(self), *picture(self), *(f"  note: {note}" for note in self.notes)])
-
-
-def picture(pattern: SparsityPattern, height: int = 16, width: int = 48) -> list[str]:
-    """A text view of a pattern, one character a block of entries: from ' ' (none) over '·:+' to '#' (most)."""
-    m, n = pattern.shape
-    if m == 0 or n == 0:
-        return []
-    height, width = min(m, height), min(n, width)
-    counts = pattern.counts(height, width)
-    per_cell = (m / height) * (n / width)
-    shades = np.array(list(" ·:+#"))
-    level = np.ceil(4 * np.sqrt(np.minimum(counts / per_cell, 1))).astype(int)
-    return [
-        "  ┌" + "─" * width + "┐",
-        *("  │" + "".join(row) + "│" for row in shades[level]),
-        "  └" + "─" * width + "┘",
-    ]
-
-
-def as_pattern(pattern: Any) -> SparsityPattern:
-    """A SparsityPattern from one of ours, a SciPy sparse matrix, a torch sparse tensor, or a dense matrix."""
-    if isinstance(pattern, SparsityPattern):
-        return pattern
-    if isinstance(pattern, torch.Tensor) and pattern.layout is not torch.strided:
-        coo = pattern.detach().cpu().to_sparse_coo()
-        if coo.dim() != 2 or coo.sparse_dim() != 2:
-            raise PatternError(
-                f"a sparse tensor of shape {tuple(pattern.shape)}", expected="two sparse dimensions, (m, n)"
-            )
-        rows, columns = coo._indices()
-        return SparsityPattern.from_coo(rows.numpy(), columns.numpy(), (coo.shape[0], coo.shape[1]))
-    if hasattr(pattern, "tocoo"):
-        return SparsityPattern.from_scipy(pattern)
-    if isinstance(pattern, (torch.Tensor, np.ndarray, list, tuple)):
-        return SparsityPattern.from_dense(torch.as_tensor(pattern))
-    raise PatternError(
-        f"a pattern of type {type(pattern).__name__}",
-        expected="a SparsityPattern, a SciPy sparse matrix, a torch sparse tensor or a dense (m, n) array",
-        instead="torchjac.SparsityPattern.from_coo(rows, columns, (m, n))",
-    )
-
-
-def wanted_entries(entries: Any, shape: tuple[int, int]) -> SparsityPattern:
-    """The pattern that ``entries`` stands for in a matrix of ``shape``: "diagonal", or a pattern of any kind."""
-    if isinstance(entries, str):
-        places = np.arange(min(shape))
-        return SparsityPattern.from_coo(places, places, shape)
-    pattern = as_pattern(entries)
-    if pattern.shape != shape:
-        raise PatternError(
-            f"entries of shape {pattern.shape}",
-            expected=f"shape {shape}: {shape[0]} ravelled outputs by {shape[1]} ravelled inputs",
-            instead="SparsityPattern.from_coo(rows, columns, shape), or entries='diagonal'",
-        )
-    return pattern
+        return "\n".join([repr(self), *drawing.picture(self), *(f"  note: {note}" for note in self.notes)])
 
 
 def _in_range(name: str, indices: IntArray, shape: tuple[int, int]) -> None:

@@ -1,17 +1,21 @@
-"""Rows that share index sets, as arrays: ``sets`` has the distinct ones, ``row_sets`` the number of each row's."""
+"""Computations on rows that share index sets: ``sets`` has the distinct ones, ``row_sets`` the number of each row's."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 IntArray = npt.NDArray[np.integer[Any]]
+"""An array of integers of any width."""
 
 
-def block_counts(sets: Any, row_sets: IntArray, height: int, width: int) -> npt.NDArray[np.int64]:
-    """How many entries are in each of height x width blocks, without writing out rows that share a set."""
+def block_counts(sets: csr_array, row_sets: IntArray, height: int, width: int) -> npt.NDArray[np.int64]:
+    """The number of entries in each of height x width blocks, computed without the rows that share a set."""
     from scipy.sparse import csr_array
 
     (count, n), m = sets.shape, row_sets.size
@@ -23,8 +27,8 @@ def block_counts(sets: Any, row_sets: IntArray, height: int, width: int) -> npt.
     return counts
 
 
-def transposed_sets(sets: Any, row_sets: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """(set of each column, indptr, indices) of the transposed pattern; columns that are in the same sets share one."""
+def transposed_sets(sets: csr_array, row_sets: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """The transposed pattern as (set of each column, indptr, indices); columns that are in the same sets share one."""
     from scipy.sparse import csr_array
 
     count, n = sets.shape
@@ -43,8 +47,8 @@ def transposed_sets(sets: Any, row_sets: IntArray) -> tuple[IntArray, IntArray, 
     return column_sets, flipped.indptr.astype(np.int64), flipped.indices
 
 
-def risen(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The distinct keys in order; NumPy's unique hashes them, which takes ten times as long as a sort."""
+def sorted_distinct(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The distinct keys in rising order; ``np.unique`` hashes them, which takes ten times as long as a sort."""
     if (keys[1:] > keys[:-1]).all():
         return keys
     keys = np.sort(keys)
@@ -52,5 +56,6 @@ def risen(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return distinct
 
 
-def index_dtype(size: int) -> type[np.integer[Any]]:
+def index_dtype(size: int) -> type[np.int32] | type[np.int64]:
+    """The narrowest dtype that can index ``size`` places."""
     return np.int32 if size < 2**31 else np.int64

@@ -2,19 +2,23 @@
 
 ``torch.sparse`` has no double backward, no vmap, no ``torch.compile`` and no ``diagonal``. Here the numbers are an
 ordinary 1-D tensor that carries the graph, and every product is a gather, a multiplication and a sum into places that
-are known beforehand (``_indices``), all of which PyTorch differentiates, batches and compiles as often as one likes.
+are known beforehand (``indices``), all of which PyTorch differentiates, batches and compiles as often as one likes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 import torch
 
 from .._base.errors import InputError, OptionError
-from .blocking import BLOCKED, blocked
+from .blocking import BLOCK_LAYOUTS, in_blocks
+from .factors import require_left_factor, require_right_factor
 from .indices import TORCH_LAYOUTS, Indices, csr, indices_of
 from .pattern import SparsityPattern
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 class SparseMatrix:
@@ -49,18 +53,25 @@ class SparseMatrix:
             )
         self._at, self.values = indices_of(pattern, values.device), values
 
+    def __getstate__(self) -> tuple[SparsityPattern, torch.Tensor]:
+        return self.pattern, self.values
+
+    def __setstate__(self, state: tuple[SparsityPattern, torch.Tensor]) -> None:
+        pattern, self.values = state
+        self._at = indices_of(pattern, self.values.device)
+
     def with_values(self, values: torch.Tensor) -> SparseMatrix:
         """The matrix of the same pattern with other values, (nnz,); nothing is prepared again."""
         return _matrix(self._at, values)
 
     @property
     def pattern(self) -> SparsityPattern:
-        """Where the entries are."""
+        """The pattern of the stored entries."""
         return self._at.pattern
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(m, n)."""
+        """The shape (m, n) of the matrix."""
         return self._at.shape
 
     @property
@@ -70,47 +81,47 @@ class SparseMatrix:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the values."""
+        """The dtype of the values."""
         return self.values.dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the values."""
+        """The device of the values."""
         return self.values.device
 
     # ---- products
 
-    def __matmul__(self, other: Any) -> Any:
-        """``J.matmul(other)``."""
+    @overload
+    def __matmul__(self, other: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def __matmul__(self, other: SparseMatrix) -> SparseMatrix: ...
+    def __matmul__(self, other: torch.Tensor | SparseMatrix) -> torch.Tensor | SparseMatrix:
+        """The product ``J.matmul(other)``."""
         return self.matmul(other) if isinstance(other, (torch.Tensor, SparseMatrix)) else NotImplemented
 
-    def matmul(self, other: Any) -> Any:
-        """``J @ other``, for a vector (n,), a matrix (n, k), or an (n, k) SparseMatrix, which gives a SparseMatrix.
+    @overload
+    def matmul(self, other: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def matmul(self, other: SparseMatrix) -> SparseMatrix: ...
+    def matmul(self, other: torch.Tensor | SparseMatrix) -> torch.Tensor | SparseMatrix:
+        """The product with a vector (n,), a matrix (n, k), or an (n, k) SparseMatrix, which gives a SparseMatrix.
 
         With a gradient, a matrix takes nnz x k numbers for a moment. Inside ``torch.compile(fullgraph=True)`` write
         ``J.matmul(x)`` and ``J.T.matmul(x)``: Dynamo knows no ``@`` of an object and a tensor, and breaks there.
         """
         if isinstance(other, SparseMatrix):
             return self._times(other)
-        if other.dim() not in (1, 2) or other.shape[0] != self.shape[1]:
-            raise InputError(
-                f"a {self.shape[0]} x {self.shape[1]} matrix times a tensor of shape {tuple(other.shape)}",
-                expected=f"shape ({self.shape[1]},) or ({self.shape[1]}, k)",
-            )
+        require_right_factor(self.shape, other)
         if _only_numbers(self.values, other) and self.nnz:
             self._at.prepare()  # Dynamo, which may come later, cannot
             return csr(self._at, self.values.detach()) @ other.detach()
         return self._at.row_sums(self.values, other.index_select(0, self._at.columns))
 
-    def __rmatmul__(self, other: Any) -> Any:
-        """A vector (m,) or a matrix (k, m) times this one."""
+    def __rmatmul__(self, other: torch.Tensor) -> torch.Tensor:
+        """The product ``other @ J`` of a vector (m,) or a matrix (k, m) and this matrix."""
         if not isinstance(other, torch.Tensor):
             return NotImplemented
-        if other.dim() not in (1, 2) or other.shape[-1] != self.shape[0]:
-            raise InputError(
-                f"a tensor of shape {tuple(other.shape)} times a {self.shape[0]} x {self.shape[1]} matrix",
-                expected=f"shape ({self.shape[0]},) or (k, {self.shape[0]})",
-            )
+        require_left_factor(self.shape, other)
         if _only_numbers(self.values, other) and self.nnz:
             return self.T.matmul(other) if other.dim() == 1 else self.T.matmul(other.T).T
         terms = self.values * other.index_select(-1, self._at.rows)
@@ -126,7 +137,7 @@ class SparseMatrix:
         return _matrix(pairs.indices, pairs.values(self.values, other.values))
 
     def gram(self, weights: torch.Tensor | SparseMatrix | None = None) -> SparseMatrix:
-        """J^T J, (n, n), or J^T W J for ``weights`` W: a Gauss-Newton or Fisher matrix.
+        """The matrix J^T J, (n, n), or J^T W J for ``weights`` W: a Gauss-Newton or Fisher matrix.
 
         Every entry that can be nonzero is stored; where they are is found once for a pattern. ``weights`` is one number
         a row, (m,), for a diagonal W, or a SparseMatrix (m, m), as of ``plan_hessian(loss, y).matrix(y)``.
@@ -145,8 +156,8 @@ class SparseMatrix:
         weighted = self.values * weights.index_select(0, self._at.rows)
         return _matrix(pairs.indices, pairs.values(weighted, self.values))
 
-    def __mul__(self, scalar: Any) -> SparseMatrix:
-        """Times a number or a tensor without dimensions."""
+    def __mul__(self, scalar: float | torch.Tensor) -> SparseMatrix:
+        """The product with a number or a tensor without dimensions."""
         if isinstance(scalar, torch.Tensor) and scalar.dim() > 0:
             raise InputError(
                 f"a SparseMatrix * a tensor of shape {tuple(scalar.shape)}",
@@ -185,8 +196,8 @@ class SparseMatrix:
 
         With ``blocksize=(rows, columns)``, which divide the shape, also sparse_bsr or sparse_bsc.
         """
-        if layout in BLOCKED:
-            return blocked(self._at, self.values, layout, blocksize)
+        if layout in BLOCK_LAYOUTS:
+            return in_blocks(self.pattern, self.values, layout, blocksize)
         if layout not in TORCH_LAYOUTS or blocksize is not None:
             names = ", ".join(map(str, TORCH_LAYOUTS))
             raise OptionError(
@@ -195,7 +206,7 @@ class SparseMatrix:
             )
         return TORCH_LAYOUTS[layout](self._at, self.values)
 
-    def to_scipy(self) -> Any:
+    def to_scipy(self) -> csr_array:
         """The numbers as a SciPy ``csr_array``; SciPy knows nothing of gradients."""
         from scipy.sparse import csr_array
 
@@ -214,14 +225,14 @@ class SparseMatrix:
 
 
 def _matrix(at: Indices, values: torch.Tensor) -> SparseMatrix:
-    """Without a look at the pattern, so that it can be traced by ``torch.compile``."""
+    """The matrix of these values, made without the pattern, so that ``torch.compile`` can trace it."""
     matrix = SparseMatrix.__new__(SparseMatrix)
     matrix._at, matrix.values = at, values
     return matrix
 
 
 def _only_numbers(*factors: torch.Tensor) -> bool:
-    """Whether nobody differentiates, batches, traces or compiles, so that a kernel of torch.sparse may do the work."""
+    """Whether a kernel of torch.sparse may do the work: nothing is differentiated, batched, traced or compiled."""
     if (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack()

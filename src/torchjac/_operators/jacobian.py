@@ -9,7 +9,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import DerivativeMismatchError, first_line, not_differentiable
-from .._base.random_state import Draws, random_numbers
+from .._base.random_state import RandomState, random_numbers
 from .._base.user_frame import warn
 from .._base.words import Args, UserFunction
 from .._function.flat import Argnums, FlatFunction, ordinary, refuse_complex
@@ -86,7 +86,7 @@ class JacobianOperator(LinearOperator):
         self._pattern: SparsityPattern | None = None
         self._all: tuple[Callable[[], torch.Tensor], int] | None = None
         self._unsure: Callable[[], object] | None = None  # checks the pattern, once
-        self._draws = Draws(function.device)
+        self._draws = RandomState(function.device)
         self._kept: tuple[Linearized, list[tuple[torch.Tensor, int]]] | None = None
         self._forward_only = False  # PyTorch has no second derivative of an op in f
         self._trusted: dict[str, bool] = {}  # by the name of a product: whether many at once are right

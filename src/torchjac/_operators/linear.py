@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .._base.errors import InputError
-from .._function.flat import describe
+from .._function.leaves import describe
 from .._matrices.pattern import SparsityPattern
 from .._matrices.sparse import SparseMatrix
 from .._products.chunk import chunk_size

@@ -1,183 +1,333 @@
-"""How a plan evaluates: products or a program, verified on the first call, changed where they turn out wrong."""
+"""How a plan evaluates: products or a program, verified on the first call, changed where they turn out wrong.
+
+what runs is settled?  -> run it
+first call             -> run, verify, change what is wrong, verify the gradient, compile
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch.utils._pytree import tree_leaves
 
-from .._base.errors import DerivativeMismatchError, OptionError
-from .._base.random_state import Draws
+from .._base.errors import DerivativeMismatchError, InputError, OptionError
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args
-from .._coloring.colors import ColumnColors, RowColors
-from .._function.flat import Choices, on_tensors
+from .._function.captured import Captured
+from .._function.flat import FlatFunction, on_tensors
+from .._function.frozen import Frozen, floats_as_tensors, has_floats
+from .._function.signature import Choices
 from .._products.cost import seconds_of
-from .._products.seeded import Strategy
 from .._strategies.accumulated import Accumulated
 from .._strategies.compiling.compiled import Compiled
-from .._verification.adjoint_probe import Combination, all_entries, probe
+from .._strategies.forecast import Work, measure
+from .._strategies.strategy import Strategy
+from .._verification.adjoint_probe import Combination
 from .._verification.gradient_probe import Changeable, with_right_gradient
-from .._verification.partial_probe import Some, probe_some, some_entries
-from .prepare import Choosing, Undecided
+from .prepare import Prepared, Undecided, fitted, prepare
+from .retrying import retried
+
+_VERIFIED = 16  # times that values are verified because f reads something else
+_COMPILED = 3  # programs that are compiled because f reads something else
 
 
-class Evaluating(Choosing):
-    """The part of a plan that computes values at given arguments."""
+class Evaluator:
+    """The values of a plan at given arguments, and all of a plan that ever changes.
 
-    _checked_for: Choices | None
-    _gradient_checked: bool
-    _parametric: bool
+    prepared: what runs now. program: it compiled, once that is done.
+    """
 
-    def _evaluate(self, args: Args) -> torch.Tensor:
-        if not self._fitted:
-            with torch.no_grad(), Draws(self._function.device).again():
-                self._fit(self._strategy, args)
-            self._fitted = True
-        if not self.options.check and not self.options.compile:
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.program: Compiled | None = None
+        self._options = prepared.goal.options
+        self._check = self._options.check  # "always" from now on, where the kind of derivative has a doubt
+        self._checked_for: Choices | None = None
+        self._state: Captured | None = None  # what f read beside its arguments when it was checked
+        self._verified = 0
+        self._compiled_for: Frozen | None = None
+        self._compiled_before = 0
+        self._floats_as_tensors = False
+        self._gradient_checked = self._parametric = False
+        self._all_bare = prepared.goal.function.all_bare  # no argument is left that may decide which inputs f reads
+
+    @property
+    def function(self) -> FlatFunction:
+        """f, as it is computed now."""
+        return self.prepared.goal.function
+
+    def values(self, args: Args) -> torch.Tensor:
+        """(nnz,): the values of the entries that are stored."""
+        if not self._settled:
+            return self._values(args)
+        strategy = self.prepared.strategy
+        random = any(side.products.random for side in strategy.sides)
+        draws = RandomState(self.function.device) if random else None
+        try:
+            values = strategy.values(args)
+        except (RuntimeError, InputError, OptionError):  # raised again, unless f can be computed in another way
+            if draws is not None:
+                draws.replay()
+            values = self._products(args, draws)
+        if self._gradient_checked or not self._check or not torch.is_grad_enabled():
+            return values
+        if not values.requires_grad and not _requires_grad(args):
+            return values
+        if draws is not None:
+            draws.replay()
+        return self._values(args)  # somebody may differentiate J for the first time
+
+    @property
+    def _settled(self) -> bool:
+        """Whether there is nothing to do but to run what is prepared."""
+        checked = not self._check or (
+            self._check == "first" and self._checked_for is not None and self._all_bare and self._state_holds
+        )
+        return checked and self.prepared.fitted and not self._options.compile
+
+    @property
+    def _state_holds(self) -> bool:
+        return self._state is None or self._state.holds()
+
+    def _values(self, args: Args) -> torch.Tensor:
+        if not self.prepared.fitted:
+            with torch.no_grad(), RandomState(self.function.device).again():
+                self.prepared = fitted(self.prepared, args)
+        if not self._check and not self._options.compile:
             return self._products(args)
-        choices = self._function.choices(args)  # with other indices or flags the pattern may be another
-        first = self._checked_for is None or not self._checked_for.same(choices)
-        if first:
-            self._program = None
-        if self._program is not None and self.options.check != "always" and not self._wants_eager(args):
-            return self._program(args)
-        probing = self.options.check == "always" or (first and self.options.check == "first")
-        draws = Draws(self._function.device)
+        choices = self.function.choices(args)  # with other indices or flags the pattern may be another
+        first = self._checked_for is None or not self._checked_for.same(choices) or not self._state_holds
+        if self.program is not None and not self._holds(args):
+            self._drop_program(args)
+        if self.program is not None and not first and self._check != "always" and not self._wants_eager(args):
+            return self.program(self._given(args))
+        probing = self._check == "always" or (first and self._check == "first")
+        draws = RandomState(self.function.device)
         values = self._probed(args, draws) if probing else self._products(args, draws)
         if first:
-            self._checked_for = choices
-        wanted = values.requires_grad or any(leaf.requires_grad for leaf in self._function.leaves(args))
-        missable = probing and self.mode != "reverse"  # a forward formula may have lost f's parameters altogether
-        if self.options.check and torch.is_grad_enabled() and not self._gradient_checked and (wanted or missable):
+            self._remember(choices)
+        wanted = values.requires_grad or any(leaf.requires_grad for leaf in self.function.leaves(args))
+        missable = probing and self.prepared.mode != "reverse"  # a forward formula may have lost f's parameters
+        if self._check and torch.is_grad_enabled() and not self._gradient_checked and (wanted or missable):
             values = self._with_right_gradient(args, values, draws)
             self._gradient_checked = wanted
-        if self.options.compile and self._program is None:
+        if self._options.compile and self.program is None:
             self._compile(args, values)
         return values
 
-    def _wants_graph(self, args: Args) -> bool:
-        """Whether somebody may differentiate J: by any argument, or by parameters that f brings along."""
-        if not torch.is_grad_enabled():
-            return False
-        given = (t.requires_grad for t in tree_leaves(args) if isinstance(t, torch.Tensor))
-        return self._parametric or any(given)
+    def _remember(self, choices: Choices) -> None:
+        """Remember for what the values were verified; what f changes in each call is not looked at for ever."""
+        self._checked_for, self._verified = choices, self._verified + 1
+        self._state = Captured(self.function.source) if self._verified <= _VERIFIED else None
 
-    def _wants_eager(self, args: Args) -> bool:
-        assert self._program is not None
-        return not self._program.differentiable and self._wants_graph(args)
+    def vouch(self, args: Args) -> None:
+        """Make the check that a call with ``args`` would make."""
+        checked = self._checked_for is not None and self._checked_for.same(self.function.choices(args))
+        if self._check == "always" or (self._check and not checked):
+            self.values(args)
 
-    def _compile(self, args: Args, values: torch.Tensor) -> None:
-        """From the next call on, run the compiled program, where it exists and gives the same."""
-        accumulates = isinstance(self._strategy, Accumulated)
-        if not accumulates:
-            self._find_parameters(args)
-        graph_wanted = values.requires_grad or self._wants_graph(args)
-        if graph_wanted and not accumulates:
-            return
-        program = self._compiled(self._strategy, args, values)
-        if self._undecided is not None and not graph_wanted:
-            program = self._decide(self._undecided, program, args, values)
-        program.say()
-        self._program = program
-
-    def _decide(self, between: Undecided, program: Compiled, args: Args, values: torch.Tensor) -> Compiled:
-        """Compile the other candidate too, and keep the faster."""
-        accumulates = self._strategy is between.program
-        other = self._compiled(between.products if accumulates else between.program, args, values)
-        programs = (program, other) if accumulates else (other, program)
+    def check(self, args: Args) -> None:
+        """Raise unless the values at ``args`` are f's derivatives there."""
+        draws = RandomState(self.function.device)
         with torch.no_grad():
-            accumulated, products = (seconds_of(partial(program, args)) for program in programs)
-        self._undecided = None
-        self._strategy, self._choice = between.decided((accumulated, products))
-        if self._strategy is between.products:
-            self._find_parameters(args)
-        return programs[self._strategy is between.products]
+            self.verify(args, self.prepared.strategy.values(args), draws)
 
-    def _find_parameters(self, args: Args) -> None:
-        """Whether f brings parameters that somebody may differentiate by: compiled products would lose them."""
-        with torch.enable_grad(), Draws(self._function.device).again():
-            plain = on_tensors(torch.detach, args)
-            outs = self._function.bind(plain)(*self._function.leaves(plain))
-            parametric = any(t.requires_grad for t in outs)
-        if parametric and not self._parametric:
-            text = "compile=True runs eagerly, because f has parameters that require grad; see torch.no_grad()"
-            warn(text)
-        self._parametric = parametric
+    def verify(self, args: Args, values: torch.Tensor, draws: RandomState) -> None:
+        """Raise unless ``values``, on the random numbers ``draws``, are f's derivatives at ``args``."""
+        now = self.prepared
+        now.kind.verify(now.goal, now.choice, now.strategy, args, values, draws)
+        if self._check == "first" and (doubt := now.kind.doubt(now.goal)):
+            self._check = "always"
+            warn(f"{doubt}; every call is checked")
 
-    def _compiled(self, strategy: Strategy, args: Args, values: torch.Tensor) -> Compiled:
-        """The compiled program of ``strategy``, or its eager one where that does not give ``values``."""
-        options = self.options.compile if isinstance(self.options.compile, dict) else {}
-        graph = strategy.program(args).graph if isinstance(strategy, Accumulated) else None
-        constants = [c for side in strategy.sides for c in side.constants]
-        program = Compiled(strategy.values, args, constants, options, graph)
-        program.compare(args, values)
-        return program
+    def work(self, args: Args) -> Work:
+        """What there is to share among ranks, measured at ``args``."""
+        now, kind = self.prepared, self.prepared.kind
 
-    def _products(self, args: Args, draws: Draws | None = None) -> torch.Tensor:
+        def measured(function: FlatFunction) -> Work:
+            goal, choice = now.goal, now.choice
+            return measure(function, args, now.strategy, goal.stored, choice.coloring, choice.direction)
+
+        work = retried(now.goal.function, kind.instead, measured)[1]
+        program = self.program
+        # compiled, costs have the same shape, at another scale
+        return work if program is None else work.taking(seconds_of(lambda: program(args)))
+
+    # ---- products, and what else there is where they are refused or wrong
+
+    def _products(self, args: Args, draws: RandomState | None = None) -> torch.Tensor:
         """The values; by reverse mode from now on, where PyTorch refuses the forward products that auto chose."""
         try:
-            return self._strategy.values(args)
+            return self._run(args, draws)
         except OptionError as error:
-            if self.options.mode != "auto" or self.mode == "reverse":
+            if not self._may_turn_to_reverse:
                 raise
             warn(f"reverse mode from now on: {error.why}")
-        self._strategy = self._prepare("reverse", args)
+        self._to_reverse(args)
         if draws is not None:
             draws.replay()
-        return self._strategy.values(args)
+        return self._run(args, draws)
 
-    def _probed(self, args: Args, draws: Draws) -> torch.Tensor:
+    def _run(self, args: Args, draws: RandomState | None) -> torch.Tensor:
+        """The values by what is prepared, on another way to compute f from now on where PyTorch refuses this one."""
+        prepared, kind = self.prepared, self.prepared.kind
+        used, again = [prepared], _nothing if draws is None else draws.replay
+
+        def values(function: FlatFunction) -> torch.Tensor:
+            used[0] = prepared if function is prepared.goal.function else prepared.on(function)
+            return used[0].strategy.values(args)
+
+        _, found = retried(prepared.goal.function, kind.instead, values, again)
+        self.prepared = used[0]
+        return found
+
+    def _probed(self, args: Args, draws: RandomState) -> torch.Tensor:
         """Values that the probe agrees with: where a formula of PyTorch is wrong, another way may be right."""
         while True:
             values = self._products(args, draws)
             try:
-                self._verify(args, values, draws)
+                self.verify(args, values, draws)
             except DerivativeMismatchError as error:
                 if not self._reject():
-                    if self.options.mode != "auto" or self.mode == "reverse":
+                    if not self._may_turn_to_reverse:
                         raise
-                    self._strategy = self._prepare("reverse", args)
+                    self._to_reverse(args)
                 warn(f"products run in another way from now on, because {error}")
                 draws.replay()
             else:
                 return values
 
-    def _with_right_gradient(self, args: Args, values: torch.Tensor, draws: Draws) -> torch.Tensor:
-        def to_reverse() -> None:
-            self._strategy = self._prepare("reverse", args)
+    @property
+    def _may_turn_to_reverse(self) -> bool:
+        return self._options.mode in ("auto", "accumulate") and self.prepared.mode != "reverse"
 
-        products = Changeable(
-            values=lambda: self._products(args, draws),
-            mode=lambda: self.mode,
-            reject=self._reject,
-            to_reverse=to_reverse if self.options.mode == "auto" else None,
-            combination=self._combination,
-        )
-        return with_right_gradient(self._function, args, values, draws, products)
+    def _to_reverse(self, args: Args) -> None:
+        self._adopt(prepare(self.prepared.goal, self.prepared.kind, "reverse", args))
+
+    def _adopt(self, prepared: Prepared) -> None:
+        """Run ``prepared`` from now on."""
+        self.prepared = replace(prepared, seconds={**self.prepared.seconds, **prepared.seconds})
+        self.program = None
 
     def _reject(self) -> bool:
         """Never again run products as they ran last; False where there is no other way."""
-        return any(p.reject() for p in self._strategy.products)
+        return any(side.products.reject() for side in self.prepared.strategy.sides)
 
-    def _verify(self, args: Args, values: torch.Tensor, draws: Draws) -> None:
-        """Raise unless ``values``, on the random numbers ``draws``, are f's Jacobian at ``args``."""
-        if self.options.entries is None:
-            ran = self._engines["reverse"].ran
-            reverse = None if ran is None else ran.again(args)
-            probe(self._function, args, self.pattern, values, draws, self._strategy.values, reverse=reverse)
-        else:
-            probe_some(self._some, args, values, draws, self._strategy.values)
+    # ---- gradients
+
+    def _with_right_gradient(self, args: Args, values: torch.Tensor, draws: RandomState) -> torch.Tensor:
+        before = self.prepared
+
+        def to_reference_kernels() -> None:
+            self._adopt(before.on(before.kind.with_reference_kernels(before.goal.function)))
+
+        products = Changeable(
+            function=lambda: self.function,
+            values=lambda: self._products(args, draws),
+            mode=lambda: self.prepared.mode,
+            reject=self._reject,
+            to_reverse=partial(self._to_reverse, args) if self._options.mode == "auto" else None,
+            to_reference_kernels=to_reference_kernels,
+            back=lambda: self._adopt(before),
+            combination=self._combination,
+        )
+        return with_right_gradient(args, values, draws, products)
 
     def _combination(self, values: torch.Tensor) -> Combination:
-        """A number made of J, whose gradient is compared with that of plain autograd twice."""
-        if self.options.entries is None:
-            return all_entries(self._function, self.pattern, values)
-        return some_entries(self._some)
+        now = self.prepared
+        return now.kind.combination(now.goal, now.choice, now.strategy, values)
 
-    @property
-    def _some(self) -> Some:
-        coloring = self.coloring
-        assert isinstance(coloring, (ColumnColors, RowColors))  # of one side, see choose_some
-        return Some(self._function, self.pattern, coloring, self._strategy.sides)
+    # ---- compiled
+
+    def _given(self, args: Args) -> Args:
+        """The arguments as the compiled program takes them."""
+        strategy = self.prepared.strategy
+        if isinstance(strategy, Accumulated):
+            return strategy.given(args)
+        return floats_as_tensors(self.function, args) if self._floats_as_tensors else args
+
+    def _holds(self, args: Args) -> bool:
+        """Whether f reads at ``args`` what it read when the program was compiled."""
+        return self._compiled_for is not None and self._compiled_for.same(self._given(args))
+
+    def _drop_program(self, args: Args) -> None:
+        """Compile anew what reads other values now; floats become inputs, and what changes always is not compiled."""
+        self.program, self._compiled_before = None, self._compiled_before + 1
+        self._floats_as_tensors = self._floats_as_tensors or has_floats(self.function, args)
+        if self._compiled_before == _COMPILED:
+            warn(
+                "compile=True runs eagerly from now on, because f reads values beside its tensors that change from "
+                "call to call, and a program holds them fixed; pass tensors in their place"
+            )
+
+    def _wants_graph(self, args: Args) -> bool:
+        """Whether somebody may differentiate J: by any argument, or by parameters that f brings along."""
+        return torch.is_grad_enabled() and (self._parametric or _requires_grad(args))
+
+    def _wants_eager(self, args: Args) -> bool:
+        assert self.program is not None
+        return not self.program.differentiable and self._wants_graph(args)
+
+    def _compile(self, args: Args, values: torch.Tensor) -> None:
+        """From the next call on, run the compiled program, where it exists and gives the same."""
+        if self._compiled_before >= _COMPILED:
+            return
+        strategy, undecided = self.prepared.strategy, self.prepared.undecided
+        accumulates = isinstance(strategy, Accumulated)
+        if not accumulates:
+            self._find_parameters(args)
+        graph_wanted = values.requires_grad or self._wants_graph(args)
+        if graph_wanted and not accumulates:
+            return
+        program = self._compiled(strategy, args, values)
+        self._compiled_for = Frozen(self.function, self._given(args))
+        if undecided is not None and not graph_wanted:
+            program = self._decide(undecided, program, args, values)
+        program.say()
+        self.program = program
+
+    def _decide(self, between: Undecided, program: Compiled, args: Args, values: torch.Tensor) -> Compiled:
+        """Compile the other candidate too, and keep the faster."""
+        accumulates = self.prepared.strategy is between.program
+        other = self._compiled(between.products if accumulates else between.program, args, values)
+        programs = (program, other) if accumulates else (other, program)
+        with torch.no_grad():
+            accumulated, products = (seconds_of(partial(program, self._given(args))) for program in programs)
+        strategy, choice = between.decided((accumulated, products))
+        self.prepared = replace(self.prepared, strategy=strategy, choice=choice, undecided=None)
+        if strategy is between.products:
+            self._find_parameters(args)
+        return programs[strategy is between.products]
+
+    def _find_parameters(self, args: Args) -> None:
+        """Whether f brings parameters that somebody may differentiate by: compiled products would lose them."""
+        with torch.enable_grad(), RandomState(self.function.device).again():
+            plain = on_tensors(torch.detach, args)
+            outs = self.function.bind(plain)(*self.function.leaves(plain))
+            parametric = any(t.requires_grad for t in outs)
+        if parametric and not self._parametric:
+            warn("compile=True runs eagerly, because f has parameters that require grad; see torch.no_grad()")
+        self._parametric = parametric
+
+    def _compiled(self, strategy: Strategy, args: Args, values: torch.Tensor) -> Compiled:
+        """The compiled program of ``strategy``, or its eager one where that does not give ``values``."""
+        options = self._options.compile if isinstance(self._options.compile, dict) else {}
+        graph = strategy.program(args).graph if isinstance(strategy, Accumulated) else None
+        constants = [c for side in strategy.sides for c in side.constants]
+        given = strategy.given(args) if isinstance(strategy, Accumulated) else self._given(args)
+        program = Compiled(strategy.values, given, constants, options, graph)
+        program.compare(given, values)
+        return program
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _requires_grad(args: Args) -> bool:
+    """Whether any tensor among the arguments requires grad."""
+    leaves = args if all(isinstance(a, torch.Tensor) for a in args) else tree_leaves(args)
+    return any(isinstance(t, torch.Tensor) and t.requires_grad for t in leaves)

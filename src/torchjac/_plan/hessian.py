@@ -1,38 +1,20 @@
-"""The plan of a Hessian: the plan of the Jacobian of grad f, whose pattern and values are symmetric.
-
-What differs is said here: symmetric colors, one triangle instead of all entries, and f's own value and gradient.
-"""
+"""The plan of a Hessian: the plan of the Jacobian of grad f, and f's own value and gradient beside it."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
-
-from .._base.errors import InputError, OptionError, TorchjacError
-from .._base.random_state import Draws
-from .._base.user_frame import warn
-from .._base.words import Args, Mode, UserFunction
-from .._coloring.colors import SymmetricColors
-from .._coloring.equations import Places
-from .._detection.detect import detect_hessian, mirrored
+from .._base.errors import InputError, OptionError
+from .._base.random_state import RandomState
+from .._base.words import Args, UserFunction
 from .._function.flat import Argnums, FlatFunction
 from .._function.gradient import GradientOf
-from .._function.kernels import with_reference_kernels
-from .._matrices.pattern import SparsityPattern
-from .._products.seeded import Strategy
-from .._strategies.candidates import Choice
-from .._strategies.hessian_candidates import choose_symmetric
-from .._strategies.symmetric import Part, Symmetric
-from .._verification.adjoint_probe import Combination, all_entries, probe
-from .jacobian import JacobianPlan
+from .jacobian import JacobianPlan, plan_for
+from .kinds.hessian import Hessian, gradient_of
+from .kinds.jacobian import SomeEntries
+from .kinds.kind import Kind
 from .options import OptionsOfHessian
-from .report.explain import Facts
 from .saving import Saved
-
-T = TypeVar("T")
 
 
 class HessianPlan(JacobianPlan):
@@ -69,121 +51,32 @@ class HessianPlan(JacobianPlan):
     ) -> None:
         scalar = FlatFunction(f, args, argnums, options.has_aux)
         _refuse_complex(scalar)
-        self._gradient = GradientOf(scalar)
-        super().__init__(self._gradient, args, argnums, options, saved)
+        _refuse_a_triangle_of_some(options)
+        gradient = FlatFunction(GradientOf(scalar), args, argnums, options.has_aux)
+        gradient.source = f
+        kind: Kind = Hessian() if options.entries is None else SomeEntries(Hessian())
+        self._take_over(plan_for(kind, gradient, args, options, saved))
 
     def value_grad_hessian(self, *args: Any) -> tuple[Any, Any, Any]:
         """(f(*args), its gradient, its Hessian), of the same random numbers; with has_aux, f(*args) is (value, aux).
 
         Beside the Hessian this takes one evaluation of the gradient, which gives the value too.
         """
-        draws = Draws(self._function.device)
-        hessian = self._assemble(self.values(*args))
+        draws = RandomState(self._function.device)
+        hessian = self.assembled(self.values(*args))
         with draws.again():
-            value, gradient, aux = self._gradient.with_value(args)
+            value, gradient, aux = gradient_of(self._function).with_value(args)
         return ((value, aux) if self.options.has_aux else value), gradient, hessian
 
-    # ---- how
 
-    def _facts(self) -> Facts:
-        return dataclasses.replace(super()._facts(), hessian=True)
-
-    def _detect(self, args: Args) -> SparsityPattern:
-        return detect_hessian(self._gradient, self._function, args)
-
-    def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
-        if self._function.outputs:  # f ran, to find the pattern
-            self._gradient.settle()
-        self._part = Part.of(mirrored(pattern), self.options.uplo)
-        self._whole_pattern = self._part.whole
-        return self._part.stored
-
-    @property
-    def _entries(self) -> Places | None:
-        return self._part.entries
-
-    def _guarded(self, run: Callable[[], torch.Tensor]) -> torch.Tensor:
-        return self._differentiable(lambda: self._differentiable_twice(run))
-
-    def _whole(self, values: torch.Tensor) -> torch.Tensor:
-        """The values of all entries, from those that are stored."""
-        if self._part.entries is None:
-            return values
-        return values.index_select(0, torch.from_numpy(self._part.mirrored).to(values.device))
-
-    def _verify(self, args: Args, values: torch.Tensor, draws: Draws) -> None:
-        def evaluate(args: Args) -> torch.Tensor:
-            return self._whole(self._strategy.values(args))
-
-        probe(self._function, args, self._whole_pattern, self._whole(values), draws, evaluate)
-
-    def _combination(self, values: torch.Tensor) -> Combination:
-        return all_entries(self._function, self._whole_pattern, values, self._whole)
-
-    def _find_pattern(self, args: Args) -> SparsityPattern:
-        return self._differentiable(lambda: super(HessianPlan, self)._find_pattern(args))
-
-    def _choose(self, mode: Mode, measuring: Callable[[], Args] | None) -> Choice:
-        options, compiled = self.options, self.options.compile is not False
-        return choose_symmetric(self._part.whole, mode, options.recovery, self._engines, measuring, compiled)
-
-    def _prepare(self, mode: Mode, args: Args) -> Strategy:
-        return self._differentiable_twice(lambda: super(HessianPlan, self)._prepare(mode, args))
-
-    def _fit(self, strategy: Strategy, args: Args) -> None:
-        fit = super()._fit
-        self._differentiable(lambda: self._differentiable_twice(lambda: fit(strategy, args)))
-
-    def _strategy_for(self, choice: Choice) -> Strategy:
-        coloring = choice.coloring
-        assert coloring is None or isinstance(coloring, SymmetricColors), "a Hessian has symmetric colors"
-        return Symmetric(self._function, self._part, coloring, choice.direction, self._engines)
-
-    def _products(self, args: Args, draws: Draws | None = None) -> torch.Tensor:
-        as_for_a_jacobian = super()._products
-
-        def run() -> torch.Tensor:
-            try:
-                return self._differentiable_twice(lambda: self._strategy.values(args), draws)
-            except OptionError:  # no forward formula
-                return self._differentiable_twice(lambda: as_for_a_jacobian(args, draws), draws)
-
-        return self._differentiable(run)
-
-    def _differentiable(self, run: Callable[[], T]) -> T:
-        """``run()``; with the gradient by plain autograd from now on, where torch.func refuses f."""
-        try:
-            return run()
-        except TorchjacError:
-            raise
-        except RuntimeError:
-            if self._gradient.plain:
-                raise
-            self._gradient.plain = True
-            try:
-                return run()
-            except RuntimeError:  # f itself raised, or there was no memory
-                self._gradient.plain = False
-                raise
-
-    def _differentiable_twice(self, run: Callable[[], T], draws: Draws | None = None) -> T:
-        """``run()``, and from now on f on plain kernels where PyTorch has no second derivative of the fast ones."""
-        scalar = self._gradient.scalar
-        fast = scalar.f
-        try:
-            return run()
-        except (InputError, OptionError) as error:
-            if draws is not None:
-                draws.replay()
-            scalar.f = with_reference_kernels(fast)
-            try:
-                out = run()
-            except (InputError, OptionError):
-                scalar.f = fast
-                raise error from None
-            why = f"f runs on kernels that can be differentiated twice from now on, because {error.why}"
-            warn(why)
-            return out
+def _refuse_a_triangle_of_some(options: OptionsOfHessian) -> None:
+    if options.entries is not None and options.uplo != "full":
+        raise OptionError(
+            f"entries= with uplo={options.uplo!r}",
+            expected="one of the two",
+            why="entries= says already which entries are stored",
+            instead="entries=pattern with the entries of that triangle alone",
+        )
 
 
 def _refuse_complex(scalar: FlatFunction) -> None:

@@ -2,8 +2,9 @@
 
     function -> pattern (detection) -> colors (coloring) -> products -> values (decompression) -> matrices
 
-Which strategy runs is chosen in ``_choosing``, and run and verified in ``_evaluating``: with this module the only ones
-that know all stages; each stage is replaceable without the others noticing.
+A plan is composed: its ``Goal`` says what is wanted, its ``Kind`` what is particular to the derivative, ``prepare``
+chooses the strategy, and an ``Evaluator`` runs and verifies it, and owns all that changes. This module has what users
+call.
 """
 
 from __future__ import annotations
@@ -16,31 +17,27 @@ from typing import Any
 
 import torch
 
-from .._base.errors import FileError, OptionError, PatternError, SignatureError
+from .._base.errors import FileError, OptionError, SignatureError
 from .._base.progress import progress
-from .._base.random_state import Draws
-from .._base.words import Args, UserFunction
-from .._coloring.equations import Places
-from .._detection.dense_or_not import pattern_or_full
-from .._detection.detect import detect
-from .._function.flat import Argnums, Choices, FlatFunction, ordinary, refuse_complex
-from .._matrices.pattern import SparsityPattern, as_pattern, wanted_entries
+from .._base.random_state import RandomState
+from .._base.words import Args, Mode, UserFunction
+from .._coloring.colors import Coloring
+from .._function.flat import Argnums, FlatFunction, ordinary
 from .._operators.jacobian import JacobianOperator
-from .._products.cost import seconds_of
 from .._products.run import Run
-from .._products.seeded import Strategy, engines
-from .._strategies.candidates import Choice
-from .._strategies.compiling.compiled import Compiled
-from .._strategies.forecast import Work, measure, table
-from .evaluate import Evaluating
+from .._strategies.forecast import Work, table
+from .evaluate import Evaluator
+from .goal import Goal
+from .kinds.jacobian import Jacobian, SomeEntries
+from .kinds.kind import Kind
 from .options import Options
+from .prepare import Prepared, prepare, restored, told, wanted_mode
 from .report.explain import Facts, explain
 from .report.page import write_report
-from .result import Assembly
 from .saving import Saved, write
 
 
-class JacobianPlan(Evaluating):
+class JacobianPlan:
     """``plan(*args) -> J`` for every ``args`` like those it was made with.
 
     >>> import torch, torchjac as tj
@@ -68,42 +65,57 @@ class JacobianPlan(Evaluating):
         once: bool = False,
         run: Run | None = None,
     ) -> None:
-        self.options, self._once = options, once
-        self.seconds: dict[str, float] = {}
-        self._function = FlatFunction(f, args, argnums, options.has_aux) if run is None else run.function
-        self._engines = engines(self._function)
-        self._engines["reverse"].ran = run
-        self._choice: Choice
-        if saved is None:
-            with ordinary(args) as own:
-                self.pattern = self._stored(self._find_pattern(own))
-                refuse_complex(self._function)
-                self._strategy: Strategy = self._prepare(self._wanted_mode(), own)
-        else:
-            self.pattern = self._stored(saved.pattern)
-            self._function.expect(saved.output)
-            self._strategy = self._restored(saved)
-            self.seconds = dict(saved.seconds)
+        function = FlatFunction(f, args, argnums, options.has_aux) if run is None else run.function
+        kind: Kind = Jacobian() if options.entries is None else SomeEntries(Jacobian())
+        self._take_over(plan_for(kind, function, args, options, saved, once, run))
+
+    def _take_over(self, prepared: Prepared) -> None:
+        """Evaluate what was prepared."""
+        goal, kind = prepared.goal, prepared.kind
+        self.options, self.pattern = goal.options, goal.stored
+        self._evaluator = Evaluator(prepared)
         start = time.perf_counter()
-        self._assembly = Assembly(self._function, self.pattern, options)
-        if options.blocksize is not None:
-            self.seconds["blocks"] = time.perf_counter() - start
-        self._checked_for: Choices | None = None
-        self._program: Compiled | None = None
-        self._gradient_checked = self._parametric = False
+        self._result = kind.result(goal, prepared.strategy)
+        if goal.options.blocksize is not None:
+            prepared.seconds["blocks"] = time.perf_counter() - start
         self.shared: dict[Any, Any] = {}  # what ``distributed`` prepared for groups of ranks
 
     # ---- what it is
 
     @property
+    def prepared(self) -> Prepared:
+        """What runs now, and why: the goal, the kind of derivative, the choice and the strategy."""
+        return self._evaluator.prepared
+
+    @property
+    def coloring(self) -> Coloring | None:
+        """Which columns or rows share a product; None for a dense Jacobian."""
+        return self.prepared.choice.coloring
+
+    @property
+    def mode(self) -> Mode:
+        """What builds the Jacobian: products "forward", "reverse" or "bidirectional", or a program ("accumulate")."""
+        return self.prepared.mode
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): ravelled outputs and inputs."""
+        return self.pattern.shape
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What each stage of preparing took."""
+        return self.prepared.seconds
+
+    @property
     def num_products(self) -> int:
         """How many products one call takes."""
-        return self._strategy.num_products
+        return self.prepared.strategy.num_products
 
     @property
     def chunk(self) -> int:
         """How many products run at once."""
-        return max((p.chunk for p in self._strategy.products), default=1)
+        return max((side.products.chunk for side in self.prepared.strategy.sides), default=1)
 
     def explain(self, *args: Any, ranks: int | Sequence[int] = ()) -> str:
         """What was found, what was chosen and why, as text.
@@ -112,30 +124,19 @@ class JacobianPlan(Evaluating):
         ``torchjac.distributed.jacobian`` would take on so many: time, bytes moved and memory, predicted from what a
         product costs at ``args``, measured now.
         """
-        text = explain(self._facts())
+        text = explain(self.facts())
         sizes = (ranks,) if isinstance(ranks, int) else tuple(ranks)
         if not sizes:
             return text
         if min(sizes) < 1:
             raise OptionError(f"ranks={ranks!r}", expected="numbers of processes, such as ranks=(2, 8, 64, 1024)")
-        return "\n".join([text, *table(self._work(args), sizes)])
+        return "\n".join([text, *table(self.work(*args), sizes)])
 
-    def _work(self, args: Args) -> Work:
+    def work(self, *args: Any) -> Work:
         """What there is to share among ranks, measured at ``args``."""
         self._function.check(args)
-        work: list[Work] = []
-
-        def run() -> torch.Tensor:
-            given = self._function, own, self._strategy, self.pattern, self.coloring, self._choice.direction
-            work[:] = [measure(*given)]
-            return torch.empty(0)
-
-        with torch.no_grad(), ordinary(args) as own, Draws(self._function.device).again():
-            self._guarded(run)
-            compiled = self._program
-            if compiled is None:
-                return work[0]
-            return work[0].taking(seconds_of(lambda: compiled(own)))  # the same shape of costs, at another scale
+        with torch.no_grad(), ordinary(args) as own, RandomState(self._function.device).again():
+            return self._evaluator.work(own)
 
     def __repr__(self) -> str:
         m, n = self.shape
@@ -149,22 +150,24 @@ class JacobianPlan(Evaluating):
         """The Jacobian at ``args``, in the layout and nesting that were asked for; (J, aux) with has_aux."""
         _refuse_keywords(keywords)
         if not self.options.has_aux:
-            return self._assemble(self.values(*args))
+            return self._result.result(self.values(*args))
         (_, aux), result = self.value_and_jacobian(*args)
         return result, aux
 
     def values(self, *args: Any) -> torch.Tensor:
         """The values of the pattern's entries at ``args``: (nnz,), row-major, differentiable."""
-        self._function.check(args)
+        evaluator = self._evaluator
+        if evaluator.prepared.goal.function.admits(args) and not self.options.progress:
+            return evaluator.values(args)
         with ordinary(args) as own, progress("evaluation", self.options.progress, counted=True):
-            return self._evaluate(own)
+            return evaluator.values(own)
 
     def matrix(self, *args: Any) -> Any:
         """The (m, n) SparseMatrix at ``args``, pattern and values: products, ``.T``, ``.gram()``, differentiable.
 
         With a block layout: the BlockMatrix of each output and input, nested as the result of the plan is.
         """
-        return self._assembly.matrix(self.values(*args))
+        return self._result.matrix(self.values(*args))
 
     def operator(self, *args: Any) -> JacobianOperator:
         """The (m, n) Jacobian at ``args``, known by its products: ``@``, ``.T``, ``A[i, j]``; it knows the pattern."""
@@ -176,29 +179,21 @@ class JacobianPlan(Evaluating):
                 self.pattern,
                 lambda: self.values(*own),
                 self.num_products,
-                lambda: self._vouch(own),
+                lambda: self._evaluator.vouch(own),
             )
-
-    def _vouch(self, args: Args) -> None:
-        """The check that a call with ``args`` would make."""
-        checked = self._checked_for is not None and self._checked_for.same(self._function.choices(args))
-        if self.options.check == "always" or (self.options.check and not checked):
-            self._evaluate(args)
 
     def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
         """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
-        draws = Draws(self._function.device)
-        result = self._assemble(self.values(*args))
+        draws = RandomState(self._function.device)
+        result = self._result.result(self.values(*args))
         with draws.again():  # the value that the Jacobian belongs to
             return self._function.call(args), result
 
     def check(self, *args: Any) -> None:
         """Compare the Jacobian at ``args`` with an independent product; raise if they differ. About two products."""
         self._function.check(args)
-        draws = Draws(self._function.device)
-        with torch.no_grad(), ordinary(args) as own:
-            values = self._strategy.values(own)
-            self._verify(own, values, draws)
+        with ordinary(args) as own:
+            self._evaluator.check(own)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all but the function to a file (.npz, no pickle), for ``torchjac.load_plan(path, f)``."""
@@ -209,18 +204,16 @@ class JacobianPlan(Evaluating):
                 why="a file holds the entries of a plan, and not the pattern around them",
                 instead="plan_jacobian(f, *args, entries=...) again, with sparsity= to skip detection",
             )
+        write(path, self._saved())
+
+    def _saved(self) -> Saved:
         args, output = self._function.examples()
-        saved = Saved(
-            args,
-            output,
-            self._function.argnums,
-            self.options,
-            self._whole_pattern,
-            self.coloring,
-            self.mode,
-            self.seconds,
-        )
-        write(path, saved)
+        whole = self.prepared.goal.whole
+        return Saved(args, output, self._function.argnums, self.options, whole, self.coloring, self.mode, self.seconds)
+
+    def __reduce__(self) -> tuple[Callable[..., JacobianPlan], tuple[object, ...]]:
+        """What pickle keeps: f itself, which pickle must know by name, and what ``save`` writes."""
+        return _made_again, (type(self), self._function.source, self._saved())
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write one HTML page, without need of a network: the pattern to zoom into, colors, strategies, source lines.
@@ -230,7 +223,7 @@ class JacobianPlan(Evaluating):
 
         f runs once more, to tell which of its lines cost most entries.
         """
-        write_report(path, self._facts())
+        write_report(path, self.facts())
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the pattern, by matplotlib, in the colors of the products and with lines between inputs and outputs.
@@ -251,9 +244,15 @@ class JacobianPlan(Evaluating):
         text = escape(self.explain())
         return f'<div style="display:flex;gap:1em;align-items:start">{self.pattern._thumbnail()}<pre>{text}</pre></div>'
 
-    # ---- how
+    # ---- for the parts of the library that work with plans
 
-    def _facts(self) -> Facts:
+    def assembled(self, values: torch.Tensor) -> Any:
+        """What a call returns, from the values of the pattern's entries."""
+        return self._result.result(values)
+
+    def facts(self) -> Facts:
+        """What there is to say about the plan."""
+        prepared = self.prepared
         return Facts(
             self.pattern,
             self.mode,
@@ -261,69 +260,47 @@ class JacobianPlan(Evaluating):
             self.chunk,
             self.seconds,
             detected=isinstance(self.options.sparsity, str),
-            choice=self._told_choice(),
+            choice=told(prepared),
             memory=self.options.budget,
             itemsize=self._function.dtype.itemsize,
-            whole=self._whole_pattern.nnz,
-            blocks=self._assembly.blocks,
+            whole=prepared.goal.whole.nnz,
+            blocks=self._result.blocks,
+            hessian=prepared.kind.hessian,
             inputs=tuple(self._function.inputs),
             outputs=tuple(self._function.outputs),
         )
 
-    def _find_pattern(self, args: Args) -> SparsityPattern:
-        start = time.perf_counter()
-        sparsity = self.options.sparsity
-        if isinstance(sparsity, str):
-            with Draws(self._function.device).again(), progress("detection", self.options.progress):
-                pattern = self._detect(args)
-        else:
-            with Draws(self._function.device).again():
-                self._function.look(args)
-            shape = (self._function.m, self._function.n)
-            pattern = SparsityPattern.full(shape) if sparsity is None else as_pattern(sparsity)
-            if pattern.shape != shape:
-                raise PatternError(
-                    f"sparsity of shape {pattern.shape}",
-                    expected=f"shape {shape}: {shape[0]} ravelled outputs by {shape[1]} ravelled inputs",
-                    why="a row is an element of the output and a column an element of the inputs that argnums names",
-                    instead="jacobian_sparsity(f, *args) for the pattern of this function",
-                )
-        self.seconds["detection"] = time.perf_counter() - start
-        return pattern
-
-    def _detect(self, args: Args) -> SparsityPattern:
-        if not (self._once and self.options.may_be_dense):
-            return detect(self._function, args)
-        run = self._engines["reverse"].ran
-        if run is None:
-            self._function.look(args)
-        with torch.no_grad():
-            return pattern_or_full(self._function, args, None if run is None else run.reverse.batch)
-
-    def _stored(self, pattern: SparsityPattern) -> SparsityPattern:
-        """The entries that values are given for: all of them, or those that were asked for.
-
-        A pattern that may miss some of the latter is not asked: those are computed too.
-        """
-        self._whole_pattern = pattern
-        if self.options.entries is None:
-            return pattern
-        wanted = wanted_entries(self.options.entries, pattern.shape)
-        if pattern.scope == "local" or not isinstance(self.options.sparsity, str):
-            self._whole_pattern = pattern | wanted
-        return self._whole_pattern & wanted
-
     @property
-    def _entries(self) -> Places | None:
-        """Which of all entries are stored; None for every one."""
-        return None
+    def _function(self) -> FlatFunction:
+        return self._evaluator.function
 
-    def _guarded(self, run: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """``run()``, which runs products of this plan's function."""
-        return run()
 
-    def _assemble(self, values: torch.Tensor) -> Any:
-        return self._assembly.result(values)
+def _made_again(kind: type[JacobianPlan], f: UserFunction, saved: Saved) -> JacobianPlan:
+    """The plan that was pickled: nothing is detected or colored again."""
+    return kind(f, saved.args, saved.argnums, saved.options, saved)
+
+
+def plan_for(
+    kind: Kind,
+    function: FlatFunction,
+    args: Args,
+    options: Options,
+    saved: Saved | None = None,
+    once: bool = False,
+    run: Run | None = None,
+) -> Prepared:
+    """What a new plan runs, or one from a file."""
+    if saved is not None:
+        goal = Goal(function, kind.part(saved.pattern, options), options, once, run)
+        function.expect(saved.output)
+        return restored(goal, kind, saved)
+    with ordinary(args) as own:
+        start = time.perf_counter()
+        goal = kind.goal(function, own, options, once, run)
+        detection = time.perf_counter() - start
+        prepared = prepare(goal, kind, wanted_mode(goal), own)
+    prepared.seconds["detection"] = detection
+    return prepared
 
 
 def _refuse_keywords(keywords: dict[str, Any]) -> None:

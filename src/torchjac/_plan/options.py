@@ -11,7 +11,7 @@ import torch
 from .._base.errors import OptionError
 from .._base.memory import parse_bytes
 from .._base.words import Check, Mode, SymmetricRecovery, Uplo, choose
-from .._matrices.block import BLOCK_LAYOUTS
+from .._matrices.blocking import BLOCK_LAYOUTS
 from .._matrices.layouts import LAYOUTS
 
 

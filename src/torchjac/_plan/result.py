@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
+from torch.utils._pytree import PyTree, tree_map
 
 from .._base.errors import OptionError
-from .._function.flat import FlatFunction, Leaf
-from .._matrices.block import BlockMatrix, Blocks, BlockSize
-from .._matrices.layouts import Block, DenseBlocks
+from .._function.flat import FlatFunction
+from .._function.leaves import Leaf
+from .._matrices.block import BlockMatrix
+from .._matrices.blocking import Blocking, BlockSize
+from .._matrices.layouts import BlockedSubmatrix, Submatrix
 from .._matrices.pattern import SparsityPattern
 from .._matrices.sparse import SparseMatrix
 from .options import Options
 
-Cut = Block | DenseBlocks
+Cut = Submatrix | BlockedSubmatrix
+BlocksByPath = dict[tuple[str, str], torch.Tensor]
 T = TypeVar("T")
 
 
@@ -33,19 +39,25 @@ class Assembly:
             self._nested(lambda cut, out, leaf: None)
 
     @property
-    def blocks(self) -> tuple[Blocks, ...]:
+    def blocks(self) -> tuple[Blocking, ...]:
         """The dense blocks of each matrix; none where the layout has none."""
-        return tuple(cut.blocks for cut in self._cuts.values() if isinstance(cut, DenseBlocks))
+        return tuple(cut.blocks for cut in self._cuts.values() if isinstance(cut, BlockedSubmatrix))
 
     def result(self, values: torch.Tensor) -> Any:
         """Tensors in the layout and nesting that were asked for."""
+        pieces = self._pieces
+        return pieces.of(values) if isinstance(pieces, _Piece) else tree_map(lambda piece: piece.of(values), pieces)
+
+    @cached_property
+    def _pieces(self) -> PyTree:
+        """What makes each tensor of the result, nested like it; known once the output of f is."""
         layout = self._options.layout
 
-        def matrix(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> torch.Tensor:
-            found = cut.matrix(layout, values)
-            return found.reshape(out.shape + leaf.shape) if out and leaf and layout is torch.strided else found
+        def piece(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> _Piece:
+            shape = out.shape + leaf.shape if out and leaf and layout is torch.strided else None
+            return _Piece(cut.writer(layout), shape)
 
-        return self._nested(matrix)
+        return self._nested(piece)
 
     def matrix(self, values: torch.Tensor) -> Any:
         """One SparseMatrix; with a block layout a BlockMatrix in place of each tensor of the result."""
@@ -53,7 +65,7 @@ class Assembly:
             return SparseMatrix(self._pattern, values)
 
         def blocks(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> BlockMatrix:
-            assert isinstance(cut, DenseBlocks)  # a block layout cuts into nothing else
+            assert isinstance(cut, BlockedSubmatrix)  # a block layout cuts into nothing else
             return cut.block_matrix(values)
 
         return self._nested(blocks)
@@ -72,10 +84,40 @@ class Assembly:
 
     def _cut(self, out: str, rows: tuple[int, int], leaf: str, columns: tuple[int, int]) -> Cut:
         if (out, leaf) not in self._cuts:
-            cut = Block(self._pattern, rows, columns, self._function.device)
+            cut = Submatrix(self._pattern, rows, columns, self._function.device)
             size = self._sizes.get(leaf)
-            self._cuts[out, leaf] = cut if size is None else DenseBlocks(cut, self._options.layout, size)
+            self._cuts[out, leaf] = cut if size is None else BlockedSubmatrix(cut, self._options.layout, size)
         return self._cuts[out, leaf]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A tensor of the result: how it is written from all values, and the shape that it gets."""
+
+    write: Callable[[torch.Tensor], torch.Tensor]
+    shape: torch.Size | None
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        written = self.write(values)
+        return written if self.shape is None else written.reshape(self.shape)
+
+
+class Blockwise:
+    """How the values of a batch become what is returned: for each pair of leaves the blocks that ``cut`` gives."""
+
+    blocks: tuple[Blocking, ...] = ()
+
+    def __init__(self, function: FlatFunction, cut: Callable[[torch.Tensor], BlocksByPath]) -> None:
+        self._function, self._cut = function, cut
+
+    def result(self, values: torch.Tensor) -> Any:
+        """Tensors (*batch, *output, *input), nested like jacrev."""
+        blocks = self._cut(values)
+        return self._function.nest(lambda y, x: blocks[y.path, x.path])
+
+    def matrix(self, values: torch.Tensor) -> Any:
+        """The tensors themselves: they are dense."""
+        return self.result(values)
 
 
 def _block_sizes(function: FlatFunction, options: Options) -> dict[str, BlockSize]:

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from .._base.errors import InputError, first_line
 from .._base.random_state import random_numbers
 from .._base.user_frame import warn
-from .._function.flat import describe
+from .._function.leaves import describe
 from .chunk import chunk_size, in_chunks, out_of_memory
 from .rounding import close
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .._function.flat import Leaf
+from .._function.leaves import Leaf
 
 
 def to_leaves(flat: torch.Tensor, leaves: Sequence[Leaf]) -> tuple[torch.Tensor, ...]:

@@ -7,6 +7,7 @@ is itself inside a transform of ``torch.func``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,10 +22,14 @@ class Reverse:
 
     def __init__(self, function: FlatFunction, args: Args, plain: bool = False, graph: bool = False) -> None:
         self._function = function
-        leaves, flat = tuple(function.leaves(args)), function.bind(args)
+        leaves, flat = (args, function.direct) if function.all_bare else function.opened(args)
         self._pull = _PlainPull(flat, leaves, graph) if plain else _FunctionalPull(flat, leaves)
         self.leaves = self._pull.leaves  # by which it differentiates: those of args, or copies
-        self.value = to_flat(self._pull.outputs, function.outputs, function.dtype)
+
+    @cached_property
+    def value(self) -> torch.Tensor:
+        """f(x), (m,)."""
+        return to_flat(self._pull.outputs, self._function.outputs, self._function.dtype)
 
     @property
     def differentiable(self) -> bool:
@@ -33,8 +38,10 @@ class Reverse:
 
     def one(self, u: torch.Tensor) -> torch.Tensor:
         """J^T u, (m,) -> (n,)."""
-        function = self._function
-        return to_flat(self._pull(to_leaves(u, function.outputs)), function.inputs, function.dtype)
+        inputs, outputs = self._function.inputs, self._function.outputs
+        if len(inputs) == len(outputs) == 1 and inputs[0].dtype == outputs[0].dtype:  # nothing to cut or to join
+            return self._pull((u.reshape(outputs[0].shape),))[0].reshape(-1)
+        return to_flat(self._pull(to_leaves(u, outputs)), inputs, self._function.dtype)
 
     def batch(self, seeds: torch.Tensor) -> torch.Tensor:
         """J^T u for every row u of ``seeds``: (k, m) -> (k, n)."""

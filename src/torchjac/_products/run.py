@@ -6,7 +6,7 @@ import operator
 
 import torch
 
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .reverse import Reverse
@@ -15,17 +15,17 @@ from .reverse import Reverse
 class Run:
     """f as it ran at ``args``, linearized by plain autograd; ``before``: the random numbers that it began with."""
 
-    def __init__(self, function: FlatFunction, args: Args, before: Draws) -> None:
+    def __init__(self, function: FlatFunction, args: Args, before: RandomState) -> None:
         self.function, self.args, self._f, self.before = function, args, function.f, before
         self.reverse = Reverse(function, args, plain=True)
-        self._after = Draws(function.device)
+        self._after = RandomState(function.device)
 
     @classmethod
     def first(cls, function: FlatFunction, args: Args) -> Run | None:
         """The run; None where there is no plain autograd, or f raises: whoever runs f next will say so."""
         if inside_transform():
             return None
-        before = Draws(function.device)
+        before = RandomState(function.device)
         try:
             return cls(function, args, before)
         except RuntimeError:

@@ -1,73 +1,55 @@
-"""One direction of products with its seeds: what a strategy is made of, and what is measured before one is chosen."""
+"""One direction of products with its seeds: the piece that strategies are made of, and a measure of what it costs."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 
 from .._base.memory import peak_bytes
-from .._base.words import Args, Colors, Direction, Mode
+from .._base.words import Args, Colors, Direction
 from .._function.flat import FlatFunction
 from .chunk import chunk_size
 from .cost import UnitCost, seconds_of
+from .forward import Forward
+from .reverse import Reverse
+from .run import Run
 from .seeds import KeptSeeds, Seeds, WeightedSeeds
 from .ways import Products
 
 _KEPT = 2**18  # so many numbers in seeds are kept from call to call
 
-Engines = dict[Direction, Products]
-"""The products of both directions, made once a plan, so that what one strategy learned the next one knows."""
-
-
-def engines(function: FlatFunction) -> Engines:
-    """Products of each direction, not limited in number yet."""
-    return {"forward": Products(function, "forward", 1), "reverse": Products(function, "reverse", 1)}
-
-
-class Strategy(Protocol):
-    """A way to the values of a pattern: what a plan runs. ``sides``: the products it is made of, if any."""
-
-    num_products: int
-    sides: list[Side]
-
-    @property
-    def mode(self) -> Mode:
-        """What the values are built by."""
-
-    @property
-    def products(self) -> list[Products]:
-        """The products of each direction that is used."""
-
-    @property
-    def joined(self) -> int:
-        """Bytes that joining the products of both directions takes."""
-
-    def kept(self, side: Side) -> int:
-        """Bytes that the products of one side are kept in while they run in chunks."""
-
-    def values(self, args: Args) -> torch.Tensor:
-        """The values of the pattern's entries at ``args``, (nnz,), row by row."""
-
 
 class Side:
-    """All ``count`` products of one direction, their seeds given by ``colors``."""
+    """All ``count`` products of one direction, their seeds given by ``colors``.
 
-    def __init__(self, products: Products, colors: Colors, count: int, across: bool = False) -> None:
-        function = products.function
-        self.products, self.count, self.direction = products, count, products.direction
-        self.width = function.m if self.direction == "forward" else function.n
+    ``ran``: a run of f whose reverse products need not run it again. ``trial``: it is only to be measured, and what
+    PyTorch refuses is not announced.
+    """
+
+    def __init__(
+        self,
+        function: FlatFunction,
+        direction: Direction,
+        colors: Colors,
+        count: int,
+        across: bool = False,
+        ran: Run | None = None,
+        trial: bool = False,
+    ) -> None:
+        self.function, self.direction, self.count = function, direction, count
+        self.width = function.m if direction == "forward" else function.n
         self.numbers = function.m + function.n  # of one seed and one product
         self.itemsize = function.dtype.itemsize
         keep = count * colors.size <= _KEPT
         seeds = Seeds(colors, function.dtype, function.device)
         self._seeds = KeptSeeds(seeds, count) if keep and count else seeds
-        products.chunk, products.across = chunk_size(count, self.numbers, self.itemsize), across
+        self.products = Products(
+            function, direction, chunk_size(count, self.numbers, self.itemsize), across, ran, quiet=trial
+        )
 
     @property
     def constants(self) -> list[torch.Tensor]:
         """What the seeds are made of, on the device: the color of each element, and the seeds if they are kept."""
-        kept = [self._seeds._all] if isinstance(self._seeds, KeptSeeds) else []
+        kept = [self._seeds.all] if isinstance(self._seeds, KeptSeeds) else []
         return [self._seeds.on_device, *kept]
 
     @property
@@ -77,7 +59,32 @@ class Side:
 
     def run(self, args: Args) -> torch.Tensor:
         """(count, width)."""
-        return self.products.compressed(args, self._seeds, self.count)
+        products, seeds = self.products, self._seeds
+        if (
+            not products.random
+            and isinstance(seeds, KeptSeeds)
+            and self.count <= products.chunk
+            and seeds.all._version == seeds.version
+            and products.ran is None
+            and not products.across
+            and torch._C._functorch.peek_interpreter_stack() is None
+        ):
+            found = self._at_once(args, seeds.all)
+            if found is not None:
+                return found
+        return products.compressed(args, seeds, self.count)
+
+    def _at_once(self, args: Args, seeds: torch.Tensor) -> torch.Tensor | None:
+        """All products in one batch by the way that worked last; None where it does not any more."""
+        way = self.products.way
+        if way is None or not way.batched:
+            return None
+        try:
+            if way.direction == "forward":
+                return Forward(self.function, args, random=False).batch(seeds)
+            return Reverse(self.function, args, plain=way.plain).batch(seeds)
+        except RuntimeError:  # what it is, and what else there is to do, is known where ways are tried one by one
+            return None
 
     def weighted(self, args: Args, weights: torch.Tensor) -> torch.Tensor:
         """As ``run``, with each element of the seeds times its weight: (count, width)."""
@@ -102,3 +109,8 @@ class Side:
         many = seconds_of(lambda: self.first(args, size))
         each = max((many - one) / (size - 1), many / (4 * size))  # a product in a batch is never free: noise
         return UnitCost(max(one - each, 0.0), each)
+
+
+def batch_cost(function: FlatFunction, direction: Direction, colors: Colors, count: int, args: Args) -> UnitCost:
+    """What a batch of ``count`` products of one direction costs, measured at ``args`` and kept by nobody."""
+    return Side(function, direction, colors, count, trial=True).unit_cost(args)

@@ -33,18 +33,21 @@ class Seeds:
 
 
 class KeptSeeds(Seeds):
-    """Seeds that are made once: where products are small, making them would be a good part of the work."""
+    """Seeds that are made once: where products are small, making them would be a good part of the work.
+
+    ``all``: (count, n). ``version``: how often it had been written to when it was right.
+    """
 
     def __init__(self, seeds: Seeds, count: int) -> None:
         super().__init__(seeds.colors, seeds.dtype, seeds.device)
         dense = np.array_equal(seeds.colors, np.arange(count))  # the identity, which is made ten times as fast
-        self._all = torch.eye(count, dtype=self.dtype, device=self.device) if dense else super().chunk(0, count)
-        self._version = self._all._version
+        self.all = torch.eye(count, dtype=self.dtype, device=self.device) if dense else super().chunk(0, count)
+        self.version = self.all._version
 
     def chunk(self, start: int, stop: int) -> torch.Tensor:
-        if self._all._version != self._version:  # a backward that writes into what it is given
+        if self.all._version != self.version:  # a backward that writes into what it is given
             return super().chunk(start, stop)
-        return self._all if stop - start == len(self._all) else self._all[start:stop]
+        return self.all if stop - start == len(self.all) else self.all[start:stop]
 
 
 class WeightedSeeds(Seeds):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .._base.errors import InputError, OptionError, first_line, not_differentiable
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, Direction
 from .._function.flat import FlatFunction
@@ -53,15 +53,23 @@ class Products:
     """All products of one direction for a function: (colors, m) forward, (colors, n) reverse.
 
     ``chunk`` of them run at once; ``across`` if the transpose of what they give should be contiguous. ``ran``: a run of
-    f that need not be made again.
+    f that need not be made again. ``quiet``: a way that PyTorch refuses is not announced, because this is a trial.
+    ``random``: whether f drew random numbers when it ran last; assumed until it ran.
     """
 
-    def __init__(self, function: FlatFunction, direction: Direction, chunk: int) -> None:
-        self.function, self.direction, self.chunk = function, direction, chunk
-        self.across = False
+    def __init__(
+        self,
+        function: FlatFunction,
+        direction: Direction,
+        chunk: int,
+        across: bool = False,
+        ran: Run | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.function, self.direction, self.chunk, self.across = function, direction, chunk, across
         self.way: Way | None = None
+        self.ran, self.quiet, self.random = ran, quiet, True
         self._ways = list(WAYS[direction])
-        self.ran: Run | None = None
 
     def one_at_a_time(self) -> None:
         """Prefer plain products one after another: where each is large, to batch them only takes memory."""
@@ -76,11 +84,9 @@ class Products:
 
     def compressed(self, args: Args, seeds: Seeds, colors: int) -> torch.Tensor:
         """The product with every seed, stacked; by the way that worked last, else by the first that works."""
-        draws, first, last = Draws(self.function.device), None, None
+        draws, first, last = RandomState(self.function.device), None, None
         inside = inside_transform()
-        for way in sorted(
-            self._ways, key=lambda way: (inside and way.plain, way != self.way)
-        ):  # what worked last, first
+        for way in sorted(self._ways, key=lambda way: (inside and way.plain, way != self.way)):  # the last that worked
             try:
                 out = self._run(way, args, seeds, colors)
             except RuntimeError as error:
@@ -89,10 +95,9 @@ class Products:
                 first, last = first or error, error
                 draws.replay()
                 continue
-            if first is not None:
-                said = f"because PyTorch said: {first_line(first)}"
-                warn(f"products run as {way}, {said}")
-            self.way = way
+            if first is not None and not self.quiet:
+                warn(f"products run as {way}, because PyTorch said: {first_line(first)}")
+            self.way, self.random = way, draws.moved()
             return out
         assert last is not None  # there is at least one way
         draws.replay()

@@ -8,17 +8,20 @@ from .._accumulation.emission import MissingEntriesError
 from .._accumulation.errors import CannotAccumulateError
 from .._accumulation.program import Program, build
 from .._base.errors import OptionError, StalePatternError
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.words import Args, Direction, Mode
-from .._function.flat import Choices, FlatFunction, place
+from .._function.flat import FlatFunction
+from .._function.frozen import Frozen, floats_as_tensors, has_floats
 from .._function.gradient import GradientOf
+from .._function.leaves import place
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import seconds_of
+from .._products.rounding import near
 from .._products.seeded import Side
-from .._products.ways import Products
 
 _FEW, _PER_ENTRY, _PER_PRODUCT = 2**20, 8, 2  # coefficients that a tensor may have: more, and colors are cheaper
 _WORTH = 0.8  # of the forward program's time, for the transposed one to be taken
+_REBUILDS = 8  # programs for what f reads beside its tensors: from then on products, which read it in each call
 _WIDER = 2  # times the coefficients at its end, and a direction is not tried
 
 
@@ -47,14 +50,15 @@ class Accumulated:
         compiled: bool,
     ) -> None:
         self.sides: list[Side] = []
-        self.products: list[Products] = []
         self._function, self._pattern = function, pattern
         self._part, self._detected, self._compiled = part, detected, compiled
         self._symmetric = isinstance(function.f, GradientOf) and not part
         numbers = products * (function.m + function.n)
         self._limit = max(_FEW, _PER_ENTRY * pattern.nnz, _PER_PRODUCT * numbers)
         self._program: Program | None = None
-        self._built_for: Choices | None = None
+        self._built_for: Frozen | None = None
+        self._takes_floats = False  # as inputs of the program
+        self._rebuilt = 0
         self._seconds: float | None = None  # of one evaluation, where it was measured
 
     @property
@@ -99,7 +103,7 @@ class Accumulated:
             taken = {way: seconds_of(lambda: program(args)) for way, program in found.items()}  # noqa: B023  # called at once
             best = self._better(found, taken)
             self._seconds = taken[best]
-        self._program, self._built_for = found[best], self._function.choices(args)
+        self._program, self._built_for = found[best], Frozen(self._function, args)
 
     def _is_narrow(self, program: Program) -> bool:
         """Whether a program carries clearly fewer coefficients than the other direction has at its end.
@@ -129,7 +133,7 @@ class Accumulated:
 
     def _built(self, args: Args, direction: Direction, most: int | None) -> Program:
         try:
-            with Draws(self._function.device).again():
+            with RandomState(self._function.device).again():
                 return build(
                     self._function, args, self._pattern, direction, self._limit, self._part, self._symmetric, most
                 )
@@ -141,22 +145,64 @@ class Accumulated:
 
     def values(self, args: Args) -> torch.Tensor:
         """(nnz,), differentiable like any other tensor program."""
-        return self.program(args)(args)
+        return self.program(args)(self.given(args))
+
+    def given(self, args: Args) -> Args:
+        """The arguments as the program takes them: with tensors in place of floats, where they are its inputs."""
+        return floats_as_tensors(self._function, args) if self._takes_floats else args
 
     def program(self, args: Args) -> Program:
-        """The program for arguments like ``args``."""
-        if self._program is None or self._built_for is None or not self._built_for.same(self._function.choices(args)):
-            try:
-                with torch.no_grad():
-                    self.prepare(args)
-            except CannotAccumulateError as error:
-                raise OptionError(
-                    f"mode='accumulate' stops at {error}",
-                    why=str(error),
-                    instead="mode='auto', which uses colors where it cannot accumulate",
-                ) from error
+        """The program for ``args``: built anew where f reads something else than when it was built."""
+        given = self.given(args)
+        if self._program is None or self._built_for is None:
+            self._rebuild(given)
+        elif not self._built_for.same(given):
+            self._count_changes()
+            if not self._takes_floats and has_floats(self._function, args):
+                self._try_floats_as_inputs(args)
+            else:
+                self._rebuild(given)
         assert self._program is not None
         return self._program
+
+    def _rebuild(self, args: Args) -> None:
+        try:
+            with torch.no_grad():
+                self.prepare(args)
+        except CannotAccumulateError as error:
+            raise OptionError(
+                f"mode='accumulate' stops at {error}",
+                why=str(error),
+                instead="mode='auto', which uses colors where it cannot accumulate",
+            ) from error
+
+    def _try_floats_as_inputs(self, args: Args) -> None:
+        """A program that holds for other floats too, where it computes what one for these floats alone does."""
+        self._rebuild(args)
+        program, built_for, lifted = self._program, self._built_for, floats_as_tensors(self._function, args)
+        assert program is not None
+        try:
+            with torch.no_grad():
+                expected = program(args)
+                self.prepare(lifted)
+                assert self._program is not None
+                found = self._program(lifted)
+                self._takes_floats = bool(near(found, expected, expected.abs()).all())
+        except (CannotAccumulateError, StalePatternError, TypeError, ValueError, RuntimeError):  # f wants a number
+            self._takes_floats = False
+        if not self._takes_floats:
+            self._program, self._built_for = program, built_for
+
+    def _count_changes(self) -> None:
+        self._rebuilt += 1
+        if self._rebuilt > _REBUILDS:
+            why = "f reads values beside its tensors that change from call to call, and a program holds them fixed"
+            raise OptionError(
+                f"mode='accumulate' for a function of which {_REBUILDS} programs were made already",
+                expected="an f that reads the same in most calls",
+                why=why,
+                instead="mode='auto', or tensors in place of numbers that change",
+            )
 
     def __str__(self) -> str:
         program = self._program

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 
 from .._base.words import Args, Colors, Direction
-from .._function.flat import FlatFunction, Leaf
+from .._function.flat import FlatFunction
+from .._function.leaves import Leaf
 from .._matrices.pattern import SparsityPattern
-from .._products.seeded import Engines, Side
-from .._products.ways import Products
+from .._products.seeded import Side
 
 # From so many samples on, one product keeps the device busy: several at once would only take more memory.
 _BUSY = {"cpu": 128, "cuda": 2**17}
@@ -90,28 +90,23 @@ class Batch:
 class Batched:
     """Values of the blocks, row-major: for each output leaf (samples, outputs, all inputs), laid end to end."""
 
-    def __init__(self, function: FlatFunction, batch: Batch, direction: Direction, made: Engines) -> None:
+    def __init__(self, function: FlatFunction, batch: Batch, direction: Direction) -> None:
         self.mode: Direction = direction
         self._function, self._batch = function, batch
         self._inputs, self._outputs = batch.inputs(function), batch.outputs(function)
         seeded = self._inputs if direction == "forward" else self._outputs
         self.colors = batch.colors(seeded)
         self.num_products = seeded[-1][2].stop
-        self.sides = [Side(made[direction], self.colors, self.num_products)]
+        self.sides = [Side(function, direction, self.colors, self.num_products)]
         self.joined = 0
         self.large = batch.count >= _BUSY.get(function.device.type, _BUSY["cuda"])
         if self.large:
-            made[direction].chunk = 1
-            made[direction].one_at_a_time()
+            self.sides[0].products.chunk = 1
+            self.sides[0].products.one_at_a_time()
 
     def kept(self, side: Side) -> int:
         """Bytes that all products are kept in until they are blocks."""
         return side.nbytes
-
-    @property
-    def products(self) -> list[Products]:
-        """The products of the one direction."""
-        return [side.products for side in self.sides]
 
     def values(self, args: Args) -> torch.Tensor:
         """(nnz,), in the order of ``Batch.pattern``."""

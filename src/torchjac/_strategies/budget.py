@@ -9,7 +9,7 @@ from .._base.memory import available, text_bytes
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._products.chunk import fit
-from .._products.seeded import Strategy
+from .strategy import Strategy
 
 _SHARE = 4  # without a budget, one part in so many of what is free
 _SMALL = 4 * 2**20  # bytes of seeds and products that are not worth a measurement

@@ -16,9 +16,10 @@ from .._base.errors import OptionError
 from .._base.words import Args, Direction, Mode, Partition
 from .._coloring.color import color, color_best
 from .._coloring.colors import BidirectionalColors, Coloring, ColumnColors
+from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import UnitCost
-from .._products.seeded import Engines, Side
+from .._products.seeded import batch_cost
 
 # With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
 # results are always right.
@@ -124,7 +125,7 @@ class Prices:
 def choose(
     pattern: SparsityPattern,
     mode: Mode,
-    made: Engines,
+    function: FlatFunction,
     measuring: Callable[[], Args] | None = None,
     once: bool = False,
 ) -> Choice:
@@ -137,7 +138,7 @@ def choose(
     bounds = (n, m) if full else (_largest(pattern.rows), _largest(pattern.indices))
     asked = mode != "auto" and not (full and mode == "bidirectional")
     cheap = once and min(bounds) < _WORTH_TIMING
-    prices = _prices(made, None if asked or cheap else measuring, bounds, m + n)
+    prices = _prices(function, None if asked or cheap else measuring, bounds, m + n)
     direction: Direction
     if full:
         cheaper: Direction = "forward" if prices.of(n, 0) < prices.of(0, m) else "reverse"
@@ -166,7 +167,7 @@ def choose_some(
     pattern: SparsityPattern,
     entries: SparsityPattern,
     mode: Mode,
-    made: Engines,
+    function: FlatFunction,
     measuring: Callable[[], Args] | None = None,
 ) -> Choice:
     """As ``choose``, where only ``entries`` of the pattern are wanted: the cheaper of two partial colorings."""
@@ -179,7 +180,7 @@ def choose_some(
     asked = mode != "auto"
     both = {"forward": color(pattern, "column", entries=entries), "reverse": color(pattern, "row", entries=entries)}
     counts = both["forward"].num_colors, both["reverse"].num_colors
-    prices = _prices(made, None if asked else measuring, counts, sum(pattern.shape))
+    prices = _prices(function, None if asked else measuring, counts, sum(pattern.shape))
     cheaper = "forward" if prices.of(counts[0], 0) < prices.of(0, counts[1]) else "reverse"
     direction: Direction = "forward" if (mode if asked else cheaper) == "forward" else "reverse"
     rows = [_row(f"partial {way}", way, both[way].num_colors, prices, way == direction) for way in _KINDS]
@@ -200,7 +201,9 @@ def _largest(places: np.ndarray[Any, Any]) -> int:
     return int(np.bincount(places).max()) if places.size else 0
 
 
-def _prices(made: Engines, measuring: Callable[[], Args] | None, bounds: tuple[int, int], numbers: int) -> Prices:
+def _prices(
+    function: FlatFunction, measuring: Callable[[], Args] | None, bounds: tuple[int, int], numbers: int
+) -> Prices:
     few, many = min(bounds), max(bounds)
     if few * numbers <= _TINY and measuring is not None:
         why = "small, and JVPs cost more"
@@ -208,15 +211,14 @@ def _prices(made: Engines, measuring: Callable[[], Args] | None, bounds: tuple[i
     if measuring is None or many > _OBVIOUS * few:
         return Prices(UnitCost(0, 1), UnitCost(0, REVERSE_COST), False, "the fewest products")
     args = measuring()
-    costs = {way: _timed(made, way, count, args) for way, count in zip(_KINDS, bounds, strict=True)}
+    costs = {way: _timed(function, way, count, args) for way, count in zip(_KINDS, bounds, strict=True)}
     return Prices(costs["forward"], costs["reverse"], True, "the least predicted time")
 
 
-def _timed(made: Engines, direction: Direction, count: int, args: Args) -> UnitCost:
-    function = made[direction].function
+def _timed(function: FlatFunction, direction: Direction, count: int, args: Args) -> UnitCost:
     size = function.n if direction == "forward" else function.m
     colors = np.arange(size, dtype=np.int32) % max(count, 1)
-    return Side(made[direction], colors, count).unit_cost(args)
+    return batch_cost(function, direction, colors, count, args)
 
 
 def _best(pattern: SparsityPattern, prices: Prices) -> Coloring:

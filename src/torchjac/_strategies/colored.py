@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from .._base.words import Args, Colors, Direction, Mode, Partition
@@ -12,8 +10,8 @@ from .._coloring.recovery.direct import gather_index
 from .._coloring.recovery.substitution import Substitution
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
-from .._products.seeded import Engines, Side
-from .._products.ways import Products
+from .._products.run import Run
+from .._products.seeded import Side
 
 _MODES: dict[Partition, Mode] = {"column": "forward", "row": "reverse", "bidirectional": "bidirectional"}
 
@@ -21,30 +19,43 @@ _MODES: dict[Partition, Mode] = {"column": "forward", "row": "reverse", "bidirec
 class Colored:
     """Values of the entries of ``pattern``, row-major, in ``coloring.num_colors`` products."""
 
-    def __init__(self, function: FlatFunction, pattern: SparsityPattern, coloring: Coloring, made: Engines) -> None:
+    def __init__(
+        self, function: FlatFunction, pattern: SparsityPattern, coloring: Coloring, ran: Run | None = None
+    ) -> None:
         self.mode: Mode = _MODES[coloring.partition]
         self.num_products = coloring.num_colors
         self._dtype, self._device = function.dtype, function.device
-        self.sides = [Side(made[way], colors, count) for way, colors, count in sides_of(coloring) if count > 0]
+        self.sides = [
+            Side(function, way, colors, count, ran=ran if way == "reverse" else None)
+            for way, colors, count in sides_of(coloring)
+            if count > 0
+        ]
         both = len(self.sides) > 1
         self.joined = 2 * sum(side.nbytes for side in self.sides) if both else 0  # they are laid end to end
-        self._recover = _recovery(pattern, coloring, function.device)
+        self._index: torch.Tensor | None = None
+        self._solve: Substitution | None = None
+        if isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution":
+            self._solve = Substitution(pattern, coloring, function.device)
+        else:
+            self._index = torch.from_numpy(gather_index(pattern, coloring)).to(function.device)
 
     def kept(self, side: Side) -> int:
         """Bytes of what chunks of a side are gathered in."""
         return side.nbytes
-
-    @property
-    def products(self) -> list[Products]:
-        """The products of each direction that the coloring uses."""
-        return [side.products for side in self.sides]
 
     def values(self, args: Args) -> torch.Tensor:
         """(nnz,)."""
         if self.num_products == 0:
             return torch.zeros(0, dtype=self._dtype, device=self._device)
         compressed = [side.run(args).reshape(-1) for side in self.sides]
-        return self._recover(compressed[0] if len(compressed) == 1 else torch.cat(compressed))
+        return self.recover(compressed[0] if len(compressed) == 1 else torch.cat(compressed))
+
+    def recover(self, compressed: torch.Tensor) -> torch.Tensor:
+        """The values from the products of all sides, laid end to end."""
+        if self._index is not None:
+            return compressed.index_select(0, self._index)
+        assert self._solve is not None  # one or the other
+        return self._solve(compressed)
 
 
 def sides_of(coloring: Coloring) -> list[tuple[Direction, Colors, int]]:
@@ -58,12 +69,3 @@ def sides_of(coloring: Coloring) -> list[tuple[Direction, Colors, int]]:
             forward: tuple[Direction, Colors, int] = ("forward", coloring.column_colors, coloring.num_forward)
             return [forward, ("reverse", coloring.row_colors, coloring.num_reverse)]
     raise AssertionError(f"a Jacobian is not compressed by {type(coloring).__name__}")
-
-
-def _recovery(
-    pattern: SparsityPattern, coloring: Coloring, device: torch.device
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    if isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution":
-        return Substitution(pattern, coloring, device)
-    index = torch.from_numpy(gather_index(pattern, coloring)).to(device)
-    return lambda compressed: compressed.index_select(0, index)

@@ -7,28 +7,23 @@ import torch
 
 from .._base.words import Args, Direction
 from .._function.flat import FlatFunction
-from .._products.seeded import Engines, Side
-from .._products.ways import Products
+from .._products.run import Run
+from .._products.seeded import Side
 
 
 class Dense:
     """Values of all m x n entries, row-major, by n JVPs (forward) or m VJPs (reverse)."""
 
-    def __init__(self, function: FlatFunction, direction: Direction, made: Engines) -> None:
+    def __init__(self, function: FlatFunction, direction: Direction, ran: Run | None = None) -> None:
         self.mode: Direction = direction
         self.num_products = function.n if direction == "forward" else function.m
         colors = np.arange(self.num_products, dtype=np.int32)
-        self.sides = [Side(made[direction], colors, self.num_products, across=direction == "forward")]
+        self.sides = [Side(function, direction, colors, self.num_products, across=direction == "forward", ran=ran)]
         self.joined = 0
 
     def kept(self, side: Side) -> int:
         """Nothing beside the result: chunks are written where that will be."""
         return 0
-
-    @property
-    def products(self) -> list[Products]:
-        """The products of the one direction."""
-        return [side.products for side in self.sides]
 
     def values(self, args: Args) -> torch.Tensor:
         """(m * n,)."""

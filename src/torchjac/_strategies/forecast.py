@@ -20,10 +20,11 @@ from .._coloring.colors import AcyclicColors, BidirectionalColors, Coloring
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import UnitCost, seconds_of
-from .._products.seeded import Side, Strategy, engines
+from .._products.seeded import Side
 from .accumulated import Accumulated
 from .ranges import cut, even
 from .shard import parts_of
+from .strategy import Strategy
 
 BANDWIDTH, LATENCY = 1e9, 50e-6  # bytes a second and seconds a message, of a group on one machine or a good network
 
@@ -81,9 +82,8 @@ def measure(
     if isinstance(strategy, Accumulated):  # there is nothing to share
         taken = seconds_of(lambda: strategy.values(args))
         return Work((), (), (), (), 1, pattern.nnz, itemsize, in_place=True, solved=False, serial=taken)
-    made, sides = engines(function), []
-    for way, colors, count in parts_of(function, coloring, direction):
-        sides.append(Side(made[way], colors, count))
+    parts = parts_of(function, coloring, direction)
+    sides = [Side(function, way, colors, count, trial=True) for way, colors, count in parts]
     peaks = [(side.peak(args, 1), side.peak(args, min(2, side.count))) for side in sides]
     solved = isinstance(coloring, AcyclicColors) or (
         isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution"
@@ -93,7 +93,7 @@ def measure(
         costs=[side.unit_cost(args) for side in sides],
         widths=[side.width for side in sides],
         peaks=[(one, max(two - one, 0)) for one, two in peaks],
-        chunk=max((p.chunk for p in strategy.products), default=1),
+        chunk=max((side.products.chunk for side in strategy.sides), default=1),
         nnz=pattern.nnz,
         itemsize=itemsize,
         in_place=coloring is None and direction == "reverse",

@@ -15,9 +15,10 @@ from .._base.words import Args, Direction, Mode, SymmetricRecovery
 from .._coloring.color import color
 from .._coloring.colors import AcyclicColors, SymmetricColors
 from .._coloring.equations import each_level
+from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.cost import UnitCost
-from .._products.seeded import Engines, Side
+from .._products.seeded import batch_cost
 from .candidates import Candidate, Choice
 
 _TINY = 50_000  # so few numbers in all products are not worth a measurement
@@ -32,7 +33,7 @@ def choose_symmetric(
     pattern: SparsityPattern,
     mode: Mode,
     recovery: SymmetricRecovery,
-    made: Engines,
+    function: FlatFunction,
     measuring: Callable[[], Args] | None,
     compiled: bool = False,
 ) -> Choice:
@@ -46,7 +47,7 @@ def choose_symmetric(
     )
     costs = {}
     if measuring is not None and count * 2 * n > _TINY:
-        costs = {way: _timed(made, way, direct, count, measuring()) for way in ways}
+        costs = {way: _timed(function, way, direct, count, measuring()) for way in ways}
     direction = ways[0]
     if len(costs) > 1 and costs["forward"].of(count) > _CLEARLY * costs["reverse"].of(count):
         direction = "reverse"
@@ -72,10 +73,11 @@ def _why(direction: Direction, timed: bool) -> str:
     return "not clearly slower than reverse-over-reverse" if timed else "the default"
 
 
-def _timed(made: Engines, direction: Direction, coloring: SymmetricColors | None, count: int, args: Args) -> UnitCost:
-    n = made[direction].function.n
-    colors = np.arange(n, dtype=np.int32) if coloring is None else coloring.colors
-    return Side(made[direction], colors, count).unit_cost(args)
+def _timed(
+    function: FlatFunction, direction: Direction, coloring: SymmetricColors | None, count: int, args: Args
+) -> UnitCost:
+    colors = np.arange(function.n, dtype=np.int32) if coloring is None else coloring.colors
+    return batch_cost(function, direction, colors, count, args)
 
 
 def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost, most: int) -> tuple[SymmetricColors, int]:

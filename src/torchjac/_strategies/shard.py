@@ -12,8 +12,7 @@ from .._base.words import Args, Colors, Direction, Mode
 from .._coloring.colors import Coloring, SymmetricColors
 from .._function.flat import FlatFunction
 from .._products.cost import UnitCost
-from .._products.seeded import Engines, Side, engines
-from .._products.ways import Products
+from .._products.seeded import Side, batch_cost
 from .colored import sides_of
 from .ranges import pieces
 
@@ -32,8 +31,7 @@ def parts_of(function: FlatFunction, coloring: Coloring | None, direction: Direc
 
 def measured(function: FlatFunction, parts: Parts, args: Args) -> list[UnitCost]:
     """What the products of each direction cost here."""
-    made = engines(function)
-    return [Side(made[way], colors, count).unit_cost(args) for way, colors, count in parts]
+    return [batch_cost(function, way, colors, count, args) for way, colors, count in parts]
 
 
 class Shard:
@@ -52,7 +50,7 @@ class Shard:
         dense: bool = False,
         lockstep: bool = False,
     ) -> None:
-        made: Engines = engines(function)
+        self.function = function
         counts = [count for _, _, count in parts]
         ranges = [pieces(counts, a, b) for a, b in itertools.pairwise(bounds)]
         self._dtype, self._device, self._dense = function.dtype, function.device, dense
@@ -67,17 +65,12 @@ class Shard:
             side = None
             if most:
                 shifted = np.where((colors >= first) & (colors < first + most), colors - first, -1).astype(np.int32)
-                side = Side(made[way], shifted, most, across=dense and way == "forward")
+                side = Side(function, way, shifted, most, across=dense and way == "forward")
                 self.sides.append(side)
             self._runs.append((side, slice(start - first, stop - first), width))
         self.num_products = bounds[rank + 1] - bounds[rank]
         both = len(self.sides) > 1
         self.joined = 2 * sum(side.nbytes for side in self.sides) if both else 0
-
-    @property
-    def products(self) -> list[Products]:
-        """The products of each direction that this rank runs."""
-        return [side.products for side in self.sides]
 
     def kept(self, side: Side) -> int:
         """Bytes that the products of a side are kept in while they run in chunks."""
@@ -97,4 +90,4 @@ class Shard:
 
     def reject(self) -> bool:
         """Never again run products as they ran last; False where there is no other way, or nothing to run."""
-        return self.num_products > 0 and any(p.reject() for p in self.products)
+        return self.num_products > 0 and any(side.products.reject() for side in self.sides)

@@ -6,7 +6,6 @@ A Hessian times a seed is the same from the left and from the right, so one colo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,8 +19,7 @@ from .._coloring.recovery.direct import gather_index
 from .._coloring.recovery.substitution import Substitution
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
-from .._products.seeded import Engines, Side
-from .._products.ways import Products
+from .._products.seeded import Side
 
 
 @dataclass(eq=False)
@@ -71,45 +69,45 @@ class Symmetric:
         part: Part,
         coloring: SymmetricColors | None,
         direction: Direction,
-        made: Engines,
     ) -> None:
         n = function.n
         self.mode: Mode = direction
         self.num_products = n if coloring is None else coloring.num_colors
         self._dtype, self._device, self._nnz = function.dtype, function.device, part.stored.nnz
         colors = np.arange(n, dtype=np.int32) if coloring is None else coloring.colors
-        self.sides = [Side(made[direction], colors, self.num_products)] if self.num_products else []
+        self.sides = [Side(function, direction, colors, self.num_products)] if self.num_products else []
         written = coloring is None and part.entries is None  # chunks are written where the result will be
         self.joined, self._kept = 0, 0 if written else sum(side.nbytes for side in self.sides)
-        self._recover = _recovery(part, coloring, function.device)
+        self._index, self._solve = _recovery(part, coloring, function.device)
 
     def kept(self, side: Side) -> int:
         """Bytes that the products are kept in until the values are recovered."""
         return self._kept
 
-    @property
-    def products(self) -> list[Products]:
-        """The products of the one direction."""
-        return [side.products for side in self.sides]
-
     def values(self, args: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """(nnz,)."""
         if not self.sides:
             return torch.zeros(self._nnz, dtype=self._dtype, device=self._device)
-        return self._recover(self.sides[0].run(args).reshape(-1))
+        return self.recover(self.sides[0].run(args).reshape(-1))
+
+    def recover(self, compressed: torch.Tensor) -> torch.Tensor:
+        """The values from all products, laid end to end."""
+        if self._solve is not None:
+            return self._solve(compressed)
+        return compressed if self._index is None else compressed.index_select(0, self._index)
 
 
 def _recovery(
     part: Part, coloring: SymmetricColors | None, device: torch.device
-) -> Callable[[torch.Tensor], torch.Tensor]:
+) -> tuple[torch.Tensor | None, Substitution | None]:
+    """Where each value stands in the products, None for everywhere in order; or the substitution that solves for it."""
     if isinstance(coloring, AcyclicColors):
-        return Substitution(part.whole, coloring, device, part.entries)
+        return None, Substitution(part.whole, coloring, device, part.entries)
     if coloring is not None:
         places = gather_index(part.whole, coloring)
         places = places if part.entries is None else places[part.entries]
     elif part.entries is None:
-        return lambda compressed: compressed
+        return None, None
     else:
         places = part.entries  # of the full matrix: its entries are its places
-    index = torch.from_numpy(places).to(device)
-    return lambda compressed: compressed.index_select(0, index)
+    return torch.from_numpy(places).to(device), None

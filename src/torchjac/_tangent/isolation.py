@@ -8,8 +8,9 @@ from typing import TypeVar
 import torch
 
 from .._base.lock import PROCESS_WIDE
-from .._function.flat import FlatFunction, Leaf
+from .._function.flat import FlatFunction
 from .._function.kernels import reference_kernels
+from .._function.leaves import Leaf
 from .source import entered
 from .values import ValueTrace
 

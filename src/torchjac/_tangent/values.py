@@ -42,7 +42,7 @@ class ValueTrace(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Otherwise torch guards the dispatch from torch.compile, and imports Dynamo (1 s) at the first op."""
+        """Return False: otherwise torch guards the dispatch from torch.compile, and imports Dynamo (1 s)."""
         return False
 
     def mark(self, t: torch.Tensor) -> None:
@@ -117,7 +117,7 @@ class ValueTrace(TorchDispatchMode):
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What made the result larger or local, in order."""
+        """The notes of what made the result larger or local, in order."""
         return tuple(replace(note, nonzeros=cost) for note, cost in self._costs.items())
 
     def computes_less_forward(self) -> set[str]:

@@ -16,9 +16,10 @@ from torch.utils._pytree import tree_map
 
 from .._base.errors import DerivativeMismatchError, StalePatternError, first_line, not_differentiable
 from .._base.memory import peak_bytes
-from .._base.random_state import Draws, random_numbers
+from .._base.random_state import RandomState, random_numbers
 from .._base.words import Args
-from .._function.flat import FlatFunction, on_tensors, place
+from .._function.flat import FlatFunction, on_tensors
+from .._function.leaves import place
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse, closed_over
 from .._products.rounding import close, near
@@ -43,7 +44,7 @@ def probe(
     args: Args,
     pattern: SparsityPattern,
     values: torch.Tensor,
-    draws: Draws,
+    draws: RandomState,
     evaluate: Callable[[Args], torch.Tensor],
     sums: Sums | None = None,
     reverse: Reverse | None = None,
@@ -148,7 +149,7 @@ def probe_gradient(
     args: Args,
     combination: Combination,
     values: torch.Tensor,
-    draws: Draws,
+    draws: RandomState,
     finite: bool,
 ) -> Gradient:
     """Whether differentiating ``values`` once more gives what reverse-over-reverse gives, for one random combination.
@@ -201,7 +202,7 @@ def _explain(
     args: Args,
     pattern: SparsityPattern,
     values: torch.Tensor,
-    draws: Draws,
+    draws: RandomState,
 ) -> None:
     """Find the wrong rows by J v, compute the worst alone, and raise the error that they call for."""
     sums = EntrySums(pattern, values.device)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from .._base.errors import DerivativeMismatchError
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args, Mode
 from .._function.flat import FlatFunction
-from .._function.kernels import with_reference_kernels
 from .adjoint_probe import Combination, Gradient, probe_gradient
 
 
@@ -20,35 +19,34 @@ from .adjoint_probe import Combination, Gradient, probe_gradient
 class Changeable:
     """How a plan computes its values, and what it can change about that.
 
-    values: of all entries, anew. mode: the one in use now. reject: run what ran last never again, False where nothing
-    else is left. to_reverse: use reverse mode from now on; None where another mode was asked for. combination: a number
-    made of the values, whose gradient is compared.
+    function: f as it is computed now. values: of all entries, anew. mode: the one in use now. reject: run what ran last
+    never again, False where nothing else is left. to_reverse: use reverse mode from now on; None where another mode was
+    asked for. to_reference_kernels: compute f on kernels that can be differentiated twice. back: compute it as at the
+    beginning. combination: a number made of the values, whose gradient is compared.
     """
 
+    function: Callable[[], FlatFunction]
     values: Callable[[], torch.Tensor]
     mode: Callable[[], Mode]
     reject: Callable[[], bool]
     to_reverse: Callable[[], None] | None
+    to_reference_kernels: Callable[[], None]
+    back: Callable[[], None]
     combination: Callable[[torch.Tensor], Combination]
 
 
-def with_right_gradient(
-    function: FlatFunction,
-    args: Args,
-    values: torch.Tensor,
-    draws: Draws,
-    products: Changeable,
-) -> torch.Tensor:
-    """Some formulas have wrong derivatives, or none: verify once, and change to products that have right ones."""
-    fast, first, news = function.f, values, dict[str, None]()
+def with_right_gradient(args: Args, values: torch.Tensor, draws: RandomState, products: Changeable) -> torch.Tensor:
+    """Values whose gradient is right. Some formulas have wrong derivatives, or none: products change until it is."""
+    first, fast, news = values, products.function(), dict[str, None]()
     while True:
         combination, finite = products.combination(values), products.mode() != "reverse"
-        found = probe_gradient(function, args, combination, values, draws, finite=finite)
-        if found.missing and function.f is not fast:
-            function.f, values = fast, first
+        found = probe_gradient(products.function(), args, combination, values, draws, finite=finite)
+        if found.missing and products.function() is not fast:
+            products.back()
+            values = first
             news = {f"no gradient passes through this Jacobian, because PyTorch said: {found.missing}": None}
             break
-        if found.right or not _change(function, found, products, news):
+        if found.right or not _change(found, products, news):
             break
         draws.replay()
         values = products.values()
@@ -57,11 +55,11 @@ def with_right_gradient(
     return values
 
 
-def _change(function: FlatFunction, found: Gradient, products: Changeable, news: dict[str, None]) -> bool:
+def _change(found: Gradient, products: Changeable, news: dict[str, None]) -> bool:
     """Run products otherwise, and say so in ``news``; False where nothing is plainer than what ran."""
     mode = products.mode()
     if found.missing:
-        function.f = with_reference_kernels(function.f)
+        products.to_reference_kernels()
         news[f"f runs on kernels that can be differentiated twice from now on, because {found.missing}"] = None
     elif mode == "reverse":
         if not products.reject():

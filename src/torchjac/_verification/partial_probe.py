@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from .._base.errors import DerivativeMismatchError, StalePatternError
-from .._base.random_state import Draws, random_numbers
+from .._base.random_state import RandomState, random_numbers
 from .._base.words import Args
 from .._coloring.colors import ColumnColors, RowColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import FlatFunction, on_tensors
-from .._function.flat import place as place_of
+from .._function.leaves import place as place_of
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
 from .._products.rounding import close
@@ -74,7 +74,7 @@ def probe_some(
     some: Some,
     args: Args,
     values: torch.Tensor,
-    draws: Draws,
+    draws: RandomState,
     evaluate: Callable[[Args], torch.Tensor],
 ) -> None:
     """Raise StalePatternError or DerivativeMismatchError unless ``values`` are the entries of f's Jacobian at ``args``.

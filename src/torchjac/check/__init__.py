@@ -11,7 +11,8 @@ import torch
 from .._base.errors import DerivativeMismatchError, InputError
 from .._base.random_state import random_numbers
 from .._base.words import UserFunction
-from .._function.flat import Argnums, place
+from .._function.flat import Argnums
+from .._function.leaves import place
 from .._operators.jacobian import JacobianOperator
 from .causes import Evidence, likely_cause
 from .claim import Claim, Numbers, ShapeMismatch, as_numpy, read_claim

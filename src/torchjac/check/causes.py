@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._function.flat import Leaf
+from .._function.leaves import Leaf
 from .claim import Claim, Numbers
 
 

@@ -11,7 +11,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from .._base.errors import InputError
-from .._function.flat import FlatFunction, Leaf
+from .._function.flat import FlatFunction
+from .._function.leaves import Leaf
 from .._matrices.sparse import SparseMatrix
 from .._operators.linear import LinearOperator
 

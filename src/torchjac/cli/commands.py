@@ -124,8 +124,8 @@ def inspect(
         what = target(name, inputs or [], init, device, wrt)
         plan = _plan(what, hessian, {"mode": mode, "memory": memory})
         with ordinary(what.args) as own:
-            units = measure(plan._function, own)
-        facts = with_colors(plan._facts())
+            units = measure(plan.prepared.goal.function, own)
+        facts = with_colors(plan.facts())
         summary = summarize(facts, costs_of(plan.pattern), units)
         summary["target"] = name
         if as_json:
@@ -205,7 +205,7 @@ def _check_files(save: Path | None, plot: Path | None) -> None:
 
 def _draw(plan: JacobianPlan, path: Path, units: UnitCosts) -> None:
     if path.suffix == ".html":
-        write_report(path, plan._facts(), units)
+        write_report(path, plan.facts(), units)
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .._base.memory import text_bytes
-from .._matrices.pattern import SparsityPattern, picture
+from .._matrices.drawing import picture
+from .._matrices.pattern import SparsityPattern
 
 WIDTH = 120  # where it does not go to a terminal
 

@@ -230,7 +230,7 @@ def jacobian(
     local = sharded.local(args)
     with torch.no_grad():
         if gather == "all":
-            return plan._assemble(sharded.joining.all(local))
+            return plan.assembled(sharded.joining.all(local))
         if gather == "none":
             return Share(plan.pattern, *sharded.joining.own(local))
         return _rows(sharded, sharded.joining.block(local))
@@ -253,7 +253,7 @@ def _rows(sharded: Sharded, values: torch.Tensor) -> Rows:
 def _sharded(plan: JacobianPlan, ranks: Ranks, args: Args, lockstep: bool) -> Sharded:
     key = (ranks.group, ranks.rank, ranks.size, lockstep)
     known: Sharded | None = plan.shared.get(key)
-    if known is None or known.strategy is not plan._strategy:
+    if known is None or known.strategy is not plan.prepared.strategy:
         known = plan.shared[key] = Sharded(plan, ranks, args, lockstep)
     return known
 

@@ -5,32 +5,36 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import torch
 from torch.utils._pytree import tree_leaves
 
 from .._base.errors import InputError, OptionError
-from .._base.random_state import Draws, random_numbers
-from .._base.ranks import Note, Ranks
+from .._base.random_state import RandomState, random_numbers
+from .._base.ranks import Ranks, Status
 from .._base.words import Args
 from .._coloring.colors import AcyclicColors, BidirectionalColors
 from .._coloring.recovery.direct import gather_index
-from .._function.flat import ordinary
-from .._matrices.layouts import Block
+from .._function.flat import FlatFunction, ordinary
+from .._matrices.layouts import Submatrix
 from .._matrices.pattern import SparsityPattern
-from .._plan.hessian import HessianPlan
 from .._plan.jacobian import JacobianPlan
+from .._plan.retrying import retried
 from .._products.cost import UnitCost
 from .._products.reverse import Reverse
 from .._products.rounding import close
 from .._strategies.accumulated import Accumulated
 from .._strategies.budget import fit_chunks
+from .._strategies.colored import Colored
 from .._strategies.compiling.compiled import Compiled
 from .._strategies.ranges import cut
 from .._strategies.shard import Shard, measured, parts_of
+from .._strategies.symmetric import Symmetric
 from .joining import DenseColumns, DenseRows, Direct, Joining, Layout, Repeated, Solved
+
+T = TypeVar("T")
 
 _SMALL = 32  # so few products for each rank are shared evenly, without a measurement
 
@@ -40,10 +44,11 @@ class Sharded:
 
     def __init__(self, plan: JacobianPlan, ranks: Ranks, args: Args, lockstep: bool) -> None:
         self.plan, self.ranks, self.lockstep = plan, ranks, lockstep
-        self._function = plan._function
-        self.strategy = plan._strategy  # a plan may change its own; then it is shared anew
-        self._repeated = isinstance(plan._strategy, Accumulated)
-        self._parts = [] if self._repeated else parts_of(self._function, plan.coloring, plan._choice.direction)
+        prepared = plan.prepared
+        self._goal, self._kind, self.strategy = prepared.goal, prepared.kind, prepared.strategy
+        self._function = prepared.goal.function  # a plan may change how it computes f; then it is shared anew
+        self._repeated = isinstance(self.strategy, Accumulated)
+        self._parts = [] if self._repeated else parts_of(self._function, plan.coloring, prepared.choice.direction)
         counts = [count for _, _, count in self._parts]
         if lockstep and plan.options.memory is not None:
             raise OptionError(
@@ -52,9 +57,9 @@ class Sharded:
                 why="the measurement runs f another number of times on each rank, and f waits for the other ranks",
             )
         with torch.no_grad():
-            costs, notes = ranks.together(lambda: self._costs(args), lambda costs: self._describe(costs))
-        ranks.same(notes, "plan", "plan", "torchjac.distributed.plan_jacobian(f, *args), which prepares one for all")
-        every = [[UnitCost(*cost) for cost in note["costs"]] for note in notes]
+            costs, statuses = ranks.together(lambda: self._costs(args), lambda costs: self._describe(costs))
+        ranks.same(statuses, "plan", "plan", "torchjac.distributed.plan_jacobian(f, *args), which prepares one for all")
+        every = [[UnitCost(*cost) for cost in status["costs"]] for status in statuses]
         costs = [
             UnitCost(statistics.median(c.fixed for c in side), statistics.median(c.each for c in side))
             for side in zip(*every, strict=True)
@@ -63,41 +68,51 @@ class Sharded:
         usual = statistics.median(times)
         self.bounds = cut(counts, costs, [usual / t if t else 1.0 for t in times]) if counts else [0] * (ranks.size + 1)
         self.layout = Layout(plan.pattern, self.bounds, ranks)
-        dense = plan.coloring is None and plan._entries is None
-        self.shard = (
-            None if self._repeated else Shard(self._function, self._parts, self.bounds, ranks.rank, dense, lockstep)
-        )
-        self.joining = self._join(dense)
+        self._dense = plan.coloring is None and self._goal.part.entries is None
+        self.shard = None if self._repeated else self._shard_of(self._function)
+        self.joining = self._join()
         self._fit(args)
         self._checked: Any = None
         self._program: Callable[[Args], torch.Tensor] | None = None
 
     @cached_property
-    def block(self) -> Block:
+    def block(self) -> Submatrix:
         """The rows of this rank; distinct sets of columns stay shared."""
         (start, stop), n = self.layout.rows[self.ranks.rank : self.ranks.rank + 2], self.plan.shape[1]
         row_sets, indptr, indices = self.plan.pattern.index_sets
         pattern = SparsityPattern((stop - start, n), row_sets[start:stop], indptr, indices)
-        return Block(pattern, (0, stop - start), (0, n), self._function.device)
+        return Submatrix(pattern, (0, stop - start), (0, n), self._function.device)
 
     # ---- once
+
+    def _shard_of(self, function: FlatFunction) -> Shard:
+        return Shard(function, self._parts, self.bounds, self.ranks.rank, self._dense, self.lockstep)
+
+    def _with_shard(self, run: Callable[[Shard], T]) -> T:
+        """``run`` of the shard; of one that computes f in another way from now on, where PyTorch refuses this one."""
+        shard = self.shard
+        assert shard is not None, "a program has no products"
+        used = [shard]
+
+        def on(function: FlatFunction) -> T:
+            used[0] = shard if function is shard.function else self._shard_of(function)
+            for new, old in zip(used[0].sides, shard.sides, strict=True):
+                new.products.chunk = old.products.chunk
+            return run(used[0])
+
+        _, found = retried(shard.function, self._kind.instead, on)
+        self.shard = used[0]
+        return found
 
     def _costs(self, args: Args) -> list[UnitCost]:
         self._function.check(args)
         enough = sum(count for _, _, count in self._parts) > _SMALL * self.ranks.size or len(self._parts) > 1
         if not enough or self.lockstep:
             return [UnitCost(0.0, 1.0) for _ in self._parts]
-        costs: list[UnitCost] = []
+        with RandomState(self._function.device).again():
+            return retried(self._function, self._kind.instead, lambda f: measured(f, self._parts, args))[1]
 
-        def measure() -> torch.Tensor:
-            costs[:] = measured(self._function, self._parts, args)
-            return torch.empty(0)
-
-        with Draws(self._function.device).again():
-            self.plan._guarded(measure)
-        return costs
-
-    def _describe(self, costs: list[UnitCost]) -> Note:
+    def _describe(self, costs: list[UnitCost]) -> Status:
         plan, coloring = self.plan, self.plan.coloring
         digest = crc32(repr((type(plan).__name__, plan.shape, plan.mode, plan.num_products, self.lockstep)).encode())
         for array in plan.pattern.index_sets:
@@ -107,28 +122,29 @@ class Sharded:
                 digest = crc32(getattr(coloring, name).tobytes(), digest)
         return {"plan": digest, "costs": [[cost.fixed, cost.each] for cost in costs]}
 
-    def _join(self, dense: bool) -> Joining:
+    def _join(self) -> Joining:
         plan, layout, coloring = self.plan, self.layout, self.plan.coloring
         if self._repeated:
             return Repeated(layout)
-        if dense:
+        if self._dense:
             return DenseRows(layout) if plan.mode == "reverse" or self._symmetric else DenseColumns(layout)
         sizes = [(count, self._function.m if way == "forward" else self._function.n) for way, _, count in self._parts]
         solved = isinstance(coloring, AcyclicColors) or (
             isinstance(coloring, BidirectionalColors) and coloring.recovery == "substitution"
         )
         if solved:
-            return Solved(layout, sizes, plan._strategy._recover)  # type: ignore[attr-defined]  # a colored strategy
-        entries = plan._entries
+            assert isinstance(self.strategy, (Colored, Symmetric)), "what has colors"
+            return Solved(layout, sizes, self.strategy.recover)
+        entries = self._goal.part.entries
         if coloring is None:
             assert entries is not None, "a triangle of a dense Hessian"
             return Direct(layout, entries, sizes, self._function.device)
-        places = gather_index(plan._whole_pattern, coloring)
+        places = gather_index(self._goal.whole, coloring)
         return Direct(layout, places if entries is None else places[entries], sizes, self._function.device)
 
     @property
     def _symmetric(self) -> bool:
-        return isinstance(self.plan, HessianPlan)
+        return self._kind.hessian and self.plan.options.entries is None
 
     def _fit(self, args: Args) -> None:
         """How many products run at once, within this rank's own budget."""
@@ -136,18 +152,17 @@ class Sharded:
         if shard is None:
             return
         if self.lockstep:
-            chunk = min((p.chunk for p in shard.products), default=1)
-            _, notes = self.ranks.together(lambda: None, lambda _: {"chunk": chunk})
-            for p in shard.products:
-                p.chunk = min(note["chunk"] for note in notes)
+            chunk = min((side.products.chunk for side in shard.sides), default=1)
+            _, statuses = self.ranks.together(lambda: None, lambda _: {"chunk": chunk})
+            for side in shard.sides:
+                side.products.chunk = min(status["chunk"] for status in statuses)
             return
 
-        def fit() -> torch.Tensor:
-            fit_chunks(shard, self._function, args, self.plan.options.budget)
-            return torch.empty(0)
+        def fit(shard: Shard) -> None:
+            fit_chunks(shard, shard.function, args, self.plan.options.budget)
 
-        with torch.no_grad(), Draws(self._function.device).again():
-            self.ranks.together(lambda: self.plan._guarded(fit))
+        with torch.no_grad(), RandomState(self._function.device).again():
+            self.ranks.together(lambda: self._with_shard(fit))
 
     # ---- every call
 
@@ -158,19 +173,22 @@ class Sharded:
             first = self._checked is None or not self._checked.same(self._function.choices(own))
             if first:
                 self._program = None
-            draws = Draws(self._function.device)
+            draws = RandomState(self._function.device)
             states = crc32(b"".join(s.cpu().numpy().tobytes() for s in draws.states))
 
-            def note(_: torch.Tensor) -> Note:
-                after = Draws(self._function.device)
-                drew = any(not torch.equal(a, b) for a, b in zip(draws.states, after.states, strict=True))
+            def status(_: torch.Tensor) -> Status:
+                drew = draws.moved()
                 return {"args": _digest(own), "states": states, "drew": drew, "first": first}
 
-            local, notes = self.ranks.together(lambda: self._compute(own), note)
-            self.ranks.same(notes, "args", "arguments", "torch.manual_seed(0), or torch.distributed.broadcast of them")
-            if any(note["drew"] for note in notes):
-                self.ranks.same(notes, "states", "random numbers", "torch.manual_seed(0) on every rank before the call")
-            anew = any(note["first"] for note in notes) or self.plan.options.check == "always"
+            local, statuses = self.ranks.together(lambda: self._compute(own), status)
+            self.ranks.same(
+                statuses, "args", "arguments", "torch.manual_seed(0), or torch.distributed.broadcast of them"
+            )
+            if any(status["drew"] for status in statuses):
+                self.ranks.same(
+                    statuses, "states", "random numbers", "torch.manual_seed(0) on every rank before the call"
+                )
+            anew = any(status["first"] for status in statuses) or self.plan.options.check == "always"
             if anew and self.shard is not None:  # without products the plan itself checks
                 local = self._checked_local(own, local, draws)
         return local
@@ -181,16 +199,14 @@ class Sharded:
         return self._eager(args) if self._program is None else self._program(args)
 
     def _eager(self, args: Args) -> torch.Tensor:
-        shard = self.shard
-        assert shard is not None, "a program has no products"
-        return self.plan._guarded(lambda: self.joining.local(shard.run(args)))
+        return self._with_shard(lambda shard: self.joining.local(shard.run(args)))
 
-    def _checked_local(self, args: Args, local: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def _checked_local(self, args: Args, local: torch.Tensor, draws: RandomState) -> torch.Tensor:
         """``local``, when the parts of all ranks agree with a product of plain autograd; then the compiled program."""
         while self.plan.options.check and not self._agree(args, local, draws):
             assert self.shard is not None, "checked by the plan otherwise"
-            _rejected, notes = self.ranks.together(self.shard.reject, lambda done: {"again": done})
-            if not any(note["again"] for note in notes):
+            _rejected, statuses = self.ranks.together(self.shard.reject, lambda done: {"again": done})
+            if not any(status["again"] for status in statuses):
                 self._explain(args, local, draws)
                 break
             draws.replay()
@@ -201,7 +217,7 @@ class Sharded:
             self._compile(args, local)
         return local
 
-    def _agree(self, args: Args, local: torch.Tensor, draws: Draws) -> bool:
+    def _agree(self, args: Args, local: torch.Tensor, draws: RandomState) -> bool:
         """Whether J^T u, summed over the parts of all ranks, is what one product of plain autograd gives everywhere."""
         function = self._function
         u = random_numbers(function.m, local)
@@ -235,7 +251,7 @@ class Sharded:
         pattern, here = self.plan.pattern, entries.cpu().numpy()
         rows, columns = (torch.from_numpy(a[here]).to(u.device).long() for a in (pattern.rows, pattern.indices))
         pairs = [(rows, columns, values)]
-        if self._symmetric and self.plan._entries is not None:  # the other triangle
+        if self._symmetric and self._goal.part.entries is not None:  # the other triangle
             off = rows != columns
             pairs.append((columns[off], rows[off], values[off]))
         for i, j, v in pairs:
@@ -244,10 +260,11 @@ class Sharded:
             size.index_add_(0, j, terms.abs())
         return total, size
 
-    def _explain(self, args: Args, local: torch.Tensor, draws: Draws) -> None:
+    def _explain(self, args: Args, local: torch.Tensor, draws: RandomState) -> None:
         """All values on every rank, for the probe of the plan, which knows rounding and names an entry."""
         values = self.joining.all(local)
-        self.ranks.together(lambda: self.plan._verify(args, values, draws))
+        now = self.plan.prepared
+        self.ranks.together(lambda: now.kind.verify(now.goal, now.choice, now.strategy, args, values, draws))
 
     def _compile(self, args: Args, local: torch.Tensor) -> None:
         """From the next call on; each rank its own program. A rank without products has nothing to compile."""

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from .._base import progress as progress_module
 from .._base.errors import DerivativeMismatchError, FileError, InputError, OptionError
 from .._base.memory import parse_bytes, peak_bytes, text_bytes
-from .._base.random_state import Draws
+from .._base.random_state import RandomState
 from .._base.ranks import Ranks
 from .._base.version import __version__
 from .._base.words import Args, Direction, UserFunction
@@ -157,7 +157,7 @@ class _Blocks:
     def __init__(self, f: UserFunction, args: Args, argnums: Argnums) -> None:
         self.args, self.function = args, FlatFunction(f, args, argnums)
         function = self.function
-        self._draws = Draws(function.device)  # every block is of the same random numbers
+        self._draws = RandomState(function.device)  # every block is of the same random numbers
         function.bind(args)(*function.leaves(args))
         self._draws.replay()
         if function.dtype.is_complex or function.dtype is torch.bfloat16:

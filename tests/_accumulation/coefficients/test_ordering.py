@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchjac import SparsityPattern
 from torchjac._accumulation.coefficients.ordering import positions, sorted_pairs
-from torchjac._matrices.pattern import SparsityPattern
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=40)
 

@@ -10,12 +10,11 @@ from coloring_strategies import patterns
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchjac import SparsityPattern, color
 from torchjac._coloring.algorithms import numba_kernel
-from torchjac._coloring.algorithms.adjacency import both_sides
+from torchjac._coloring.algorithms.adjacency import bipartite_adjacency
 from torchjac._coloring.algorithms.order import ORDERS
 from torchjac._coloring.algorithms.peel import peel
-from torchjac._coloring.color import color
-from torchjac._matrices.pattern import SparsityPattern
 
 
 @given(patterns(), st.sampled_from([*ORDERS, "auto"]), st.sampled_from(["direct", "substitution"]))
@@ -35,7 +34,7 @@ def test_it_costs_no_more_than_one_side_alone(pattern, reverse_cost):
 
 @given(patterns(), st.sampled_from([(True, True), (True, False), (False, True)]))
 def test_every_stop_of_a_peeling_covers_every_entry(pattern, lines):
-    graph, m = both_sides(pattern), pattern.shape[0]
+    graph, m = bipartite_adjacency(pattern), pattern.shape[0]
     peeling = peel(graph, *lines)
     for stop in peeling.stops(12):
         for side in ("column", "row"):
@@ -47,11 +46,11 @@ def test_every_stop_of_a_peeling_covers_every_entry(pattern, lines):
 
 @given(patterns())
 def test_the_densest_line_is_peeled_first(pattern):
-    peeling = peel(both_sides(pattern))
+    peeling = peel(bipartite_adjacency(pattern))
     left = pattern.to_dense().int()
     for v, degree in zip(peeling.sequence.tolist(), peeling.degrees.tolist(), strict=True):
         assert degree == max(int(left.sum(0).max()), int(left.sum(1).max()))
-        line = left[v] if v < peeling.split else left[:, v - peeling.split]
+        line = left[v] if v < peeling.num_rows else left[:, v - peeling.num_rows]
         assert int(line.sum()) == degree
         line.zero_()
     assert not left.any()

@@ -6,11 +6,11 @@ from coloring_strategies import distance2_neighbors, patterns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torchjac import SparsityPattern, color
 from torchjac._coloring.algorithms.distance2 import color_distance2, color_distance2_by_definition
 from torchjac._coloring.algorithms.graph import column_graph
 from torchjac._coloring.algorithms.order import ORDERS
-from torchjac._coloring.color import color, color_best
-from torchjac._matrices.pattern import SparsityPattern
+from torchjac._coloring.color import color_best
 
 
 @given(patterns(), st.sampled_from(["column", "row"]), st.sampled_from([*ORDERS, "auto"]))

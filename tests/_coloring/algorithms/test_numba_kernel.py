@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from torchjac import SparsityPattern, color
 from torchjac._coloring.algorithms import numba_kernel
 from torchjac._coloring.algorithms.order import ORDERS
-from torchjac._coloring.color import color
-from torchjac._matrices.pattern import SparsityPattern
 
 
 def colors_of(pattern, **options):
@@ -61,8 +60,7 @@ def test_a_kernel_compiles_with_its_helpers():
 def test_a_first_small_coloring_does_not_import_numba():
     code = """
 import sys, numpy as np
-from torchjac._coloring.color import color
-from torchjac._matrices.pattern import SparsityPattern
+from torchjac import SparsityPattern, color
 n = 100
 tridiagonal = abs(np.arange(n)[:, None] - np.arange(n)) < 2
 for partition in ("column", "row", "symmetric", "bidirectional"):

@@ -7,13 +7,12 @@ from coloring_strategies import distance2_neighbors, patterns
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchjac import SparsityPattern, color
 from torchjac._coloring.algorithms.degrees import distance2_degrees
 from torchjac._coloring.algorithms.distance2 import color_distance2
 from torchjac._coloring.algorithms.dynamic import dynamic_order_by_definition
 from torchjac._coloring.algorithms.graph import column_graph
 from torchjac._coloring.algorithms.order import ORDERS, vertex_order
-from torchjac._coloring.color import color
-from torchjac._matrices.pattern import SparsityPattern
 
 
 @given(patterns(), st.sampled_from(sorted(ORDERS)))

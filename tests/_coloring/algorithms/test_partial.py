@@ -6,11 +6,9 @@ from coloring_strategies import patterns
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchjac._base.errors import OptionError, PatternError
+from torchjac import OptionError, PatternError, SparsityPattern, color
 from torchjac._coloring.algorithms.partial import color_partial, color_partial_by_definition, restrict
-from torchjac._coloring.color import color
 from torchjac._coloring.recovery.direct import gather_index
-from torchjac._matrices.pattern import SparsityPattern
 
 SIDES = ["column", "row"]
 

@@ -8,13 +8,11 @@ from coloring_strategies import neighbors_of, symmetric_patterns
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchjac._base.errors import PatternError
+from torchjac import PatternError, SparsityPattern, color
 from torchjac._coloring.algorithms.acyclic import color_acyclic, is_acyclic, is_acyclic_by_definition
 from torchjac._coloring.algorithms.adjacency import symmetric_graph
 from torchjac._coloring.algorithms.order import ORDERS
 from torchjac._coloring.algorithms.star import color_star, is_star_by_definition
-from torchjac._coloring.color import color
-from torchjac._matrices.pattern import SparsityPattern
 
 
 def forests_by_networkx(near, colors):

@@ -8,11 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchjac._coloring.color import color
+from torchjac import SparsityPattern, color
 from torchjac._coloring.recovery.direct import gather_index
 from torchjac._matrices.indices import TORCH_LAYOUTS
-from torchjac._matrices.layouts import Block, DenseBlocks
-from torchjac._matrices.pattern import SparsityPattern
+from torchjac._matrices.layouts import BlockedSubmatrix, Submatrix
 
 
 @st.composite
@@ -42,7 +41,7 @@ def test_the_gather_recovers_every_entry_of_the_compressed_matrix(pattern, parti
 def test_a_block_is_a_slice_in_every_layout(pattern, data):
     values, dense = matrix_on(pattern)
     (r0, r1), (c0, c1) = (sorted(data.draw(st.tuples(st.integers(0, s), st.integers(0, s)))) for s in pattern.shape)
-    block = Block(pattern, (r0, r1), (c0, c1), torch.device("cpu"))
+    block = Submatrix(pattern, (r0, r1), (c0, c1), torch.device("cpu"))
     expected = dense[r0:r1, c0:c1]
     for layout in TORCH_LAYOUTS:
         with torch.sparse.check_sparse_tensor_invariants():
@@ -60,7 +59,7 @@ def test_dense_blocks_hold_the_entries_and_zeros(seed, p, q, layout):
     values, dense = matrix_on(pattern)
     cuts = [((0, 6 * p), (0, 6 * q)), ((p, 4 * p), (2 * q, 6 * q)), ((p, p), (0, q))]
     for rows, columns in cuts:
-        blocks = DenseBlocks(Block(pattern, rows, columns, torch.device("cpu")), layout, (p, q))
+        blocks = BlockedSubmatrix(Submatrix(pattern, rows, columns, torch.device("cpu")), layout, (p, q))
         expected = dense[slice(*rows), slice(*columns)]
         with torch.sparse.check_sparse_tensor_invariants():
             got = blocks.matrix(layout, values)
@@ -74,7 +73,7 @@ def test_dense_blocks_hold_the_entries_and_zeros(seed, p, q, layout):
 @pytest.mark.parametrize("layout", TORCH_LAYOUTS, ids=str)
 def test_gradients_flow_to_the_values(layout):
     pattern = SparsityPattern.from_coo([0, 0, 1, 2], [0, 2, 1, 0], (3, 3))
-    block = Block(pattern, (0, 3), (0, 3), torch.device("cpu"))
+    block = Submatrix(pattern, (0, 3), (0, 3), torch.device("cpu"))
 
     def dense(values):
         matrix = block.matrix(layout, values)
@@ -84,14 +83,14 @@ def test_gradients_flow_to_the_values(layout):
 
 
 def test_a_coo_result_is_coalesced_and_explicit_zeros_stay():
-    block = Block(SparsityPattern.from_coo([0, 1], [1, 0], (2, 2)), (0, 2), (0, 2), torch.device("cpu"))
+    block = Submatrix(SparsityPattern.from_coo([0, 1], [1, 0], (2, 2)), (0, 2), (0, 2), torch.device("cpu"))
     coo = block.matrix(torch.sparse_coo, torch.zeros(2))
     assert coo.is_coalesced()
     assert coo.indices().tolist() == [[0, 1], [1, 0]]
 
 
 def test_index_arrays_are_made_once():
-    block = Block(SparsityPattern.full((2, 2)), (0, 2), (0, 2), torch.device("cpu"))
+    block = Submatrix(SparsityPattern.full((2, 2)), (0, 2), (0, 2), torch.device("cpu"))
     a, b = (block.matrix(torch.sparse_csr, torch.ones(4)) for _ in range(2))
     assert a.col_indices().data_ptr() == b.col_indices().data_ptr()
 
@@ -99,7 +98,7 @@ def test_index_arrays_are_made_once():
 @pytest.mark.parametrize("layout", TORCH_LAYOUTS, ids=str)
 def test_a_part_of_a_dense_matrix_is_cut_out_without_index_tensors(layout):
     values = torch.rand(4 * 5)
-    block = Block(SparsityPattern.full((4, 5)), (1, 3), (2, 5), torch.device("cpu"))
+    block = Submatrix(SparsityPattern.full((4, 5)), (1, 3), (2, 5), torch.device("cpu"))
     part = block.values(values)
     assert part.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
     got = block.matrix(layout, values)

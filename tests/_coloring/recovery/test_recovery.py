@@ -7,10 +7,9 @@ from coloring_strategies import patterns, symmetric_patterns
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchjac._coloring.color import color
+from torchjac import SparsityPattern, color
 from torchjac._coloring.recovery.direct import gather_index
 from torchjac._coloring.recovery.substitution import Substitution
-from torchjac._matrices.pattern import SparsityPattern
 from torchjac._products.seeds import Seeds
 
 

@@ -98,7 +98,7 @@ def _cast(
 
 @_scaling("mul", "prims::mul")
 def mul(reader: States, call: Call, out: torch.Tensor) -> State:
-    """Self * other, where one of them depends on v."""
+    """Return the state of self * other, where one of them depends on v."""
     a, b = call.args[:2]
     operand, factor = (a, b) if reader.depends(a) else (b, a)
     return _scaled(reader, operand, factor, out, lambda c, p: c * p)

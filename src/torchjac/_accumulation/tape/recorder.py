@@ -38,7 +38,7 @@ class Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Otherwise torch imports Dynamo (1 s) at the first op."""
+        """Return False: otherwise torch imports Dynamo (1 s) at the first op."""
         return False
 
     def take(self, t: torch.Tensor) -> None:

@@ -1,1 +1,1 @@
-"""The coloring algorithms: one a file, with the paper it is from; what they share stands beside them."""
+"""Coloring algorithms: each file has one algorithm, with its paper, or a part that several share."""

@@ -46,7 +46,7 @@ def color_acyclic(graph: Adjacency, order: Indices, limit: float = np.inf, rever
         graph.start,
         graph.neighbors,
         order,
-        graph.split,
+        graph.num_rows,
         float(limit),
         float(reverse_cost),
         np.zeros(edges, np.int32),  # listed
@@ -92,7 +92,7 @@ def _root(parent: Places, place: int) -> int:
 
 @inlined
 def _place_of(start: Pointers, listed: Counts, count: Counts, w: int, color: int) -> int:
-    """Where ``w`` lists ``color``; it is listed if it was not."""
+    """The place where ``w`` lists ``color``, which is added to the list if it is not there."""
     first = np.int64(start[w])
     for place in range(first, first + count[w]):
         if listed[place] == color:
@@ -107,7 +107,7 @@ def _color_acyclic(
     start: Pointers,
     neighbors: Indices,
     order: Indices,
-    split: int,
+    num_rows: int,
     limit: float,
     reverse_cost: float,
     listed: Counts,
@@ -124,7 +124,7 @@ def _color_acyclic(
             w = neighbors[e]
             if colors[w] == -2:
                 continue
-            if split == 0 and colors[w] >= 0:
+            if num_rows == 0 and colors[w] >= 0:
                 forbidden[colors[w]] = v
             first = np.int64(start[w])
             for place in range(first, first + count[w]):
@@ -139,7 +139,7 @@ def _color_acyclic(
         color = 0
         while forbidden[color] == v:
             color += 1
-        side = 1 if v < split else 0
+        side = 1 if v < num_rows else 0
         most[side] = max(most[side], color + 1)
         if most[0] + most[1] * reverse_cost >= limit:
             return -1

@@ -1,7 +1,7 @@
 """The graph of a symmetric pattern, or of both sides of a rectangular one, for star and acyclic colorings.
 
 Symmetric: vertices are columns, an edge is an entry off the diagonal. Bidirectional: vertices are the rows and then
-the columns, an edge is an entry, and colors of rows and of columns are counted apart: ``split`` is the number of rows.
+the columns, an edge is an entry, and colors of rows and of columns are counted apart; ``num_rows`` tells them apart.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .numba_kernel import kernel
 
 @dataclass(frozen=True, eq=False)
 class Adjacency:
-    """Neighbors in CSR, each edge in both directions; ``split`` 0 for one palette."""
+    """A graph: the neighbors of each vertex in CSR, each edge in both directions; ``num_rows`` 0 for one palette."""
 
     start: Pointers
     neighbors: Indices
-    split: int = 0
+    num_rows: int = 0
 
     @property
     def num_vertices(self) -> int:
-        """Rows and columns together where the palettes are apart."""
+        """The number of vertices: of rows and columns together where the palettes are apart."""
         return self.start.size - 1
 
     @cached_property
     def distance1(self) -> BipartiteGraph:
-        """Edges as nets: two vertices share a net when they are neighbors. For orders by degree."""
+        """The bipartite graph with edges as nets, for orders by degree: neighbors share a net."""
         n = self.num_vertices
         starts = self.start.view(np.int64)
         source = np.repeat(np.arange(n, dtype=np.uint32), starts[1:] - starts[:-1])
@@ -44,7 +44,7 @@ class Adjacency:
 
     @cached_property
     def distance2(self) -> BipartiteGraph:
-        """Neighborhoods as nets: two vertices share a net when they have a neighbor in common."""
+        """The bipartite graph with neighborhoods as nets: vertices with a common neighbor share a net."""
         n = self.num_vertices
         return BipartiteGraph(n, n, _by_net=(self.start, self.neighbors), _by_vertex=(self.start, self.neighbors))
 
@@ -72,7 +72,7 @@ def symmetric_graph(pattern: SparsityPattern) -> Adjacency:
     return Adjacency(new_start, neighbors[: int(new_start[-1])])
 
 
-def both_sides(pattern: SparsityPattern) -> Adjacency:
+def bipartite_adjacency(pattern: SparsityPattern) -> Adjacency:
     """The bipartite graph of an (m, n) pattern with rows 0 to m - 1 and columns m to m + n - 1 as vertices."""
     (m, n), nnz = pattern.shape, pattern.nnz
     start, indices = incidence(pattern.indptr, pattern.indices)
@@ -80,7 +80,7 @@ def both_sides(pattern: SparsityPattern) -> Adjacency:
     return Adjacency(
         np.concatenate([start, column_start[1:] + np.uint64(nnz)]),
         np.concatenate([indices + np.uint32(m), rows]),
-        split=m,
+        num_rows=m,
     )
 
 
@@ -95,7 +95,7 @@ def _unmirrored(pattern: SparsityPattern) -> tuple[int, int]:
 def _drop_diagonal(
     start: Pointers, indices: Indices, place: npt.NDArray[np.int64], new_start: Pointers, neighbors: Indices
 ) -> int:
-    """Copy all but the diagonal; the first entry without its mirror image, or -1 when the pattern is symmetric.
+    """Copy all but the diagonal; return the first entry without a mirror image, -1 for a symmetric pattern.
 
     Rows come in order, so the mirror images of what is in column j come in the order of row j.
     """

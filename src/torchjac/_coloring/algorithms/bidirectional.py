@@ -1,4 +1,4 @@
-"""A bidirectional coloring: which rows and columns get colors (peeling), and a star or acyclic bicoloring of these.
+"""Bidirectional coloring: peeling picks the rows and columns to color, a star or acyclic bicoloring colors them.
 
 The entries that neither side could take cheaply alone are shared out: dense rows go to reverse products, dense
 columns to forward products, and what is left to one of the two. Every way to stop the peeling is a candidate.
@@ -15,10 +15,10 @@ from ..._matrices.pattern import SparsityPattern
 from ..colors import BidirectionalColors
 from ..equations import bidirectional
 from .acyclic import color_acyclic
-from .adjacency import Adjacency, both_sides
+from .adjacency import Adjacency, bipartite_adjacency
 from .bounds import equations_bound
 from .graph import Indices
-from .neutral import needed_products, renumber
+from .neutral_colors import needed_products, renumber
 from .one_sided import SOURCES
 from .order import vertex_order
 from .peel import Peeling, peel
@@ -34,7 +34,7 @@ def color_bidirectional(
     pattern: SparsityPattern, order: str, recovery: Recovery, reverse_cost: float, seconds: float | None
 ) -> BidirectionalColors:
     """The cheapest bicoloring found, a row color costing ``reverse_cost``. O(nnz) for each candidate."""
-    graph = both_sides(pattern)
+    graph = bipartite_adjacency(pattern)
     method = color_star if recovery == "direct" else color_acyclic
     m = pattern.shape[0]
     bound = _bound(graph, m, reverse_cost)
@@ -70,7 +70,7 @@ def color_bidirectional(
 
 
 def _candidates(graph: Adjacency, order: str) -> Iterator[tuple[str, Indices]]:
-    """Names of orders, and vertices to color in that order; the others stay neutral."""
+    """Candidates: the name of an order, and the vertices to color in that order; the others stay neutral."""
     degrees = order if order != "auto" else "smallest-last"
     close = graph.distance2 if graph.distance2.pairs <= PAIRS * graph.neighbors.size else graph.distance1
     peelings: list[Peeling] = []
@@ -90,7 +90,7 @@ def _candidates(graph: Adjacency, order: str) -> Iterator[tuple[str, Indices]]:
 
 
 def _by_rank(peelings: list[Peeling], rank: Indices, name: str) -> Iterator[tuple[str, Indices]]:
-    """The same covers by an order: of all vertices, of the core after what is peeled, and before it."""
+    """Candidates in the order of ``rank``: all vertices together, or the core after or before the peeled lines."""
     for peeling in peelings:
         for stop in peeling.stops(STOPS):
             for side in ("column", "row"):

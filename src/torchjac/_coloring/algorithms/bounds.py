@@ -1,4 +1,4 @@
-"""Lower bounds on the number of products: each entry needs an equation of its own.
+"""A lower bound on the number of products: each entry needs an equation of its own.
 
 For a column (or row) coloring the largest net says more, see ``BipartiteGraph.largest_net``.
 """

@@ -1,4 +1,4 @@
-"""Breadth-first order: a wave from one vertex over the pattern; on meshes nearly as good as smallest-last, in O(nnz).
+"""Breadth-first order: a wave from one vertex over the pattern, O(nnz); on meshes nearly as good as smallest-last.
 
 Cuthill, McKee, "Reducing the bandwidth of sparse symmetric matrices", Proc. 24th ACM Conf. (1969), without the sorting
 by degree. First fit follows the wave, so a vertex has only the neighbors behind it to avoid.

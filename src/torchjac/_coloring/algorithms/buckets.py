@@ -1,4 +1,4 @@
-"""Vertices in buckets by an integer key that changes by one: doubly linked lists, every operation O(1).
+"""Buckets of vertices with one integer key, as doubly linked lists: every operation is O(1).
 
 Matula, Beck, "Smallest-last ordering and clustering and graph coloring algorithms", JACM 30 (1983), section 2.
 ``head`` (keys,) is the first vertex of each bucket, ``next`` and ``previous`` (vertices,) its neighbors, -1 for none.
@@ -12,7 +12,7 @@ from .numba_kernel import inlined
 
 @inlined
 def insert(head: Counts, following: Counts, previous: Counts, v: int, key: int) -> None:
-    """Put ``v`` first in the bucket of ``key``."""
+    """Insert ``v`` at the head of the bucket of ``key``."""
     first = head[key]
     following[v], previous[v], head[key] = first, -1, v
     if first >= 0:
@@ -21,7 +21,7 @@ def insert(head: Counts, following: Counts, previous: Counts, v: int, key: int) 
 
 @inlined
 def remove(head: Counts, following: Counts, previous: Counts, v: int, key: int) -> None:
-    """Take ``v`` out of the bucket of ``key``, where it is."""
+    """Remove ``v`` from the bucket of ``key``."""
     before, after = previous[v], following[v]
     if before >= 0:
         following[before] = after

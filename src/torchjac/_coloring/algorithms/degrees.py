@@ -1,4 +1,4 @@
-"""How many neighbors a vertex has at distance 2: what orders by degree go by. O(sum of squared net sizes)."""
+"""Degrees at distance 2: the number of neighbors of each vertex, for orders. O(sum of squared net sizes)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .numba_kernel import kernel
 
 
 def distance2_degrees(graph: BipartiteGraph) -> Counts:
-    """How many other vertices share a net with each, (num_vertices,)."""
+    """The number of other vertices that share a net with each vertex, (num_vertices,)."""
     n = graph.num_vertices
     seen, degrees = np.full(n, -1, np.int32), np.zeros(n, np.int32)
     _distance2_degrees.given(graph.pairs)(*graph.by_vertex, *graph.by_net, seen, degrees)

@@ -21,7 +21,7 @@ from .graph import BipartiteGraph, Indices, Pointers
 from .numba_kernel import kernel
 
 NARROW, ROUND = 30, 62
-"""Colors in one round: bits of an int32 or int64 such that the set of all, plus one, does not overflow."""
+"""The number of colors in one round: as bits of an int32 or int64, of which all, plus one, do not overflow."""
 
 Taken = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
@@ -50,7 +50,7 @@ def color_distance2(graph: BipartiteGraph, order: Indices | None, limit: float =
 
 
 def color_distance2_by_definition(nets: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, int]:
-    """The same colors, slowly: the smallest that no vertex of a common net has yet."""
+    """The colors of ``color_distance2`` by definition, slowly: the smallest that no vertex of a common net has."""
     colors: dict[int, int] = {}
     for v in order:
         forbidden = {colors[u] for net in nets if v in net for u in net if u in colors}

@@ -1,4 +1,4 @@
-"""DSATUR: next comes the vertex that sees the most colors, among equals one of largest degree.
+"""The DSATUR order: the next vertex is the one with the most colors around it, among equals the largest degree.
 
 Brélaz, "New methods to color the vertices of a graph", Comm. ACM 22 (1979), algorithm DSATUR. It picks by the colors
 it gives, the smallest that are free; so first fit in the order of its picks gives its coloring.

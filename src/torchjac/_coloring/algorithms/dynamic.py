@@ -1,4 +1,4 @@
-"""Orders that look at how many neighbors of a vertex are ordered already: three picks of one loop.
+"""Dynamic orders, by the number of neighbors that are ordered already: smallest-last and two others.
 
     smallest-last           the fewest neighbors left, from the last place to the first
     dynamic-largest-first   the most neighbors left, from the first place to the last
@@ -23,22 +23,22 @@ from .numba_kernel import kernel
 
 
 def smallest_last(graph: BipartiteGraph) -> Indices:
-    """The vertices that have nets, the one with the fewest neighbors left last. O(sum of squared net sizes)."""
+    """The vertices that have nets, last the one with the fewest neighbors left. O(sum of squared net sizes)."""
     return _walk(graph, distance2_degrees(graph), most=False, step=-1)[::-1].copy()
 
 
 def dynamic_largest_first(graph: BipartiteGraph) -> Indices:
-    """The vertices that have nets, the one with the most neighbors left first. O(sum of squared net sizes)."""
+    """The vertices that have nets, first the one with the most neighbors left. O(sum of squared net sizes)."""
     return _walk(graph, distance2_degrees(graph), most=True, step=-1)
 
 
 def incidence_degree(graph: BipartiteGraph) -> Indices:
-    """The vertices that have nets, the one with the most ordered neighbors first. O(sum of squared net sizes)."""
+    """The vertices that have nets, first the one with the most ordered neighbors. O(sum of squared net sizes)."""
     return _walk(graph, np.zeros(graph.num_vertices, np.int32), most=True, step=1)
 
 
 def dynamic_order_by_definition(neighbors: Sequence[set[int]], order: Sequence[int]) -> list[int]:
-    """For each vertex of ``order``, how many of its neighbors come before it."""
+    """The number of neighbors of each vertex that come before it in ``order``."""
     return [len(neighbors[v] & set(order[:i])) for i, v in enumerate(order)]
 
 

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..._base.errors import PatternError
 from ..._matrices.pattern import SparsityPattern
+from ..._matrices.row_sets import IntArray
 from .numba_kernel import kernel
 
 Pointers = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.int32]
 Incidence = tuple[Pointers, Indices]
-"""CSR: where each row starts, and what is in it."""
+"""The CSR arrays of a graph: the position where each row starts, and the members of the rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class BipartiteGraph:
-    """Nets of vertices in CSR, and the transpose, each made when asked for.
+    """A bipartite graph: the vertices of each net in CSR, and the nets of each vertex, computed when asked for.
 
     >>> from torchjac import SparsityPattern
     >>> graph = column_graph(SparsityPattern.from_coo([0, 0, 1], [0, 1, 1], (2, 2)))
@@ -42,12 +42,12 @@ class BipartiteGraph:
 
     @cached_property
     def by_net(self) -> Incidence:
-        """(pointers, vertices) of each net."""
+        """The CSR arrays (pointers, vertices) of the nets."""
         return self._by_net or transpose(*self.by_vertex, self.num_nets)
 
     @cached_property
     def by_vertex(self) -> Incidence:
-        """(pointers, nets) of each vertex."""
+        """The CSR arrays (pointers, nets) of the vertices."""
         return self._by_vertex or transpose(*self.by_net, self.num_vertices)
 
     @property
@@ -57,7 +57,7 @@ class BipartiteGraph:
 
     @cached_property
     def largest_net(self) -> int:
-        """The most vertices in a net: that many must differ, so no coloring has fewer colors."""
+        """The number of vertices in the largest net: all must differ, so no coloring has fewer colors."""
         if self._by_net is not None:
             return int(_longest.given(self.num_nets)(self._by_net[0].view(np.int64)))
         nets = self.by_vertex[1]
@@ -79,7 +79,7 @@ class BipartiteGraph:
 
 
 def column_graph(pattern: SparsityPattern) -> BipartiteGraph:
-    """Columns are vertices, distinct rows are nets."""
+    """The bipartite graph with columns as vertices and distinct rows as nets."""
     row_sets, pointers, indices = pattern.index_sets
     m, n = _fits(pattern)
     own = row_sets.size == pointers.size - 1 and bool((row_sets[1:] > row_sets[:-1]).all())  # a set for every row
@@ -96,12 +96,12 @@ def column_graph(pattern: SparsityPattern) -> BipartiteGraph:
 
 
 def row_graph(pattern: SparsityPattern) -> BipartiteGraph:
-    """Rows are vertices, columns are nets."""
+    """The bipartite graph with rows as vertices and columns as nets."""
     return BipartiteGraph(*_fits(pattern), _by_vertex=incidence(pattern.indptr, pattern.indices))
 
 
 def incidence(pointers: npt.ArrayLike, indices: npt.ArrayLike) -> Incidence:
-    """CSR arrays in the types that kernels want; no copy where they have the right width."""
+    """The CSR arrays in the dtypes that kernels take; not copied where they have the right width."""
     pointers, indices = np.ascontiguousarray(pointers, np.int64), np.ascontiguousarray(indices)
     narrow = indices if indices.dtype == np.uint32 else indices.astype(np.int32, copy=False).view(np.uint32)
     return pointers.view(np.uint64), narrow
@@ -116,7 +116,7 @@ def transpose(pointers: Pointers, indices: Indices, size: int) -> Incidence:
 
 
 def is_symmetric(pointers: Pointers, indices: Indices) -> bool:
-    """Whether a square CSR pattern is its own transpose; soon known where it is not."""
+    """Whether a square CSR pattern is its own transpose; stops at the first entry without a mirror image."""
     place = np.int32 if indices.size < 2**31 else np.int64
     return _is_symmetric.given(indices.size)(pointers, indices, pointers[:-1].astype(place))
 
@@ -128,9 +128,7 @@ def _fits(pattern: SparsityPattern) -> tuple[int, int]:
 
 
 @kernel
-def _transpose(
-    pointers: Pointers, indices: Indices, place: npt.NDArray[np.integer[Any]], start: Pointers, out: Indices
-) -> None:
+def _transpose(pointers: Pointers, indices: Indices, place: IntArray, start: Pointers, out: Indices) -> None:
     for column in indices:
         place[column] += 1
     total = 0
@@ -154,8 +152,8 @@ def _longest(pointers: npt.NDArray[np.int64]) -> int:
 
 
 @kernel
-def _is_symmetric(pointers: Pointers, indices: Indices, place: npt.NDArray[np.integer[Any]]) -> bool:
-    """Rows come in order, so the mirror images of what is in column j come in the order of row j."""
+def _is_symmetric(pointers: Pointers, indices: Indices, place: IntArray) -> bool:
+    """Whether each entry has a mirror image: those of the entries of column j come in the order of row j."""
     for row in range(pointers.size - 1):
         for e in range(pointers[row], pointers[row + 1]):
             column = indices[e]

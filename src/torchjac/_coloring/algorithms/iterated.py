@@ -1,4 +1,4 @@
-"""Iterated greedy: color again, class by class; a partial distance-2 coloring never gets worse, and often better.
+"""Iterated greedy coloring: color again, class by class, which never needs more colors and often fewer.
 
 Culberson, "Iterated greedy graph coloring and the difficulty landscape", TR 92-07, University of Alberta (1992),
 section 2. Vertices of one color do not meet, so first fit over whole classes needs no more colors than there were.
@@ -14,7 +14,7 @@ from .search import count
 
 
 def by_classes(vertices: Indices, colors: Colors, step: int) -> Indices:
-    """``vertices`` sorted by color: last color first, every third step in random order, the same each time."""
+    """The ``vertices`` sorted by color: last color first, every third step in a fixed random order of colors."""
     k = count(colors)
     rank = np.random.default_rng(step).permutation(k) if step % 3 == 2 else np.arange(k)[::-1]
     keys = rank.astype(np.uint16 if k < 2**16 else np.uint32)[colors[vertices]]  # NumPy sorts short integers by radix

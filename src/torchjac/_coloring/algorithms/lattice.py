@@ -1,4 +1,6 @@
-"""Colorings of grids that no greedy order finds: a linear function of the grid point, modulo the number of colors.
+"""Lattice colorings of grids: a linear function of the grid point, modulo the number of colors.
+
+No greedy order finds these.
 
 On a stencil a vertex needs another color than those at a few fixed differences. color(x) = (a . x) mod p keeps all of
 them apart when a . d is not 0 modulo p for any difference d (Goldfarb, Toint, "Optimal estimation of Jacobian and
@@ -29,7 +31,7 @@ SAMPLE, PAIRS, WIDEST, MOST_CANDIDATES, GUESSES, MOST_WEIGHTS = 48, 2000, 40, 24
 
 @dataclass(frozen=True)
 class Grid:
-    """Mixed radix: digit k of index v is (v // strides[k]) % sizes[k]; ``periodic`` digits wrap around.
+    """A grid as a mixed radix: digit k of index v is (v // strides[k]) % sizes[k]; ``periodic`` digits wrap.
 
     >>> import numpy as np
     >>> Grid((1, 4), (4, 3), (False, False)).digits(np.array([5]))
@@ -46,7 +48,7 @@ class Grid:
         return digits
 
     def color(self, weights: Vectors, modulus: int) -> Colors:
-        """(weights . digits) mod modulus of every index: (n,)."""
+        """The color (weights . digits) mod modulus of every index: (n,)."""
         color = np.zeros(1, np.int32)
         for size, weight in zip(self.sizes, weights, strict=True):
             color = (np.arange(size, dtype=np.int32)[:, None] * np.int32(weight) + color).ravel() % np.int32(modulus)
@@ -89,7 +91,7 @@ def _sample(by_net: Incidence, n: int, neighbors: bool) -> tuple[Vectors, Vector
 
 
 def _guesses(left: Vectors, right: Vectors, n: int) -> list[tuple[Grid, Vectors]]:
-    """The few mixed radices that make ``right - left`` the shortest vectors, and these, each once."""
+    """The few grids in which the vectors ``right - left`` are shortest, each with its distinct vectors."""
     steps = np.unique(np.abs(right - left))
     if steps.size > 4 * WIDEST:
         return []

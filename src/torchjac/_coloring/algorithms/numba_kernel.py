@@ -1,4 +1,4 @@
-"""Kernels: loops written once in plain Python, run as they are on small inputs and compiled by Numba on large ones.
+"""Kernels: loops in plain Python, run as they are on small inputs and compiled by Numba on large ones.
 
 Importing Numba takes longer (0.6 s) than coloring a small pattern in plain Python, so nothing here imports it until a
 kernel meets an input that is worth it. A kernel is a module-level function of arrays and numbers; it may call other
@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 
 class inlined(Generic[P, R]):
-    """A function that kernels call."""
+    """A function that kernels call, compiled inside a compiled kernel."""
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.plain = function
@@ -56,7 +56,7 @@ class inlined(Generic[P, R]):
 
 
 class kernel(inlined[P, R]):
-    """A function that Python calls: compiled once what it has done and has to do is worth it."""
+    """A function that Python calls, compiled as soon as its work is worth the time to compile."""
 
     done = 0
 

@@ -1,4 +1,4 @@
-"""A column or a row coloring by a named order, or by the best of several."""
+"""One-sided coloring, of columns or of rows: by a named order, or by the best of several."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .graph import BipartiteGraph, Indices
 from .iterated import by_classes
 from .lattice import lattice_colorings
 from .order import vertex_order
+from .quotient_graph import quotient
 from .search import Search, count
-from .twins import quotient
 
 NATURAL, WAVE, PERMUTED, MERGED, BUDGET = 4.0, 12.0, 6.0, 8.0, 9 * 4.0
-"""Nanoseconds an entry: natural order, breadth first, coloring in another order, merging twins; what may be spent."""
+"""Nanoseconds an entry: natural order, breadth first, coloring in another order, merging vertices; the budget."""
 
 DEGREES = {
     "largest-first": (1.0, 2.2),
@@ -22,13 +22,13 @@ DEGREES = {
     "dsatur": (1.2, 9.0),
     "incidence-degree": (1.2, 8.0),
 }
-"""Nanoseconds to meet a neighbor at distance 2, and to meet it for the first time."""
+"""Nanoseconds for each neighbor at distance 2 that is met, and for each that is met for the first time."""
 
 SMALL, FLOOR = 5_000, 6e7
-"""Above so many entries no search is cut shorter than this: 60 ms. Below, all stays in plain Python."""
+"""A number of entries, and the least budget above it: 60 ms. Below it, all kernels run in plain Python."""
 
-CACHED, TWINS = 100_000, 16
-"""Nets up to which jumping between them costs half as much; entries a vertex from which twins are looked for."""
+CACHED, MERGEABLE = 100_000, 16
+"""Nets up to which jumping between them costs half as much; entries a vertex above which vertices are merged."""
 
 SOURCES = {
     "natural": ("curtis1974",),
@@ -43,7 +43,7 @@ SOURCES = {
 
 
 def budget(unit: float, entries: int) -> float:
-    """Nanoseconds for a search over a pattern: ``unit`` an entry, or a time that nobody notices."""
+    """The nanoseconds that a search may spend: ``unit`` for each entry, but not less than ``FLOOR``."""
     return max(unit * entries, FLOOR if entries > SMALL else 0.0)
 
 
@@ -65,11 +65,11 @@ def _greedy(search: Search, graph: BipartiteGraph, name: str, work: float) -> No
 
 
 def _several(search: Search, graph: BipartiteGraph) -> None:
-    """Everything there is, the cheapest first."""
+    """Offer all other ways to color, the cheapest first."""
     unit = 1.0 if graph.num_nets > CACHED else 0.5
     if not offer_lattice(search, graph):
         _greedy(search, graph, "breadth-first", unit * WAVE * graph.nnz)
-        if graph.nnz > TWINS * graph.num_vertices and search.affords(unit * MERGED * graph.nnz):
+        if graph.nnz > MERGEABLE * graph.num_vertices and search.affords(unit * MERGED * graph.nnz):
             _offer_merged(search, graph, unit * MERGED * graph.nnz)
         near = min(graph.pairs, 8 * graph.nnz)  # in three dimensions, twice the reach has eight times the volume
         for name, (again, first) in DEGREES.items():
@@ -78,7 +78,7 @@ def _several(search: Search, graph: BipartiteGraph) -> None:
 
 
 def _offer_merged(search: Search, graph: BipartiteGraph, work: float) -> None:
-    """Color one of each set of twins, with what is left of the budget, and give its twins colors beside it."""
+    """Offer a coloring of the quotient graph, expanded to all vertices; spends at most the rest of the budget."""
     search.spent += work
     merged = quotient(graph)
     small = merged.graph
@@ -94,7 +94,7 @@ def _offer_merged(search: Search, graph: BipartiteGraph, work: float) -> None:
 
 
 def offer_lattice(search: Search, graph: BipartiteGraph) -> bool:
-    """Offer a lattice coloring that is right for all nets; whether the pattern is a grid where one might be."""
+    """Offer a lattice coloring that is right for all nets; return whether the pattern is such a grid."""
     bound, n = graph.largest_net, graph.num_vertices
     most = int(min(search.limit, 2 * bound + 8)) + 1
     for guess in lattice_colorings(graph.by_net, n, bound, most):
@@ -108,12 +108,12 @@ def offer_lattice(search: Search, graph: BipartiteGraph) -> bool:
 
 
 def by_color(vertices: Indices, colors: Colors) -> Indices:
-    """``vertices`` sorted by color."""
+    """The ``vertices``, sorted by color."""
     return vertices[np.argsort(colors[vertices].astype(np.uint16), kind="stable")]
 
 
 def improve(search: Search, graph: BipartiteGraph, work: float) -> None:
-    """Iterated greedy from the best colors: while it pays, or until the time is over."""
+    """Offer iterated greedy colorings from the best colors: while they improve, or until the time is over."""
     step = idle = 0
     current = search.colors
     while current is not None and not search.done and search.affords(work):

@@ -1,4 +1,4 @@
-"""The names of the orders, and the static ones.
+"""Vertex orders by name, and those that need no loop of their own.
 
 An order that follows degrees needs the neighbors at distance 2, which costs the sum of the squares of the net sizes:
 more than the coloring itself.
@@ -28,7 +28,7 @@ def random(graph: BipartiteGraph, seed: int = 0) -> Indices:
 
 
 def largest_first(graph: BipartiteGraph) -> Indices:
-    """Falling degree, equals in natural order.
+    """The vertices that have nets, in falling degree, equals in natural order.
 
     Welsh, Powell, "An upper bound for the chromatic number of a graph and its application to timetabling problems",
     The Computer Journal 10 (1967), section 3.

@@ -1,4 +1,4 @@
-"""Partial coloring: only some entries are wanted, so only what would disturb those is kept apart.
+"""Partial coloring: when only some entries are wanted, only columns that would disturb these must differ.
 
 Two columns may not share a color if a row has a wanted entry in one of them and any entry in the other. Columns without
 a wanted entry take part in no product and need no color. (Gebremedhin, Manne, Pothen, "What color is your Jacobian?
@@ -35,17 +35,17 @@ _STEP = 40.0  # nanoseconds to meet a neighbor at distance 2 while ordering by d
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """The columns with a wanted entry, the rows with one, and in which rows (nets) each column is wanted."""
+    """The graph of the columns and rows with a wanted entry, and a mask of the wanted entries."""
 
     graph: BipartiteGraph
     wanted: Mask
-    """(nnz of the graph,), along ``graph.by_vertex``."""
+    """A mask of the wanted entries, in the order of ``graph.by_vertex``: (nnz of the graph,)."""
     bound: int
-    """No coloring has fewer colors: the wanted of a row differ from each other, and from one more that is there."""
+    """A lower bound on the colors: the wanted columns of a row must differ, and from one more that is there."""
 
 
 def restrict(pattern: SparsityPattern, entries: SparsityPattern) -> Wanted:
-    """``pattern`` without rows and columns that have nothing wanted."""
+    """The part of ``pattern`` in the rows and columns that have a wanted entry."""
     m, n = pattern.shape
     entries = pattern & entries
     rows, columns = np.zeros(m, bool), np.zeros(n, bool)
@@ -114,7 +114,7 @@ def color_partial(wanted: Wanted, order: Indices) -> Colors:
 
 
 def color_partial_by_definition(nets: Sequence[tuple[set[int], set[int]]], order: Sequence[int]) -> dict[int, int]:
-    """The same colors, slowly, from (wanted, all) vertices of each net: the smallest that no vertex in the way has."""
+    """The colors of ``color_partial`` by definition, slowly, from the (wanted, all) vertices of each net."""
     colors: dict[int, int] = {}
     for v in order:
         way = [there if v in asked else asked for asked, there in nets if v in there]

@@ -1,4 +1,4 @@
-"""Peeling: the few dense rows and columns of a pattern, so that products of their own can take them.
+"""Peeling: removal of the few dense rows and columns of a pattern, which get products of their own.
 
 Coleman, Verma, "The efficient computation of sparse Jacobian matrices using automatic differentiation", SIAM J. Sci.
 Comput. 19 (1998), section 3, divides a matrix so. Here the densest line of what is left goes first, a row or a column;
@@ -19,31 +19,31 @@ from .numba_kernel import kernel
 
 @dataclass(frozen=True, eq=False)
 class Peeling:
-    """Lines in the order they are peeled, and when each has nothing left.
+    """A peeling: rows and columns in the order they are removed, and the moment when each has no entry left.
 
     Attributes
     ----------
-    sequence: rows and columns (+ split), the densest of what is left first.
+    sequence: rows and columns (+ num_rows), the densest of what is left first.
     degrees: how many entries each of them still had.
     rank: (num_vertices,), the place in the sequence; its length for the others.
     last: (num_vertices,), the largest rank among the lines it crosses.
     """
 
-    split: int
+    num_rows: int
     sequence: Indices
     degrees: Counts
     rank: Counts
     last: Counts
 
     def cover(self, peeled: int, side: str) -> tuple[Indices, Indices]:
-        """The first ``peeled`` lines, and the columns (or rows) that the other entries need."""
+        """The first ``peeled`` lines, and the columns (or rows) that cover the other entries."""
         number = np.arange(self.rank.size)
-        of_side = number >= self.split if side == "column" else number < self.split
+        of_side = number >= self.num_rows if side == "column" else number < self.num_rows
         core = np.flatnonzero(of_side & (self.rank >= peeled) & (self.last >= peeled))
         return self.sequence[:peeled], core.astype(np.uint32)
 
     def stops(self, most: int) -> list[int]:
-        """Where the density falls: about ``most`` lengths of the peeling worth trying, 0 and all included.
+        """The lengths of the peeling to try: about ``most`` places where the density falls, 0 and all included.
 
         The most promising first: so many lines peeled, and the densest of those left. A good start makes the others
         give up early, which also keeps the sets of colors small.
@@ -60,14 +60,14 @@ def peel(graph: Adjacency, rows: bool = True, columns: bool = True) -> Peeling:
     n = graph.num_vertices
     degrees = np.diff(graph.start.view(np.int64)).astype(np.int32)
     head, links = np.full(int(degrees.max(initial=0)) + 1, -1, np.int32), np.full((2, n), -1, np.int32)
-    first, stop = (0 if rows else graph.split), (n if columns else graph.split)
+    first, stop = (0 if rows else graph.num_rows), (n if columns else graph.num_rows)
     rank, last = np.full((2, n), -1, np.int32)
     sequence, taken = np.empty(n, np.uint32), np.empty(n, np.int32)
     run = _peel.given(4 * graph.neighbors.size)
     count = run(
         graph.start, graph.neighbors, degrees, first, stop, head, links[0], links[1], rank, last, sequence, taken
     )
-    return Peeling(graph.split, sequence[:count], taken[:count], rank, last)
+    return Peeling(graph.num_rows, sequence[:count], taken[:count], rank, last)
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""The search behind ``order="auto"``: offers, the best so far, and when to stop.
+"""The search of ``order="auto"``: it takes offers, keeps the best colors, and knows when to stop.
 
 It stops at the lower bound. Without a time limit it spends a budget that is counted, not timed, so that the same
 pattern gets the same colors on every machine: each offer says about how many nanoseconds it takes.
@@ -15,7 +15,7 @@ import numpy as np
 from ..._base.words import Colors
 
 Make = Callable[[float], Colors | None]
-"""From a cost that must be beaten to colors that beat it, or None."""
+"""A function from a cost to colors that cost less, or None."""
 
 
 def count(colors: Colors) -> int:
@@ -48,12 +48,12 @@ class Search:
 
     @property
     def done(self) -> bool:
-        """No better coloring exists, or the time is over."""
+        """Whether no better coloring exists, or the time is over."""
         return self.limit <= self.bound or (self.left == 0.0 and self.colors is not None)
 
     @property
     def left(self) -> float | None:
-        """Seconds left, if there is a limit."""
+        """The seconds left; None without a time limit."""
         return None if self.seconds is None else max(self.seconds - (time.perf_counter() - self.started), 0.0)
 
     def affords(self, work: float) -> bool:
@@ -61,14 +61,14 @@ class Search:
         return self.seconds is not None or self.spent == 0 or self.spent + work <= self.budget
 
     def offer(self, name: str, work: float, make: Make, *sources: str) -> bool:
-        """Take what ``make`` gives if it is better and there is time; whether it was."""
+        """Take the colors that ``make`` returns if they are better and there is time; return whether they were."""
         if self.done or not self.affords(work):
             return False
         self.spent += work
         return self.take(name, make(self.limit), *sources)
 
     def take(self, name: str, colors: Colors | None, *sources: str) -> bool:
-        """Take ``colors`` if they are better; whether they were."""
+        """Take ``colors`` if they are better; return whether they were."""
         if colors is None or self.price(colors) >= self.limit:
             return False
         self.colors, self.name, self.sources, self.limit = colors, name, sources, self.price(colors)

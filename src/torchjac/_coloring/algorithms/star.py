@@ -50,7 +50,7 @@ def color_star(graph: Adjacency, order: Indices, limit: float = np.inf, reverse_
         once, twice, hubs = np.zeros((3, graph.num_vertices * words), np.int64)
         forbidden, prices = np.zeros(words, np.int64), (float(limit), float(reverse_cost))
         run = _color_star.given(6 * neighbors.size)
-        used = run(start, neighbors, order, graph.split, *prices, once, twice, hubs, forbidden, BIT_NUMBER, colors)
+        used = run(start, neighbors, order, graph.num_rows, *prices, once, twice, hubs, forbidden, BIT_NUMBER, colors)
         if used != TOO_FEW_WORDS:
             return None if used == GIVEN_UP else colors
         words *= 2
@@ -94,7 +94,7 @@ def _color_star(
     start: Pointers,
     neighbors: Indices,
     order: Indices,
-    split: int,
+    num_rows: int,
     limit: float,
     reverse_cost: float,
     once: Words,
@@ -108,7 +108,7 @@ def _color_star(
     most = np.zeros(2, np.int64)
     for v in order:
         for k in range(words):
-            forbidden[k] = 0 if split > 0 else once[v * words + k]
+            forbidden[k] = 0 if num_rows > 0 else once[v * words + k]
         for e in range(start[v], start[v + 1]):
             w = neighbors[e]
             if colors[w] == -2:
@@ -121,7 +121,7 @@ def _color_star(
         color = _free(forbidden, bit_number)
         if color < 0:
             return -2
-        side = 1 if v < split else 0
+        side = 1 if v < num_rows else 0
         most[side] = max(most[side], color + 1)
         if most[0] + most[1] * reverse_cost >= limit:
             return -1

@@ -1,4 +1,4 @@
-"""A coloring of a symmetric pattern: the best of star, acyclic (for substitution) and column colorings."""
+"""Symmetric coloring: the best of star, acyclic (for substitution) and column colorings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .distance2 import color_distance2
 from .graph import BipartiteGraph, Incidence, Indices, column_graph, incidence
 from .iterated import by_classes
 from .lattice import lattice_colorings
-from .neutral import needed_products, renumber
+from .neutral_colors import needed_products, renumber
 from .one_sided import SOURCES, budget, by_color, offer_lattice
 from .order import vertex_order
 from .search import Search, count
 from .star import color_star
 
 GUESSES = 3
-"""Lattices to try before giving up: on a torus, the two-colored paths of most of them close to cycles."""
+"""The number of lattices to try: on a torus, the two-colored paths of most of them close to cycles."""
 
 STAR, ACYCLIC, COLUMN, DEGREES = 8.0, 15.0, 6.0, 40.0
 """Nanoseconds an entry: star, acyclic and column coloring, an order by degrees among direct neighbors."""
@@ -66,7 +66,7 @@ def color_symmetric(pattern: SparsityPattern, order: str, recovery: Recovery, se
 
 @dataclass
 class _Attempts:
-    """What a symmetric pattern may be offered."""
+    """The offers of colors that the search for a symmetric pattern may get."""
 
     search: Search
     graph: Adjacency
@@ -77,11 +77,11 @@ class _Attempts:
     work: float
 
     def method(self, order: Indices, limit: float) -> Colors | None:
-        """Star coloring, or acyclic for substitution."""
+        """The vertices of ``order`` in star colors, or in acyclic colors for substitution."""
         return (color_acyclic if self.acyclic else color_star)(self.graph, order, limit)
 
     def greedy(self, name: str, work: float) -> None:
-        """First fit in a named order by distance-1 neighbors."""
+        """Offer first-fit colors in a named order by distance-1 neighbors."""
 
         def make(limit: float) -> Colors | None:
             return self.method(self._order(name), limit)
@@ -89,7 +89,7 @@ class _Attempts:
         self.search.offer(name, self.work + work, make, "gebremedhin2007", *SOURCES[name])
 
     def distance2(self, name: str, work: float) -> None:
-        """First fit in a named order by distance-2 neighbors."""
+        """Offer first-fit colors in a named order by distance-2 neighbors."""
 
         def make(limit: float) -> Colors | None:
             order = vertex_order(self.columns, name)
@@ -98,7 +98,7 @@ class _Attempts:
         self.search.offer(name, self.work + work, make, "gebremedhin2007", *SOURCES[name])
 
     def column(self, name: str, work: float = 0.0) -> None:
-        """A column coloring is a star coloring, and sometimes a better one than first fit finds."""
+        """Offer a column coloring: it is a star coloring, and sometimes better than a first-fit one."""
 
         def make(limit: float) -> Colors | None:
             order = self.vertices if name == "natural" else vertex_order(self.columns, name)
@@ -107,7 +107,7 @@ class _Attempts:
         self.search.offer(f"{name} column", COLUMN * self.columns.nnz + work, make, "gebremedhin2005", *SOURCES[name])
 
     def lattice(self) -> bool:
-        """Linear functions of the grid point, for substitution and of columns; whether the pattern is a grid."""
+        """Offer lattice colorings, for substitution and of columns; return whether the pattern is a grid."""
         search, graph = self.search, self.graph
         if self.acyclic:
             most = int(min(search.limit, search.bound + 12))
@@ -120,7 +120,7 @@ class _Attempts:
         return offer_lattice(search, self.columns)
 
     def several(self) -> None:
-        """Everything there is, the cheapest first."""
+        """Offer all other ways to color, the cheapest first."""
         if self.lattice() and self.search.seconds is None:
             return
         self.greedy("breadth-first", 10.0 * self.columns.nnz)
@@ -146,7 +146,7 @@ class _Attempts:
             step, idle = step + 1, 0 if better else idle + 1
 
     def _order(self, name: str) -> Indices:
-        """An order by direct neighbors, then the vertices that have none."""
+        """The vertices in an order by direct neighbors, then those that have no neighbor."""
         if name == "natural":
             return self.vertices
         if name == "breadth-first":

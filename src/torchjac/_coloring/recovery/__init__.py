@@ -1,1 +1,1 @@
-"""From compressed products back to the values of the entries."""
+"""Recovery: the values of the entries from the compressed products."""

@@ -1,4 +1,4 @@
-"""Direct recovery: every entry stands alone somewhere in the compressed products; one gather brings them all.
+"""Direct recovery: every entry is alone at one place of the compressed products; one gather reads them all.
 
 Column partition: compressed is (colors, m), entry (i, j) stands at [color(j), i]. Row partition: compressed is
 (colors, n), entry (i, j) stands at [color(i), j]. (Gebremedhin, Manne, Pothen, SIAM Review 2005, section 2.)
@@ -18,7 +18,7 @@ from ..equations import Places, direct_places
 
 
 def gather_index(pattern: SparsityPattern, coloring: Coloring) -> Places:
-    """Where in the flattened products, laid end to end, each entry stands, row-major: (nnz,)."""
+    """The index of each entry in the flattened products, laid end to end: (nnz,), row-major."""
     m, n = pattern.shape
     if isinstance(coloring, ColumnColors):  # alone by definition: no need to count
         forward: Places = coloring.colors[pattern.indices].astype(np.int64) * m + pattern.rows

@@ -1,4 +1,4 @@
-"""Recovery by substitution: entries that are alone in a product are read, taken out of their other product, and so on.
+"""Recovery by substitution: read the entries that are alone in a product, subtract them elsewhere, and repeat.
 
 Coleman, Cai, "The cyclic coloring problem and estimation of sparse Hessian matrices", SIAM J. Alg. Disc. Meth. 7
 (1986), section 3; on acyclic colorings: Gebremedhin, Tarafdar, Pothen, Walther, "Efficient computation of sparse
@@ -12,25 +12,23 @@ The map from products to values is linear; its transpose, for gradients, runs th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from ..._base.words import Args
 from ..._matrices.pattern import SparsityPattern
 from ..colors import AcyclicColors, BidirectionalColors
 from ..equations import Places, substitution_levels
 
-Level = tuple[torch.Tensor, torch.Tensor]
-"""Places to read, and places to take what was read out of; the last place is for nowhere."""
-
+Step = tuple[torch.Tensor, torch.Tensor]
+"""The places to read, and the places where the numbers read are subtracted; the last place stands for nowhere."""
 
 LinearMap = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Substitution:
-    """From the flattened products of an acyclic coloring to the values of the entries.
+    """The linear map from the flattened products of an acyclic coloring to the values of the entries.
 
     Products are laid end to end as for direct recovery: (num_colors, n) for a symmetric coloring; forward and then
     reverse products for a bidirectional one. Calling it is differentiable, any number of times. ``entries``: of these
@@ -48,7 +46,7 @@ class Substitution:
         levels = substitution_levels(equations, pattern, "an acyclic coloring of this pattern")
         nowhere = equations.size
         self.size = equations.size
-        self.levels: list[Level] = [
+        self.levels: list[Step] = [
             (_tensor(level.place, device), _tensor(np.where(level.other < 0, nowhere, level.other), device))
             for level in levels
         ]
@@ -80,6 +78,13 @@ class Substitution:
         return out[: self.size]
 
 
+class _Context(Protocol):
+    """The maps that a forward pass leaves for its derivatives."""
+
+    apply_: LinearMap
+    transpose: LinearMap
+
+
 class _Linear(torch.autograd.Function):
     """A linear map whose derivative is itself and whose gradient is its transpose."""
 
@@ -88,21 +93,21 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
         x: torch.Tensor,
-        apply: Callable[[torch.Tensor], torch.Tensor],
-        transpose: Callable[[torch.Tensor], torch.Tensor],
+        apply: LinearMap,
+        transpose: LinearMap,
     ) -> torch.Tensor:
         return apply(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Args, output: torch.Tensor) -> None:
+    def setup_context(ctx: _Context, inputs: tuple[torch.Tensor, LinearMap, LinearMap], output: torch.Tensor) -> None:
         _, ctx.apply_, ctx.transpose = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: _Context, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return _apply(grad, ctx.transpose, ctx.apply_), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
+    def jvp(ctx: _Context, tangent: torch.Tensor, *_: None) -> torch.Tensor:
         return _apply(tangent, ctx.apply_, ctx.transpose)
 
 
@@ -111,5 +116,5 @@ def _apply(x: torch.Tensor, apply: LinearMap, transpose: LinearMap) -> torch.Ten
     return out
 
 
-def _tensor(places: np.ndarray[Any, np.dtype[np.int64]], device: torch.device | str) -> torch.Tensor:
+def _tensor(places: Places, device: torch.device | str) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(places)).to(device)

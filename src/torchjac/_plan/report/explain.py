@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ..._base.memory import text_bytes
 from ..._base.words import Mode
-from ..._function.flat import Leaf
-from ..._matrices.block import Blocks
+from ..._function.leaves import Leaf
+from ..._matrices.blocking import Blocking
 from ..._matrices.pattern import SparsityPattern
 from ..._strategies.candidates import Candidate, Choice
 
@@ -27,7 +27,7 @@ class Facts:
     itemsize: int
     whole: int
     """Entries of the pattern, of which those of ``pattern`` are wanted."""
-    blocks: tuple[Blocks, ...]
+    blocks: tuple[Blocking, ...]
     """Of a block layout, one for each matrix."""
     hessian: bool = False
     inputs: tuple[Leaf, ...] = ()

@@ -14,10 +14,11 @@ from ..._base.version import __version__
 from ..._base.words import Args, Direction
 from ..._coloring.color import color, color_best
 from ..._coloring.colors import Coloring
-from ..._function.flat import FlatFunction, Leaf
+from ..._function.flat import FlatFunction
+from ..._function.leaves import Leaf
 from ..._matrices.notes import Cost
 from ..._products.cost import UnitCost
-from ..._products.seeded import Side, engines
+from ..._products.seeded import batch_cost
 from ..._strategies.candidates import REVERSE_COST, Candidate
 from .explain import Facts
 
@@ -38,7 +39,7 @@ def _measure(function: FlatFunction, way: Direction, size: int, args: Args) -> U
     count = min(size, _BATCH)
     try:
         with torch.no_grad():
-            return Side(engines(function)[way], np.arange(size, dtype=np.int32) % count, count).unit_cost(args)
+            return batch_cost(function, way, np.arange(size, dtype=np.int32) % count, count, args)
     except OptionError:  # no forward formula of an op
         return None
 

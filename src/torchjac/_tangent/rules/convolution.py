@@ -66,7 +66,7 @@ def _through_input(x: torch.Tensor, shape: Sequence[int], groups: int, windows: 
 
 
 def _from_weight(weight: torch.Tensor, shape: Sequence[int], geometry: Geometry) -> Mix:
-    """An output place depends on the taps that meet an input there, of its own channel."""
+    """Relate each output place to the taps of its own channel that meet an input there."""
     spatial, groups = len(shape) - 2, geometry.groups
     taps: dict[int, Along] = {}
     for k in range(spatial):

@@ -69,7 +69,7 @@ def grid_sampler_backward(call: Call) -> tuple[Relations, ...]:
 
 @rule("_segment_reduce_backward")
 def segment_reduce_backward(call: Call) -> Relations:
-    """An element takes the gradient of its segment, along ``axis``."""
+    """Pass to each element the gradient of its segment, along ``axis``."""
     grad, data, axis = call["grad"], call["data"], call["axis"]
     lengths, offsets = call["lengths"], call["offsets"]
     if grad.dim() != data.dim() or axis != 0 or (lengths if lengths is not None else offsets).dim() != 1:

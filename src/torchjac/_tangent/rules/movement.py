@@ -36,7 +36,7 @@ rule("slice_backward", "select_backward", "diagonal_backward")(moves("grad_outpu
 
 @rule("constant_pad_nd")
 def pad(call: Call) -> Relations:
-    """The padding is constant, whatever its value."""
+    """Pad with a constant, which depends on nothing, whatever its value."""
     return [Move(lambda of: call.again(of, "self", value=0))]
 
 

@@ -126,7 +126,7 @@ def upsample(call: Call) -> Relations:
 
 @rule(*(f"{name}_backward" for name in UPSAMPLE))
 def upsample_backward(call: Call) -> Relations:
-    """The transposed interpolation."""
+    """Interpolate by the transposed weights."""
     grad, k = call["grad_output"], spatial_dims(call)
     weights = interpolation_weights(call, list(call["input_size"])[-k:], grad.shape[-k:])
     return [windows(grad, [window_of_weights(w) for w in weights])]

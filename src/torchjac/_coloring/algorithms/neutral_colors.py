@@ -1,4 +1,4 @@
-"""Neutral colors: products that nothing is read from, removed after a star, acyclic or bidirectional coloring.
+"""Neutral colors: removal of the products that no entry is read from, after a star, acyclic or bidirectional coloring.
 
 Montoison, Dalle, Gebremedhin, "Revisiting sparse matrix coloring and bicoloring", arXiv:2505.07308 (2025), section 4.
 
@@ -19,7 +19,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def needed_products(equations: Equations, product: Products, cost: npt.NDArray[np.float64]) -> Mask:
-    """Which products must stay, (num_products,); ``product`` (2, unknowns) of each place, -1 for none.
+    """A mask of the products that must stay, (num_products,); ``product``, (2, unknowns), of each place, -1 for none.
 
     ``cost`` of each product decides between two that would do. O(nnz).
     """
@@ -38,6 +38,6 @@ def needed_products(equations: Equations, product: Products, cost: npt.NDArray[n
 
 
 def renumber(colors: Colors, needed: Mask) -> Colors:
-    """Colors without those that are not needed; -1 where the color went, no gaps in the rest."""
+    """The colors without those that are not needed, renumbered without gaps; -1 for a vertex that lost its color."""
     number = np.where(needed, np.cumsum(needed) - 1, -1).astype(np.int32)
     return np.append(number, np.int32(-1))[colors]

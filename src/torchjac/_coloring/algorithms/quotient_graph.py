@@ -1,6 +1,7 @@
-"""Twins: vertices in the same nets, and nets of the same vertices, as when every node has several unknowns.
+"""The quotient graph: one of each set of vertices in the same nets, and one of each set of equal nets.
 
-Orders by degree cost the sum of the squared net sizes. With d unknowns a node that is d^3 times what it has to be:
+Vertices in the same nets are *twins*, as when every node has several unknowns. Orders by degree cost the sum of the
+squared net sizes. With d unknowns a node that is d^3 times what it has to be:
 one of each set of twins is colored, and its twins take the colors beside it ("indistinguishable" vertices: George,
 Liu, "The evolution of the minimum degree ordering algorithm", SIAM Review 31 (1989), section 3.1). Twins are told by a
 sum of random numbers, which may, once in 10^18, be wrong: the caller colors all vertices again in the order of the
@@ -22,8 +23,8 @@ Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
-class Quotient:
-    """One vertex of each set of twins, and one net.
+class QuotientGraph:
+    """The graph of one vertex of each set of twins, and the map from all vertices to it.
 
     Attributes
     ----------
@@ -36,7 +37,7 @@ class Quotient:
     vertices: Indices
 
     def expand(self, colors: Colors) -> Colors:
-        """Colors of all vertices from those of the kept: one color for each vertex of a set of twins, side by side."""
+        """The colors of all vertices from those of the kept ones: the twins of a set get consecutive colors."""
         whose = self.whose[self.vertices]
         order = np.argsort(whose, kind="stable")
         first = np.flatnonzero(np.diff(whose[order], prepend=-1))
@@ -51,8 +52,8 @@ class Quotient:
         return out
 
 
-def quotient(graph: BipartiteGraph) -> Quotient:
-    """The graph without twins. O(nnz + n log n)."""
+def quotient(graph: BipartiteGraph) -> QuotientGraph:
+    """The quotient graph of ``graph``. O(nnz + n log n)."""
     whose, kept = _groups(*graph.by_vertex, graph.num_nets)
     _, nets = _groups(*graph.by_net, graph.num_vertices)
     number = np.full(graph.num_vertices, -1, np.int64)
@@ -60,11 +61,11 @@ def quotient(graph: BipartiteGraph) -> Quotient:
     start, members = np.zeros(nets.size + 1, np.uint64), np.empty(graph.nnz, np.uint32)
     count = _restrict.given(graph.nnz)(*graph.by_net, nets, number, start, members)
     small = BipartiteGraph(kept.size, nets.size, _by_net=(start, members[:count].copy()))
-    return Quotient(small, whose, graph.vertices)
+    return QuotientGraph(small, whose, graph.vertices)
 
 
 def _groups(pointers: Pointers, indices: Indices, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For each row the number of its group of equal rows, and one row of each group."""
+    """The number of the group of equal rows that each row is in, and one row of each group."""
     random = np.random.default_rng(0).integers(0, 2**63, size, dtype=np.uint64)
     sums = np.zeros(pointers.size - 1, np.uint64)
     _sums.given(indices.size)(pointers, indices, random, sums)

@@ -1,0 +1,47 @@
+"""The goal of a plan: what is to be computed, as a value that nothing changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from .._function.flat import FlatFunction
+from .._matrices.pattern import SparsityPattern
+from .._products.run import Run
+from .._strategies.symmetric import Part
+from .options import Options
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """The entries of the Jacobian of ``function`` that values are wanted for.
+
+    part: all entries that can be nonzero, and those of them that are stored. once: the Jacobian is wanted a single
+    time. run: a run of f at the arguments of the plan, where one was made already.
+    """
+
+    function: FlatFunction
+    part: Part
+    options: Options
+    once: bool = False
+    run: Run | None = None
+
+    @property
+    def whole(self) -> SparsityPattern:
+        """All entries that can be nonzero."""
+        return self.part.whole
+
+    @property
+    def stored(self) -> SparsityPattern:
+        """The entries that have values."""
+        return self.part.stored
+
+    @property
+    def full(self) -> bool:
+        """Whether every entry of a matrix that is not empty is stored."""
+        m, n = self.stored.shape
+        return 0 < m * n == self.stored.nnz
+
+    def on(self, function: FlatFunction) -> Self:
+        """The same goal, with f computed in another way."""
+        return replace(self, function=function)
