@@ -21,6 +21,7 @@ from .._function.flat import FlatFunction, on_tensors
 from .._function.frozen import Frozen, floats_as_tensors, has_floats
 from .._function.signature import Choices
 from .._products.cost import seconds_of
+from .._products.run import inside_transform
 from .._strategies.accumulated import Accumulated
 from .._strategies.compiling.compiled import Compiled
 from .._strategies.forecast import Work, measure
@@ -93,6 +94,8 @@ class Evaluator:
         return self._state is None or self._state.holds()
 
     def _values(self, args: Args) -> torch.Tensor:
+        if inside_transform():  # nothing can be compared there: the first call outside is checked
+            return self._products(args)
         if not self.prepared.fitted:
             with torch.no_grad(), RandomState(self.function.device).again():
                 self.prepared = fitted(self.prepared, args)

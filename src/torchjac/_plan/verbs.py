@@ -10,8 +10,10 @@ from .._detection.detect import detect, detect_hessian
 from .._function.flat import Argnums, FlatFunction, ordinary
 from .._function.gradient import GradientOf
 from .._matrices.pattern import SparsityPattern
+from .._products.run import inside_transform
 from .batch import BatchOptions, batch_plan
 from .hessian import HessianPlan
+from .inside_transform import by_torch_func, refuse_a_plan
 from .jacobian import JacobianPlan
 from .one_call import one_jacobian
 from .options import HessianOptions, JacobianOptions, Options, OptionsOfHessian
@@ -121,6 +123,7 @@ def plan_jacobian(
     PatternError: ``sparsity`` has the wrong shape.
     OptionError: an option does not exist, or ``memory`` does not hold a single product.
     """
+    refuse_a_plan("plan_jacobian")
     return JacobianPlan(f, args, argnums, Options.parse(dict(options)))
 
 
@@ -165,6 +168,7 @@ def plan_hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: U
     OutputError: f returns something else than one real number.
     InputError, PatternError, OptionError: as for ``plan_jacobian``.
     """
+    refuse_a_plan("plan_hessian")
     return HessianPlan(f, args, argnums, OptionsOfHessian.parse(dict(options)))
 
 
@@ -207,6 +211,8 @@ def jacobian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpac
     reverse mode is the cheaper one; a plan always knows the pattern.
     """
     parsed = Options.parse(dict(options))
+    if inside_transform():
+        return by_torch_func(f, args, argnums, parsed)
     if "sparsity" in options:
         return JacobianPlan(f, args, argnums, parsed)(*args)
     return one_jacobian(f, args, argnums, parsed)
@@ -225,6 +231,8 @@ def hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack
     Shapes and nesting are those of ``torch.func.hessian``; with a sparse layout every block is a 2-D matrix over
     the ravelled leaves. Keep a plan when the same function is differentiated again.
     """
+    if inside_transform():
+        return by_torch_func(f, args, argnums, OptionsOfHessian.parse(dict(options)), hessian=True)
     return plan_hessian(f, *args, argnums=argnums, **options)(*args)
 
 
