@@ -48,7 +48,7 @@ def detect_hessian(gradient: GradientOf, function: FlatFunction, args: Args) -> 
 
 
 def mirrored(pattern: SparsityPattern) -> SparsityPattern:
-    """Return the smallest symmetric pattern that holds ``pattern``: itself, where it is symmetric."""
+    """The smallest symmetric pattern that holds ``pattern``: itself, where it is symmetric."""
     if pattern == pattern.T:
         return pattern
     symmetric = pattern | pattern.T

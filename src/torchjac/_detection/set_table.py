@@ -162,8 +162,8 @@ class SetTable:
 
     def _append(self, indptr: Ints, indices: Members, inverse: Ints | None) -> Ints:
         first, old, count = self.size, self.nnz, indptr.size - 1
-        self._indptr = _with_room(self._indptr, first + 1, count)
-        self._indices = _with_room(self._indices, old, indices.size)
+        self._indptr = _room(self._indptr, first + 1, count)
+        self._indices = _room(self._indices, old, indices.size)
         self._indptr[first + 1 : first + 1 + count] = old + indptr[1:]
         self._indices[old : old + indices.size] = indices
         self.size += count
@@ -235,7 +235,7 @@ def _mix(values: Members) -> npt.NDArray[np.uint64]:
     return x
 
 
-def _with_room(array: npt.NDArray[T], used: int, more: int) -> npt.NDArray[T]:
+def _room(array: npt.NDArray[T], used: int, more: int) -> npt.NDArray[T]:
     if used + more <= array.size:
         return array
     larger = np.empty(max(used + more, 2 * array.size), array.dtype)

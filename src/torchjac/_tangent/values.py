@@ -73,7 +73,7 @@ class ValueTrace(TorchDispatchMode):
         self.settle(func, args, kwargs, out, marked)
         return out
 
-    def protect(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs) -> None:
+    def protect(self, func: Any, args: Args, kwargs: dict[str, Any]) -> None:
         """Save what the op is about to overwrite, if it is older than the trace."""
         if writes(func):
             for t in written(func, args, kwargs):

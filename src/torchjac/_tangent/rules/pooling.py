@@ -139,7 +139,7 @@ def window_of_weights(weights: torch.Tensor) -> Window:
 
 
 def interpolation_weights(call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> list[torch.Tensor]:
-    """Return (in, out) weights along each dimension, by the op itself on unit vectors."""
+    """(in, out) weights along each dimension, from the op itself on unit vectors."""
     name = call.op._schema.name.split("::")[1].removesuffix("_backward")
     op, count = getattr(torch.ops.aten, name), len(inputs)
     corners = [call["align_corners"]] if call.has("align_corners") else []
