@@ -14,7 +14,7 @@ from torch import nn
 
 import torchjac as tj
 import torchjac._plan.kinds.jacobian as plan_module
-from torchjac._detection.dense_or_not import _UntilFull, glance
+from torchjac._detection.dense_or_not import _UntilFull, pattern_or_full
 from torchjac._detection.detect import detect
 from torchjac._function.flat import FlatFunction
 
@@ -31,7 +31,7 @@ def rand(n):
 def looked(f, n):
     function, args = FlatFunction(f, (rand(n),)), (rand(n),)
     function.look(args)
-    return glance(function, args)
+    return pattern_or_full(function, args)
 
 
 def stencil(x):
@@ -114,7 +114,7 @@ def test_one_jacobian_is_that_of_a_plan(f, n):
 
 
 def test_plans_sparse_layouts_and_those_who_ask_always_get_the_pattern(monkeypatch):
-    monkeypatch.setattr(plan_module, "glance", lambda *_: pytest.fail("only had a look"))
+    monkeypatch.setattr(plan_module, "pattern_or_full", lambda *_: pytest.fail("only had a look"))
     x = rand(30)
     assert tj.plan_jacobian(stencil, x).pattern.nnz == 90
     assert tj.jacobian(stencil, x, layout=torch.sparse_csr).values().numel() == 90

@@ -1,1 +1,1 @@
-"""Direct accumulation: the tangent program read for its coefficients, and what is left to run as one program."""
+"""Direct accumulation: the tangent program is read for its coefficients, which one program then computes."""

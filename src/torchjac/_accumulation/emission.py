@@ -1,8 +1,8 @@
-"""From coefficients to the values of a pattern, in row-major order.
+"""Write coefficients as the values of a pattern, in row-major order.
 
 Where every row holds the same columns in the same order relative to its slots (most rows of a stencil, all of an
 element's block), the values are the coefficients laid side by side: one write, no gather. Rows that differ (at the
-border of a periodic grid) are put right afterwards. What has no such order is gathered, or summed.
+border of a periodic grid) are corrected afterwards. Values without such an order are gathered, or summed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .coefficients.ordering import positions
 from .coefficients.slots import Coefficient, Entries, Ints, Slot, State
 from .tape.recorder import Recorder
 
-_MOSTLY = 0.9  # of the values must be in order for the rest to be put right
-_SAMPLE = 1000  # coefficients that show how most of them lie; all are compared with that later
-_STRIPES, _HOLES = 16, 1.1  # pieces to cut values into; places of all slots for each value
+_MOSTLY = 0.9  # share of the values that must be in order for the others to be corrected
+_SAMPLE = 1000  # coefficients from which an order is guessed; all are compared with it later
+_STRIPES, _HOLES = 16, 1.1  # pieces that values are cut into, and places of slots for each value, at most
 
 
 @dataclass(frozen=True)
 class Source:
-    """Coefficients and where they belong: ``rows[k], columns[k]`` for flat element k, -1 for nowhere."""
+    """Coefficients and their places in the matrix: ``rows[k], columns[k]`` for flat element k, -1 for nowhere."""
 
     coefficient: Coefficient
     shape: torch.Size
@@ -35,7 +35,7 @@ class Source:
 
     @classmethod
     def of_slot(cls, state: State, slot: Slot, ids: Ints, start: int, transposed: bool) -> Source:
-        """A slot of an output (its ids are columns), or, transposed, of an input (its ids are rows)."""
+        """Return the source of a slot of an output (its ids are columns) or, transposed, of an input (ids are rows)."""
         own = np.where(ids >= 0, np.arange(start, start + ids.size), -1)
         rows, columns = (ids, own) if transposed else (own, ids)
         return cls(slot.coefficient, state.shape, state.like, rows, columns)
@@ -50,14 +50,14 @@ class Source:
         return isinstance(self.coefficient, torch.Tensor) and recorder.is_constant(self.coefficient)
 
     def as_number(self) -> Source:
-        """Coefficients that are the same number everywhere, as that number: it need not be read from memory."""
+        """Return the source with one number for equal coefficients: it need not be read from memory."""
         c = self.coefficient
         if not isinstance(c, torch.Tensor) or not c.numel() or not bool((c == c.reshape(-1)[0]).all()):
             return self
         return replace(self, coefficient=float(c.reshape(-1)[0]))
 
     def full(self, dtype: torch.dtype) -> torch.Tensor:
-        """The coefficients, of ``shape``."""
+        """Return the coefficients as a tensor of ``shape``."""
         c = self.coefficient
         c = c if isinstance(c, torch.Tensor) else torch.full_like(self.like, c)
         return c.to(dtype).expand(self.shape)
@@ -72,9 +72,10 @@ def emit(
     part: bool,
     symmetric: bool = False,
 ) -> tuple[torch.Tensor, float]:
-    """((nnz,) values, share of them that needed no gather).
+    """Return the (nnz,) values, and the share of them that needed no gather.
 
-    ``part``: drop entries that the pattern does not have. ``symmetric``: the matrix is, and one triangle is computed.
+    ``part``: drop entries that the pattern does not have. ``symmetric``: the matrix is symmetric, and one triangle is
+    computed.
     """
     sources = [source.as_number() if source.is_constant(recorder) else source for source in sources]
     nnz = pattern.nnz
@@ -115,9 +116,9 @@ def _side_by_side(sources: Sequence[Source], dtype: torch.dtype) -> torch.Tensor
 def _upper(
     sources: Sequence[Source], places: Sequence[Ints], index: Ints, pattern: SparsityPattern
 ) -> tuple[list[Source], Ints]:
-    """The sources that are left when each value below the diagonal is read where its mirror image is computed.
+    """Return the sources and index that are left when values below the diagonal are read from their mirror images.
 
-    ``index``: of each value, its place in the sources side by side.
+    ``index``: the place of each value in the sources side by side.
     """
     below = np.flatnonzero(pattern.rows > pattern.indices)
     rows, columns = pattern.indices[below], pattern.rows[below]
@@ -131,7 +132,7 @@ def _upper(
 
 
 def _positions(source: Source, pattern: SparsityPattern, part: bool) -> Ints:
-    """Where in the values each coefficient belongs; -1 for nowhere."""
+    """Return the place of each coefficient in the values; -1 for nowhere."""
     there = source.columns >= 0
     there &= source.rows >= 0
     everywhere = bool(there.all())
@@ -168,7 +169,7 @@ class _Block:
 def _tiled(
     sources: Sequence[Source], places: Sequence[Ints], nnz: int, dtype: torch.dtype
 ) -> tuple[torch.Tensor, float] | None:
-    """The values as coefficients side by side, with what is out of place put right; None where too much is."""
+    """Return the values as coefficients side by side, those out of place corrected; None where too many are."""
     blocks = [_block(source, place) for source, place in zip(sources, places, strict=True)]
     if any(block is None for block in blocks):
         return None
@@ -219,7 +220,7 @@ def _tiled(
 
 
 def _striped(sources: Sequence[Source], places: Sequence[Ints], nnz: int, dtype: torch.dtype) -> torch.Tensor | None:
-    """The values as slots side by side, cut where rows at an end lack some; None where they lie otherwise.
+    """Return the values as slots side by side, cut where rows at an end lack some; None where they lie otherwise.
 
     Before/after: slots [0, b, d] and [a, c, 0], side by side 0 a b c d 0, of a matrix with values a b c d.
     """
@@ -227,12 +228,12 @@ def _striped(sources: Sequence[Source], places: Sequence[Ints], nnz: int, dtype:
         return None
     middle = np.array([place[place.size // 2] for place in places])
     order = np.argsort(middle)
-    beside = np.stack([places[k] for k in order], 1).reshape(-1)
-    kept = np.flatnonzero(beside >= 0)
-    if kept.size != nnz or not np.array_equal(beside[kept], np.arange(nnz)):
+    side_by_side = np.stack([places[k] for k in order], 1).reshape(-1)
+    kept = np.flatnonzero(side_by_side >= 0)
+    if kept.size != nnz or not np.array_equal(side_by_side[kept], np.arange(nnz)):
         return None
     starts = kept[np.flatnonzero(np.diff(kept, prepend=-2) > 1)]
-    stops = kept[np.flatnonzero(np.diff(kept, append=beside.size + 2) > 1)] + 1
+    stops = kept[np.flatnonzero(np.diff(kept, append=side_by_side.size + 2) > 1)] + 1
     if starts.size > _STRIPES:
         return None
     flat = _interleaved([sources[k].full(dtype).reshape(-1, 1) for k in order])
@@ -241,14 +242,14 @@ def _striped(sources: Sequence[Source], places: Sequence[Ints], nnz: int, dtype:
 
 
 def _interleaved(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(rows, widths) tensors side by side, flat."""
+    """Return (rows, widths) tensors side by side, flat."""
     if any(piece.shape[1] > 1 for piece in pieces):
         return torch.cat(list(pieces), 1).reshape(-1)
     return torch.stack([piece.reshape(-1) for piece in pieces], 1).reshape(-1)
 
 
 def _block(source: Source, place: Ints) -> _Block | None:
-    """How most of the coefficients lie in the values; None where they do not lie evenly."""
+    """Return how most of the coefficients lie in the values; None where they do not lie evenly."""
     if place.size == 0 or int(place.min()) < 0:
         return None
     few = _few(place.size)
@@ -276,11 +277,11 @@ def _block(source: Source, place: Ints) -> _Block | None:
 
 
 def _few(count: int) -> Ints:
-    """Places among ``count`` at random: what most of these have, most of all have."""
+    """Return places among ``count``, at random if there are many: they show how most of the others lie."""
     return np.arange(count) if count <= _SAMPLE else np.random.default_rng(0).integers(0, count, _SAMPLE)
 
 
 def _mode(numbers: Ints) -> int:
-    """The number that occurs most often."""
+    """Return the number that occurs most often."""
     distinct, often = np.unique(numbers, return_counts=True)
     return int(distinct[often.argmax()])

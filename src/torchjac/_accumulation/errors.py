@@ -1,4 +1,4 @@
-"""Why a function's Jacobian cannot be accumulated directly."""
+"""The error that says why a Jacobian cannot be accumulated directly."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ class CannotAccumulateError(Exception):
         self.op, self.why, self.line = op, why, line
 
     def at(self, line: str) -> CannotAccumulateError:
-        """The error with ``line``, where it does not name one yet."""
+        """Return the error with ``line``, where it names none yet."""
         return self if self.line else CannotAccumulateError(self.op, self.why, line)

@@ -1,4 +1,4 @@
-"""Build the program of a Jacobian's nonzeros: f's tangent program read once, and what is left to run."""
+"""Build the program of a Jacobian's nonzeros, by one reading of f's tangent program."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from traceback import clear_frames
-from typing import Any
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .._base.errors import first_line
-from .._base.words import Args, Direction
+from .._base.words import Args, Direction, UserFunction
 from .._function.flat import FlatFunction
 from .._function.leaves import Leaf
 from .._matrices.pattern import SparsityPattern
@@ -25,7 +24,7 @@ from .errors import CannotAccumulateError
 from .reading.reader import Reader
 from .tape.columns import columnwise
 from .tape.recorder import Recorder
-from .tape.signs import unsigned
+from .tape.signs import move_signs
 from .tape.tape import Tape
 
 _NOT_PURE = "functionalize"  # in the errors of the transform
@@ -38,12 +37,12 @@ class Program:
     Attributes
     ----------
     direction: whether the program of ``jvp`` was read, or that of ``vjp``.
-    slots: of each output (forward) or input (reverse), how many index maps; the last of them irregular entries.
+    slots: the number of index maps of each output (forward) or input (reverse); irregular entries count as one.
     regular: share of the values that come out in order, without a gather.
-    numbers: how many numbers all ops write, those that repeat aside; what an evaluation costs, roughly.
-    product: how many numbers the ops write that a JVP or VJP adds to f, for each product.
-    width: how many coefficients each of these has here, on average.
-    irregular: whether some of what comes out has entries, in no order that slots have.
+    numbers: how many numbers all ops write, each distinct op once; roughly the cost of an evaluation.
+    product: how many numbers one JVP or VJP writes in addition to f itself.
+    width: how many coefficients each of these numbers has in the program, on average.
+    irregular: whether the dependence of some output (or input) has irregular entries.
     """
 
     tape: Tape
@@ -57,12 +56,12 @@ class Program:
 
     @property
     def ops(self) -> int:
-        """How many tensor ops one evaluation takes."""
+        """The number of tensor ops in one evaluation."""
         return sum(node.is_call for node in self.tape.nodes)
 
     @cached_property
     def graph(self) -> torch.fx.GraphModule:
-        """The same as a graph, to be compiled."""
+        """The program as a graph, to be compiled."""
         return self.tape.module()
 
     @cached_property
@@ -70,7 +69,7 @@ class Program:
         return self.tape.runner()
 
     def __call__(self, args: Args) -> torch.Tensor:
-        """(nnz,)."""
+        """Return the values of the entries at ``args``, (nnz,)."""
         return self._run(*(t for t in tree_leaves(args) if isinstance(t, torch.Tensor)))
 
 
@@ -84,10 +83,10 @@ def build(
     symmetric: bool = False,
     most: int | None = None,
 ) -> Program:
-    """Read f's tangent program (forward) or that of its transpose (reverse) at ``args``.
+    """Build the program from f's tangent program (forward) or its transpose (reverse) at ``args``.
 
     ``part``: entries that the pattern does not have are left out; otherwise there must be none.
-    ``symmetric``: the Jacobian is, as one of a gradient. ``most``: no more numbers than so many may be written.
+    ``symmetric``: the Jacobian is symmetric, as that of a gradient. ``most``: how many numbers may be written.
 
     Raises
     ------
@@ -114,7 +113,7 @@ def _build(
     most: int | None,
     pure: bool,
 ) -> Program:
-    """``pure``: what f writes in place becomes new tensors, by a transform that some autograd.Functions do not take."""
+    """Build the program; ``pure``: writes in place become new tensors, which some autograd.Functions do not allow."""
     flat, spec = tree_flatten(args)
     own = [t.detach() if isinstance(t, torch.Tensor) else t for t in flat]
     given = [t for t in own if isinstance(t, torch.Tensor)]
@@ -135,7 +134,7 @@ def _build(
         sources = list(_sources(states, ends, direction == "reverse" and not symmetric))
         values, regular = emit(sources, pattern, function.dtype, function.device, recorder, part, symmetric)
     slots = tuple(len(state.slots) + bool(state.entries) for state in states)
-    by_columns = columnwise(unsigned(recorder.program(values)))
+    by_columns = columnwise(move_signs(recorder.program(values)))
     width = reader.coefficients / max(reader.numbers, 1)
     irregular = any(state.entries for state in states)
     return Program(by_columns, direction, slots, regular, recorder.numbers, reader.numbers, width, irregular)
@@ -149,14 +148,15 @@ def _read(
     reader: Reader,
     pure: bool,
 ) -> list[State]:
-    """What each end of the tangent program depends on."""
+    """Return what each end of the tangent program depends on."""
     leaves = function.leaves(args)
     run = (_pushed if direction == "forward" else _pulled)(function, args, len(leaves))
     run = torch.func.functionalize(run, remove="mutations") if pure else run
 
-    def read() -> Any:
+    def read() -> Sequence[torch.Tensor]:
         with _own_dispatch():
-            return run(*leaves, *directions)
+            results: Sequence[torch.Tensor] = run(*leaves, *directions)
+            return results
 
     try:
         results = traced(function, reader, read)
@@ -172,10 +172,10 @@ def _read(
 
 @contextmanager
 def _own_dispatch() -> Iterator[None]:
-    """Give dispatch keys back as they were.
+    """Restore the dispatch keys of PyTorch at the end.
 
-    Some of PyTorch's Python functions switch keys off by a local variable. When they raise, it lives as long as the
-    traceback, and sets the keys of the moment when that goes: so it goes here.
+    Some of PyTorch's Python functions switch keys off by a local variable. If they raise, it lives as long as the
+    traceback, and resets the keys when that is freed: so the frames are cleared here.
     """
     included, excluded = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
     with torch._C._ForceDispatchKeyGuard(included, excluded):
@@ -186,15 +186,15 @@ def _own_dispatch() -> Iterator[None]:
             raise
 
 
-def _pushed(function: FlatFunction, args: Args, count: int) -> Any:
-    def jvp(*given: torch.Tensor) -> Any:
+def _pushed(function: FlatFunction, args: Args, count: int) -> UserFunction:
+    def jvp(*given: torch.Tensor) -> object:
         return torch.func.jvp(function.bind(args), given[:count], given[count:])[1]
 
     return jvp
 
 
-def _pulled(function: FlatFunction, args: Args, count: int) -> Any:
-    def vjp(*given: torch.Tensor) -> Any:
+def _pulled(function: FlatFunction, args: Args, count: int) -> UserFunction:
+    def vjp(*given: torch.Tensor) -> object:
         return torch.func.vjp(function.bind(args), *given[:count])[1](tuple(given[count:]))
 
     return vjp

@@ -1,44 +1,47 @@
-"""What is kept beside tensors while a program is read, and how to compute without being read."""
+"""A dictionary of values for tensors, and a way to compute that the modes reading a program do not see."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from contextlib import AbstractContextManager
+from typing import Generic, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 T = TypeVar("T")
 
-unseen: Any = torch._C._DisableTorchDispatch
-"""``with unseen():`` ops on index maps; for a mode they would be ops like others, and take ten times as long."""
+no_dispatch: Callable[[], AbstractContextManager[object]] = torch._C._DisableTorchDispatch
+"""A context for ops on index maps: modes do not see them, which would make them take ten times as long."""
 
 
-def on(device: torch.device, array: Any) -> torch.Tensor:
-    """An array of integers or booleans as a tensor there."""
-    with unseen():
+def tensor_on(device: torch.device, array: npt.NDArray[np.int64 | np.bool_]) -> torch.Tensor:
+    """Return an array of integers or booleans as a tensor on ``device``."""
+    with no_dispatch():
         return torch.from_numpy(array).to(device)
 
 
-class Beside(Generic[T]):
-    """tensor -> value, for as long as the tensor lives. A tensor is found by being the same object.
+class TensorMap(Generic[T]):
+    """A dictionary tensor -> value, which holds a value as long as its tensor lives. Tensors are compared by identity.
 
-    Torch's own ``WeakTensorKeyDictionary`` hashes a new reference at every look.
+    Torch's own ``WeakTensorKeyDictionary`` makes and hashes a new reference at every lookup.
     """
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[weakref.KeyedRef[int, torch.Tensor], T]] = {}
         mine = weakref.ref(self)
 
-        def gone(reference: Any) -> None:
-            beside = mine()
-            if beside is not None:
-                beside._found.pop(reference.key, None)
+        def gone(reference: weakref.KeyedRef[int, torch.Tensor]) -> None:
+            living = mine()
+            if living is not None:
+                living._found.pop(reference.key, None)
 
-        self._gone: Callable[[Any], None] = gone
+        self._gone = gone
 
     def get(self, t: torch.Tensor) -> T | None:
-        """The value beside t; None where there is none."""
+        """Return the value of t; None where there is none."""
         found = self._found.get(id(t))
         return found[1] if found is not None and found[0]() is t else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,15 @@ UserFunction = Callable[..., Any]
 
 Args = tuple[Any, ...]
 """The arguments of a call: tensors, trees of tensors, and whatever else the function takes."""
+
+OpArgument: TypeAlias = Any
+"""An argument of an op of PyTorch: a tensor, a number, a word, None, or a list of these, as its schema says."""
+
+Kwargs = dict[str, OpArgument]
+"""The keyword arguments of an op."""
+
+OpResult: TypeAlias = Any
+"""The result of an op of PyTorch: a tensor, a number, None, or a list of these, as its schema says."""
 
 
 def choose(name: str, value: object, options: object) -> None:

@@ -1,9 +1,9 @@
-"""For a dense Jacobian that is wanted once: the pattern, unless looking for it costs more than it can save.
+"""Find the pattern of a dense Jacobian that is wanted once, unless detection costs more than it can save.
 
-A few VJPs are cheaper than any look, and so are many that are so small that PyTorch's overhead is what they cost. Where
-some rows, computed, have no zero, the others will have few: to follow every op would cost more. And once an all-to-all
-layer was seen, the rest is not followed: as many numbers depend on every input as half of the products that a dense
-Jacobian takes, so that no coloring would save much.
+A few VJPs are cheaper than any detection, and so are many that cost little but PyTorch's overhead. If some computed
+rows have no zero, the others will have few: to follow every op would cost more than zeros save. And after an all-to-all
+layer nothing more is followed: as many numbers depend on every input as half of the products that a dense Jacobian
+takes, so that no coloring would save much.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from .detect import detect
 from .index_sets import IndexSets
 from .set_table import Ints
 
-_FEW = 32  # VJPs: in a batch so many share what an operation costs
-_TINY, _SMALL = 50_000, 300_000  # numbers in all VJPs: to follow an op takes longer than to run it on so many
-_MANY = 3  # times more outputs than inputs: there JVPs may cost much less
-_ROWS = 2  # are computed
+_FEW = 32  # VJPs that share the overhead of each operation, in one batch
+_TINY, _SMALL = 50_000, 300_000  # numbers in all VJPs, on which it takes less to run an op than to follow it
+_MANY = 3  # outputs for each input, from which on JVPs may cost much less
+_ROWS = 2  # rows that are computed and searched for zeros
 
 VJPs = Callable[[torch.Tensor], torch.Tensor]
 
 
-def glance(function: FlatFunction, args: Args, vjps: VJPs | None = None) -> SparsityPattern:
-    """The pattern of f, which ran before, or the full one: never less than the truth.
+def pattern_or_full(function: FlatFunction, args: Args, vjps: VJPs | None = None) -> SparsityPattern:
+    """Return the pattern of f, or the full one where detection costs too much; f ran before.
 
-    ``vjps``: U -> U J, (k, m) -> (k, n), where that is known already.
+    Neither lacks an entry. ``vjps``: the map U -> U J, (k, m) -> (k, n), if it is known already.
     """
     m, n = function.m, function.n
     if is_cheap(m, n) or (vjps is not None and _seems_full(vjps, m, function)):
@@ -46,12 +46,12 @@ def glance(function: FlatFunction, args: Args, vjps: VJPs | None = None) -> Spar
 
 
 def is_cheap(m: int, n: int) -> bool:
-    """Whether m VJPs of m outputs and n inputs cost less than to find out how few would do."""
+    """Whether m VJPs, of m outputs and n inputs, cost less than detection."""
     return m <= _FEW or m * (m + n) <= (_TINY if m > _MANY * n else _SMALL)
 
 
 def _seems_full(vjps: VJPs, m: int, function: FlatFunction) -> bool:
-    """Whether rows here and there have no zeros; one of nothing else, as behind a dead unit, does not count."""
+    """Whether a few computed rows have no zeros; a row of zeros only, as behind a dead unit, does not count."""
     seeds = torch.zeros(_ROWS, m, dtype=function.dtype, device=function.device)
     seeds.view(-1)[torch.arange(_ROWS) * (m + m // _ROWS) + m // (2 * _ROWS)] = 1
     try:
@@ -63,11 +63,11 @@ def _seems_full(vjps: VJPs, m: int, function: FlatFunction) -> bool:
 
 
 class _FullError(BaseException):
-    """Nothing went wrong: a trace ends early, through whatever f catches."""
+    """Raised to end a trace early: no error, and no Exception, which f might catch."""
 
 
 class _UntilFull(IndexSets):
-    """Index sets that are followed until ``enough`` numbers in one tensor have all indices."""
+    """Index sets that are followed until ``enough`` numbers in one tensor depend on all n inputs."""
 
     def __init__(self, n: int, enough: int) -> None:
         super().__init__(n)
@@ -75,7 +75,7 @@ class _UntilFull(IndexSets):
         self.full = False
 
     def tidy(self, live: Callable[[], list[Ids]]) -> None:
-        """Look whether there are full sets, and whether they are enough."""
+        """End the trace if some tensor has enough full sets."""
         super().tidy(live)
         fresh = np.arange(min(self._looked_at, self.table.size), self.table.size)
         self._looked_at = self.table.size

@@ -1,4 +1,4 @@
-"""Sparsity patterns: rows from a forward trace, columns from a backward trace where forward mode has gaps."""
+"""Detect sparsity patterns: by rows in a forward trace, by columns in a backward one where forward mode has gaps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .set_table import SetTable
 
 
 def detect(function: FlatFunction, args: Args, sets: IndexSets | None = None) -> SparsityPattern:
-    """The (m, n) pattern of f's Jacobian; f runs on copies, so what it does in place stays with it.
+    """Return the (m, n) pattern of f's Jacobian; f runs on copies of its inputs, which it may overwrite.
 
-    ``sets``: empty ones for n inputs, that the forward trace fills.
+    ``sets``: empty index sets over the n inputs, which the forward trace fills.
     """
     try:
         pattern, trace = _by_rows(function, args, sets or IndexSets(function.n))
@@ -36,7 +36,7 @@ def detect(function: FlatFunction, args: Args, sets: IndexSets | None = None) ->
 
 
 def detect_hessian(gradient: GradientOf, function: FlatFunction, args: Args) -> SparsityPattern:
-    """The (n, n) pattern of a Hessian: that of the Jacobian of ``gradient``, seen flat, made symmetric."""
+    """Return the (n, n) pattern of a Hessian: the pattern of the Jacobian of ``gradient``, made symmetric."""
     try:
         pattern = detect(function, args)
     except RuntimeError:
@@ -78,7 +78,7 @@ def _by_columns(function: FlatFunction, args: Args, note: Note) -> SparsityPatte
 
 
 def _pattern(table: SetTable, ids: torch.Tensor, shape: tuple[int, int], trace: Trace) -> SparsityPattern:
-    """The sets that the rows refer to, renumbered in the order of the table."""
+    """Return the pattern of rows with the sets ``ids``; sets that occur are renumbered in the order of the table."""
     used = np.zeros(table.size, bool)
     used[ids.numpy()] = True
     indptr, indices = table.take(np.flatnonzero(used))

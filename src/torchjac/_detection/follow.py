@@ -21,7 +21,7 @@ from .._tangent.values import ValueTrace
 
 
 def forward(function: FlatFunction, args: Args, reading: Reading, seeds: Ids) -> tuple[Ids, Trace]:
-    """(m,) ids of the outputs, for (n,) ids of the inputs."""
+    """Return (m,) ids of the outputs, for (n,) ids of the inputs, and the trace."""
     trace = Trace(reading)
     primals = tuple(leaf.detach().clone() for leaf in function.leaves(args))
     tangents = tuple(normal(leaf) for leaf in primals)
@@ -39,7 +39,7 @@ def forward(function: FlatFunction, args: Args, reading: Reading, seeds: Ids) ->
 def backward(
     function: FlatFunction, args: Args, make_reading: Callable[[], Reading], make_seeds: Callable[[], Ids]
 ) -> tuple[Ids, Trace]:
-    """(n,) ids of the inputs, for (m,) ids of the outputs; the makers are called when m is known."""
+    """Return (n,) ids of the inputs, for (m,) ids of the outputs, and the trace; makers are called once m is known."""
     primals = tuple(leaf.detach().clone().requires_grad_() for leaf in function.leaves(args))
     before = ValueTrace()
     for primal in primals:

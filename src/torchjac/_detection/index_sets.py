@@ -15,7 +15,7 @@ _TIDY_AT = 4_000_000  # entries of the table before the first look for sets that
 
 
 class IndexSets:
-    """Implements ``_tangent.reading.Reading`` for index sets over {0, ..., n - 1}."""
+    """A ``Reading`` of index sets over {0, ..., n - 1}."""
 
     curious = False
 
@@ -24,7 +24,7 @@ class IndexSets:
         self._tidy_at = max(_TIDY_AT, 4 * n)
 
     def tidy(self, live: Callable[[], list[Ids]]) -> None:
-        """Drop sets that no memory refers to any more, once most of the table may be such; ids change in place."""
+        """Drop the sets that no tensor refers to, once they may fill most of the table; ids change in place."""
         if self.table.nnz < self._tidy_at:
             return
         tensors = live()
@@ -37,11 +37,11 @@ class IndexSets:
         self._tidy_at = max(self._tidy_at, 3 * self.table.nnz)
 
     def arrive(self, op: str, line: str, before: list[Ids], ids: Ids) -> Ids:
-        """A set does not remember where it has been."""
+        """Return ``ids``: an index set does not remember ops."""
         return ids
 
     def entries(self, ids: Ids) -> int:
-        """Indices in all sets together."""
+        """Return the number of indices in all sets together."""
         return int(self.table.lengths(_flat(ids)).sum())
 
     def union(self, a: Ids, b: Ids) -> Ids:
@@ -83,7 +83,7 @@ class IndexSets:
         return torch.from_numpy(self.table.union_groups(source[order], np.concatenate([[0], np.cumsum(counts)])))
 
     def _through(self, ids: Ids, window: Window) -> Ids:
-        """(..., in_len) -> (..., out_len): the union over each output's places."""
+        """Return, for (..., in_len) ids, (..., out_len): the union over each output's places."""
         counts = window.starts.diff()
         out_len = counts.numel()
         if window.places.numel() == 0:
@@ -144,7 +144,7 @@ def _flat(ids: torch.Tensor) -> Ints:
 
 
 def _distinct_rows(rows: Ints) -> tuple[Ints, Ints]:
-    """(distinct rows, number of the distinct row of each row), exact."""
+    """Return (the distinct rows, the number of its distinct row for each row), exact."""
     if rows.shape[0] == 1:
         return rows, np.zeros(1, np.int64)
     weights = np.fromiter(itertools.accumulate(itertools.repeat(0x9E3779B97F4A7C15, rows.shape[1]), _step), np.uint64)

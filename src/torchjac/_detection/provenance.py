@@ -1,6 +1,6 @@
-"""Where entries come from: the chain of ops behind one entry, and the lines that added most entries.
+"""The origin of entries: the chain of ops behind one entry, and the lines that added most entries.
 
-Both run the function again, with a reading that keeps something else than index sets.
+Both run the function again, with a reading that keeps other things than index sets.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .index_sets import IndexSets
 
 
 class Provenance:
-    """Answers for the pattern of ``function``, traced at ``args`` by rows (forward) or by columns (backward)."""
+    """The origins of entries of ``function``, traced at ``args`` by rows (forward) or by columns (backward)."""
 
     def __init__(self, function: FlatFunction, args: Args, by_rows: bool) -> None:
         self._function, self._args, self._by_rows = function, args, by_rows
 
     def why(self, i: int, j: int) -> list[Step]:
-        """The ops on one way from input j to output i, in the order in which f runs them."""
+        """Return the ops on one way from input j to output i, in the order in which f runs them."""
         paths = Paths()
         start, end = (j, i) if self._by_rows else (i, j)
         reached = self._follow(lambda: paths, lambda size: _one_hot(start, size))
@@ -34,7 +34,7 @@ class Provenance:
         return steps if self._by_rows else steps[::-1]
 
     def costs(self) -> list[Cost]:
-        """The lines of f, most added entries first."""
+        """Return the entries that each line of f added, the most first."""
         made: list[CountedSets] = []
 
         def make(size: int) -> CountedSets:
@@ -81,7 +81,7 @@ class CountedSets(IndexSets):
 
 
 class Paths:
-    """The reading that follows one element: an id is the last step of one way from it, 1 the element itself."""
+    """A ``Reading`` of ways from one element: an id is the last step of one way, 1 is the element itself."""
 
     curious = True
 
@@ -89,7 +89,7 @@ class Paths:
         self._steps: list[tuple[int, Step]] = []
 
     def chain(self, last: int) -> list[Step]:
-        """The steps up to ``last``; steps at one line in a row are one."""
+        """Return the steps up to ``last``; equal steps in a row are one."""
         steps: list[Step] = []
         while last > 1:
             last, step = self._steps[last - 2]
@@ -98,7 +98,7 @@ class Paths:
         return steps[::-1]
 
     def arrive(self, op: str, line: str, before: list[Ids], ids: Ids) -> Ids:
-        """Everything that has come this far took one step more."""
+        """Add a step by ``op`` at ``line`` to every way."""
         parents, inverse = torch.unique(ids, return_inverse=True)
         names = torch.zeros_like(parents)
         for k, parent in enumerate(parents.tolist()):
@@ -108,22 +108,22 @@ class Paths:
         return names[inverse]
 
     def tidy(self, live: Callable[[], list[Ids]]) -> None:
-        """Steps are few."""
+        """Keep all steps: they are few."""
 
     def entries(self, ids: Ids) -> int:
-        """One element is followed: there is nothing to count."""
+        """Return 0: for one element there is nothing to count."""
         return 0
 
     def union(self, a: Ids, b: Ids) -> Ids:
-        """Any way will do: the one found first."""
+        """Keep any one way to each element: that of ``a``, if there is one."""
         return torch.where(a != 0, a, b)
 
     def reduce(self, ids: Ids, dims: Sequence[int]) -> Ids:
-        """Any way will do."""
+        """Keep any one way over ``dims``."""
         return ids.amax(tuple(dims), keepdim=True)
 
     def mix(self, ids: Ids, dim: int, along: Along) -> Ids:
-        """Any way will do."""
+        """Keep any one way to each place along ``dim``."""
         if isinstance(along, Window):
             moved = ids.movedim(dim, -1)
             out = moved.new_zeros(*moved.shape[:-1], along.starts.numel() - 1)
@@ -136,7 +136,7 @@ class Paths:
         return ids.cummax(dim).values if along == "prefix" else ids
 
     def collect(self, ids: Ids, target: torch.Tensor, size: int) -> Ids:
-        """Any way will do."""
+        """Keep any one way to each target."""
         place, source = target.reshape(-1), ids.reshape(-1)
         kept = place >= 0
         return source.new_zeros(size).scatter_reduce(0, place[kept], source[kept], "amax")

@@ -1,6 +1,6 @@
-"""Whether the samples of a batch meet, and which op lets them: a trace in which all elements of a sample are one.
+"""Find whether samples of a batch meet in f, and in which op: by a trace in which all elements of a sample are one.
 
-An index set is then a set of samples. f keeps samples apart if every output has no other than its own.
+An index set is then a set of samples. f keeps samples apart if every output depends on its own sample only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Samples = Callable[[Sequence[Leaf]], torch.Tensor]
 
 @dataclass(frozen=True)
 class Meeting:
-    """What sample ``reader`` returns depends on what sample ``other`` is given, through ``op`` at ``line``."""
+    """Two samples that meet: the output of ``reader`` depends on the input of ``other``, by ``op`` at ``line``."""
 
     reader: int
     other: int
@@ -34,54 +34,54 @@ class Meeting:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a trace saw: two samples that can meet, if any do; and where f decided by a value what to run, if it did."""
+class SampleTrace:
+    """The result of a trace: two samples that can meet, or None, and where f decided by a value what to run."""
 
     meeting: Meeting | None
     decided: str = ""
 
 
-def see(function: FlatFunction, args: Args, samples: Samples, count: int) -> Seen:
-    """Whether any of ``count`` samples can meet in f at ``args``."""
+def trace_samples(function: FlatFunction, args: Args, samples: Samples, count: int) -> SampleTrace:
+    """Find whether any of ``count`` samples can meet in f at ``args``."""
     try:
-        seen, less = _forward(function, args, samples, count)
+        traced, less = _forward(function, args, samples, count)
     except RuntimeError:  # no forward formula; f's own error is raised again by the backward trace
         return _backward(function, args, samples, count)
-    return _backward(function, args, samples, count) if less and seen.meeting is None else seen
+    return _backward(function, args, samples, count) if less and traced.meeting is None else traced
 
 
-def _forward(function: FlatFunction, args: Args, samples: Samples, count: int) -> tuple[Seen, bool]:
+def _forward(function: FlatFunction, args: Args, samples: Samples, count: int) -> tuple[SampleTrace, bool]:
     sets, inputs = SampleSets(count), samples(function.inputs)
     ids, trace = forward(function, args, sets, 1 + inputs)
     less = bool(trace.computes_less_forward())
     met = sets.first_foreign(ids, samples(function.outputs))
     if met is None:
-        return Seen(None, _decided(trace)), less
+        return SampleTrace(None, _decided(trace)), less
     output, reader, other = met
     paths = Paths()
     reached, _ = forward(function, args, paths, (inputs == other).long())
-    return Seen(Meeting(reader, other, *sets.culprit(paths, int(reached[output])))), less
+    return SampleTrace(Meeting(reader, other, *sets.culprit(paths, int(reached[output])))), less
 
 
-def _backward(function: FlatFunction, args: Args, samples: Samples, count: int) -> Seen:
+def _backward(function: FlatFunction, args: Args, samples: Samples, count: int) -> SampleTrace:
     sets, paths = SampleSets(count), Paths()
     ids, trace = backward(function, args, lambda: sets, lambda: 1 + samples(function.outputs))
     met = sets.first_foreign(ids, samples(function.inputs))
     if met is None:
-        return Seen(None, _decided(trace))
+        return SampleTrace(None, _decided(trace))
     place, other, reader = met
     reached, _ = backward(function, args, lambda: paths, lambda: (samples(function.outputs) == reader).long())
-    return Seen(Meeting(reader, other, *sets.culprit(paths, int(reached[place]))))
+    return SampleTrace(Meeting(reader, other, *sets.culprit(paths, int(reached[place]))))
 
 
 def _decided(trace: Trace) -> str:
-    """Where f may have taken another branch for other values; the notes of a local trace say it."""
+    """Return where f may take another branch for other values, by the notes of a local trace; empty for others."""
     lines = [f"{note.op}, at {note.line}" if note.line else note.op for note in trace.notes]
     return (", ".join(lines) or "an op") if trace.local else ""
 
 
 class SampleSets(IndexSets):
-    """Sets of samples that remember which ops, at which lines, made one of several from ones of one."""
+    """Sets of samples, and the ops, with their lines, that made a set of several samples from sets of one."""
 
     curious = True
 
@@ -90,7 +90,7 @@ class SampleSets(IndexSets):
         self._mixing: set[tuple[str, str]] = set()
 
     def arrive(self, op: str, line: str, before: list[Ids], ids: Ids) -> Ids:
-        """Remember the op if it is the first to mix what it got."""
+        """Remember the op if its result mixes samples, and its operands do not."""
         if self._largest(ids) > 1 and all(self._largest(b) <= 1 for b in before):
             self._mixing.add((op, line))
         return ids
@@ -100,7 +100,7 @@ class SampleSets(IndexSets):
         return int(self.table.lengths(distinct).max(initial=0))
 
     def first_foreign(self, ids: Ids, own: torch.Tensor) -> tuple[int, int, int] | None:
-        """(element, its sample, another sample in its set) for the first element that has another."""
+        """Return (element, its sample, another sample in its set) for the first element that has another."""
         # a set that holds one sample alone is the one that the table began with
         for element in torch.nonzero((ids != 0) & (ids != 1 + own)).reshape(-1).tolist():
             mine = int(own[element])
@@ -110,7 +110,7 @@ class SampleSets(IndexSets):
         return None
 
     def culprit(self, paths: Paths, last: int) -> tuple[str, str]:
-        """(op, line) of the step on the way to ``last`` that mixes samples, or of all where each only moves them."""
+        """Return (op, line) of the step to ``last`` that mixes samples, or of all steps where each only moves them."""
         steps = paths.chain(last)
         for step in steps:
             if (step.op, step.line) in self._mixing:

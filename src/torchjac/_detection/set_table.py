@@ -1,17 +1,21 @@
-"""A growing table of distinct index sets in CSR, and the one operation that matters: union, many at a time.
+"""A growing table of distinct index sets in CSR, with its main operation: many unions at a time.
 
-Set 0 is empty, set 1 + j is {j}. Ids are positions in the table. Sets are never changed; those that nobody refers to
-any more are dropped by ``compact``. All algebra is vectorised; the work of a union is linear in the entries it reads.
+Set 0 is empty, set 1 + j is {j}. Ids are positions in the table. Sets are never changed; ``compact`` drops
+those that are not in use. All algebra is vectorised; the work of a union is linear in the entries it reads.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+Members = npt.NDArray[np.int32 | np.int64]
+"""The indices in sets: int32 where n allows it."""
+
+T = TypeVar("T", bound=np.generic)
 
 _SMALL_SETS = 16  # below this mean size, finding equal sets costs more than keeping them twice
 
@@ -26,20 +30,20 @@ class SetTable:
         self.n = n
         dtype = np.int32 if n <= np.iinfo(np.int32).max else np.int64
         self._indptr = np.concatenate([[0], np.arange(n + 1)]).astype(np.int64)
-        self._indices: npt.NDArray[Any] = np.arange(n, dtype=dtype)
+        self._indices: Members = np.arange(n, dtype=dtype)
         self.size = n + 1
 
     @property
     def nnz(self) -> int:
-        """Entries of all sets together."""
+        """The number of entries of all sets together."""
         return int(self._indptr[self.size])
 
     def lengths(self, ids: Ints) -> Ints:
-        """How many indices each set has."""
+        """Return the number of indices in each set."""
         return self._indptr[ids + 1] - self._indptr[ids]
 
-    def take(self, ids: Ints) -> tuple[Ints, npt.NDArray[Any]]:
-        """(indptr, indices) of the sets ``ids``, in that order, in CSR."""
+    def take(self, ids: Ints) -> tuple[Ints, Members]:
+        """Return (indptr, indices) of the sets ``ids``, in that order, in CSR."""
         starts = self._indptr[ids]
         lengths = self._indptr[ids + 1] - starts
         indptr = np.zeros(ids.size + 1, np.int64)
@@ -51,7 +55,7 @@ class SetTable:
         return indptr, self._indices[where]
 
     def union(self, a: Ints, b: Ints) -> Ints:
-        """Elementwise union of two id arrays of one shape (k,)."""
+        """Return the elementwise union of two id arrays of one shape (k,)."""
         out = np.where(a == 0, b, a)
         open_ = np.flatnonzero((a != b) & (a != 0) & (b != 0))
         if open_.size == 0:
@@ -66,7 +70,7 @@ class SetTable:
         return out
 
     def union_groups(self, ids: Ints, indptr: Ints) -> Ints:
-        """For each group ``ids[indptr[g]:indptr[g + 1]]`` the union of its sets: (groups,)."""
+        """Return, for each group ``ids[indptr[g]:indptr[g + 1]]``, the union of its sets: (groups,)."""
         counts = np.diff(indptr)
         out = np.zeros(counts.size, np.int64)
         single = counts == 1
@@ -78,7 +82,7 @@ class SetTable:
         return out
 
     def _union_distinct(self, ids: Ints, indptr: Ints) -> Ints:
-        """``union_groups`` for groups that are all different and of two members or more; new sets are appended."""
+        """Return the unions of distinct groups of two members or more; new sets are appended to the table."""
         largest = _largest_member(ids, indptr, self.lengths(ids))
         open_ = np.flatnonzero(~self._absorbed(ids, indptr, largest))
         if open_.size == 0:
@@ -92,7 +96,7 @@ class SetTable:
         return known
 
     def _union_open(self, ids: Ints, indptr: Ints, largest: Ints) -> Ints:
-        """The same, where the largest member may not hold all others."""
+        """Return the unions of groups whose largest member may not hold all others."""
         new_indptr, new_indices = self._product(ids, indptr)
         sizes = np.diff(new_indptr)
         known = largest.copy()  # a union as large as its largest member is that member
@@ -107,7 +111,7 @@ class SetTable:
         return known
 
     def _absorbed(self, ids: Ints, indptr: Ints, largest: Ints) -> npt.NDArray[np.bool_]:
-        """Which groups are their largest member: looked up where that is much larger than the rest, (groups,).
+        """Whether each group is its largest member: looked up where that is much larger than the rest, (groups,).
 
         Without it, one dense set united with each of n single ones would be written out n times.
         """
@@ -124,7 +128,7 @@ class SetTable:
         asked[query[missing]] = False
         return asked
 
-    def _holds(self, sets: Ints, wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    def _holds(self, sets: Ints, wanted: Members) -> npt.NDArray[np.bool_]:
         """Whether ``wanted[k]`` is in the set ``sets[k]``: a binary search of all at once."""
         low, high = self._indptr[sets], self._indptr[sets + 1]
         end = high.copy()
@@ -135,8 +139,8 @@ class SetTable:
         found: npt.NDArray[np.bool_] = (low < end) & (self._indices[np.minimum(low, self.nnz - 1)] == wanted)
         return found
 
-    def _product(self, ids: Ints, indptr: Ints) -> tuple[Ints, npt.NDArray[Any]]:
-        """The boolean product (groups x sets) @ (sets x n), in CSR with sorted indices."""
+    def _product(self, ids: Ints, indptr: Ints) -> tuple[Ints, Members]:
+        """Return the boolean product (groups x sets) @ (sets x n), in CSR with sorted indices."""
         from scipy.sparse import csr_array
 
         counts, flat = self.take(ids)
@@ -156,7 +160,7 @@ class SetTable:
         groups.sum_duplicates()
         return groups.indptr.astype(np.int64), groups.indices
 
-    def _append(self, indptr: Ints, indices: npt.NDArray[Any], inverse: Ints | None) -> Ints:
+    def _append(self, indptr: Ints, indices: Members, inverse: Ints | None) -> Ints:
         first, old, count = self.size, self.nnz, indptr.size - 1
         self._indptr = _room(self._indptr, first + 1, count)
         self._indices = _room(self._indices, old, indices.size)
@@ -166,7 +170,7 @@ class SetTable:
         return np.arange(first, first + count) if inverse is None else first + inverse
 
     def compact(self, used: Ints) -> Ints:
-        """Keep only the sets ``used``, the empty one and the single ones; returns old id -> new id."""
+        """Keep only the sets ``used``, the empty one and the single ones; return old id -> new id."""
         keep = np.zeros(self.size, bool)
         keep[: self.n + 1] = True
         keep[used] = True
@@ -191,8 +195,8 @@ def _largest_member(ids: Ints, indptr: Ints, lengths: Ints) -> Ints:
     return out
 
 
-def _deduplicated(indptr: Ints, indices: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any], Ints | None]:
-    """The distinct sets among those given, and which of them each was; exact: equal hashes are compared."""
+def _deduplicated(indptr: Ints, indices: Members) -> tuple[Ints, Members, Ints | None]:
+    """Return the distinct sets among those given, and which of them each was; exact: equal hashes are compared."""
     count = indptr.size - 1
     if count == 1 or indices.size < _SMALL_SETS * count:
         return indptr, indices, None
@@ -219,8 +223,8 @@ def _deduplicated(indptr: Ints, indices: npt.NDArray[Any]) -> tuple[Ints, npt.ND
     return indptr, indices, None  # two different sets with one hash: keep all, which is right, only larger
 
 
-def _mix(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """splitmix64 (Steele, Lea, Flood 2014): sums of these tell sets apart."""
+def _mix(values: Members) -> npt.NDArray[np.uint64]:
+    """Return hashes by splitmix64 (Steele, Lea, Flood 2014): their sums tell sets apart."""
     x = values.astype(np.uint64) + np.uint64(1)
     x *= np.uint64(0x9E3779B97F4A7C15)
     x ^= x >> np.uint64(30)
@@ -231,7 +235,7 @@ def _mix(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     return x
 
 
-def _room(array: npt.NDArray[Any], used: int, more: int) -> npt.NDArray[Any]:
+def _room(array: npt.NDArray[T], used: int, more: int) -> npt.NDArray[T]:
     if used + more <= array.size:
         return array
     larger = np.empty(max(used + more, 2 * array.size), array.dtype)

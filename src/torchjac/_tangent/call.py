@@ -1,21 +1,21 @@
-"""One op call, with its arguments by name: what a rule looks at."""
+"""An op call with its arguments by name, as a rule is given it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch.utils._pytree import tree_map
 
-from .._base.words import Args, UserFunction
+from .._base.words import Args, Kwargs, OpArgument, OpResult, UserFunction
 from .relations import Along, Ids, Of
 
 
 @cache
 def base_name(op: torch._ops.OpOverload) -> str:
-    """``add`` for aten::add.Tensor, aten::add_.Tensor and aten::add.out: the family that a rule is written for."""
+    """Return the family that a rule is written for: ``add`` for aten::add.Tensor, add_.Tensor and add.out."""
     namespace, name = op._schema.name.split("::")
     if op._schema.is_mutable and name.endswith("_") and not name.endswith("__"):
         name = name[:-1]
@@ -23,8 +23,8 @@ def base_name(op: torch._ops.OpOverload) -> str:
 
 
 @cache
-def schema_arguments(op: torch._ops.OpOverload) -> tuple[tuple[str, Any, bool], ...]:
-    """(name, default, is an ``out=`` argument) of every argument."""
+def schema_arguments(op: torch._ops.OpOverload) -> tuple[tuple[str, OpArgument, bool], ...]:
+    """Return (name, default, whether it is an ``out=`` argument) of every argument."""
     return tuple((a.name, a.default_value if a.has_default_value() else None, a.is_out) for a in op._schema.arguments)
 
 
@@ -62,7 +62,7 @@ class Call:
         self,
         op: torch._ops.OpOverload,
         args: Args,
-        kwargs: dict[str, Any],
+        kwargs: Kwargs,
         depends: Callable[[torch.Tensor], bool] = lambda t: False,
         marked: Callable[[torch.Tensor], bool] = lambda t: False,
         choice: Callable[[torch.Tensor], Along | None] = lambda index: None,
@@ -70,10 +70,10 @@ class Call:
         self.op, self.args, self.kwargs = op, args, kwargs
         self._depends, self._marked = depends, marked
         self.choice = choice
-        self.out: Any = None
+        self.out: OpResult = None
         self.widened = False  # whether a rule was told that an index or mask was computed from x
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> OpArgument:
         """The argument called ``name``, or its default."""
         for position, (argument, default, _) in enumerate(schema_arguments(self.op)):
             if argument == name:
@@ -84,11 +84,11 @@ class Call:
         """Whether the op has an argument of that name."""
         return any(argument == name for argument, _, _ in schema_arguments(self.op))
 
-    def depends(self, value: Any) -> bool:
+    def depends(self, value: object) -> TypeGuard[torch.Tensor]:
         """Whether ``value`` is a tensor that depends on v."""
         return isinstance(value, torch.Tensor) and self._depends(value)
 
-    def marked(self, value: Any) -> bool:
+    def marked(self, value: object) -> bool:
         """Whether ``value`` is a tensor (or a list with one) that was computed from x."""
         values = value if isinstance(value, (list, tuple)) else (value,)
         found = any(isinstance(v, torch.Tensor) and self._marked(v) for v in values)
@@ -108,8 +108,8 @@ class Call:
                     found.append(t)
         return found
 
-    def again(self, of: Of, *moved: str, **replaced: Any) -> Ids:
-        """The same op, run on ids instead of the arguments named ``moved``, with others ``replaced`` by keyword."""
+    def again(self, of: Of, *moved: str, **replaced: OpArgument) -> Ids:
+        """Run the op on ids instead of the arguments named ``moved``, with others ``replaced`` by keyword."""
         positional, keywords = [], {}
         for position, (name, default, is_out) in enumerate(schema_arguments(self.op)):
             value = self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
@@ -133,7 +133,7 @@ class Call:
 
 @cache
 def _functional(op: torch._ops.OpOverload) -> UserFunction:
-    """The overload packet of the op that returns a new tensor, for an op that writes in place or to ``out=``."""
+    """Return the form of the op that makes a new tensor: its packet, if the op writes in place or to ``out=``."""
     namespace, name = op._schema.name.split("::")
     if not op._schema.is_mutable:
         return op

@@ -1,4 +1,4 @@
-"""Carry ids through relations, with a reading's words."""
+"""Carry ids through relations, by the methods of a reading."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .relations import Everything, Ids, Mix, Move, Of, Pointwise, Relation, Rela
 
 
 def carry(relations: Relations, shape: torch.Size, of: Of, reading: Reading) -> Ids:
-    """The ids of an output of ``shape`` under all ``relations`` together; ``of`` gives the ids of an operand."""
+    """Return the ids of an output of ``shape`` under all ``relations`` together; ``of`` gives the ids of an operand."""
     ids: Ids | None = None
     for relation in relations:
         if isinstance(relation, Scatter):

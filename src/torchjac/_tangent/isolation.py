@@ -1,4 +1,4 @@
-"""Around every trace: directions of its own, and nothing of the caller's left changed."""
+"""Run a function under a trace, with directions of its own, and leave the caller's state as it was."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def traced(function: FlatFunction, trace: ValueTrace, run: Callable[[], T]) -> T:
-    """What ``run()`` returns under ``trace``; random numbers, buffers and backend flags are left as they were."""
+    """Return what ``run()`` returns under ``trace``; random state, buffers and backend flags are then put back."""
     devices = {leaf.device.index or 0 for leaf in function.inputs if leaf.device.type == "cuda"}
     with PROCESS_WIDE, torch.random.fork_rng(devices=devices), reference_kernels():
         try:
@@ -29,6 +29,6 @@ def traced(function: FlatFunction, trace: ValueTrace, run: Callable[[], T]) -> T
 
 
 def normal(like: torch.Tensor | Leaf) -> torch.Tensor:
-    """Numbers for a direction, from a generator of our own: the caller's stays where it is."""
+    """Return normal random numbers for a direction, from a generator of our own: the caller's does not advance."""
     generator = torch.Generator(like.device).manual_seed(0)
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -1,4 +1,4 @@
-"""Where rules are registered, and the ops that say something about values rather than about v."""
+"""The registry of rules, and lists of ops that matter for values rather than for derivatives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Rule = Callable[[Call], Relations | tuple[Relations, ...]]
 
 RULES: dict[str, Rule] = {}
 
-# For an op whose second output is an index computed from values: among which places it chose along its dimension.
+# For an op whose second output is an index computed from values: the places along its dimension among which it chose.
 CHOICES: dict[str, Callable[[Call], Along]] = {}
 
 
@@ -57,7 +57,7 @@ def register_rule(name: str) -> Callable[[Rule], Rule]:
     return rule(key)
 
 
-# Results that take shape, dtype and device from a tensor, but no value.
+# Ops whose results take shape, dtype and device from a tensor, but no value.
 VALUE_FREE = frozenset(
     "zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty new_full "
     "new_empty_strided empty_strided _new_zeros_with_same_feature_meta _efficientzerotensor is_same_size "

@@ -14,7 +14,10 @@ from typing import Literal
 import torch
 
 Ids = torch.Tensor
+"""A number for each element of a tensor, int64 on the CPU; 0 for an element that depends on nothing."""
+
 Of = Callable[[torch.Tensor], Ids]
+"""A function that returns the ids of an operand."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,13 @@ class Window:
 
     @classmethod
     def of_positions(cls, positions: torch.Tensor) -> Window:
-        """From (out_len, width) places, -1 for none."""
+        """Return the Window of (out_len, width) places, -1 for none."""
         kept = positions >= 0
         return cls(_starts(kept.sum(1)), positions[kept])
 
     @classmethod
     def of_pairs(cls, out: torch.Tensor, places: torch.Tensor, out_len: int) -> Window:
-        """From pairs: ``out[k]`` depends on ``places[k]``."""
+        """Return the Window of pairs: ``out[k]`` depends on ``places[k]``."""
         order = torch.argsort(out, stable=True)
         return cls(_starts(torch.bincount(out, minlength=out_len)), places[order])
 
@@ -60,7 +63,7 @@ class Window:
         return torch.repeat_interleave(torch.arange(counts.numel()), counts)
 
     def transposed(self, in_len: int) -> Window:
-        """The same dependence, seen from the other side: (in_len, out_len)."""
+        """Return the transposed dependence, (in_len, out_len)."""
         return Window.of_pairs(self.places, self.out, in_len)
 
 
@@ -93,7 +96,7 @@ class Mix:
 class Scatter:
     """out[target[i]] collects operand[i]; targets: flat output positions, of the operand's shape, -1 for none.
 
-    ``replaces``: the targets forget what the base held; the base comes from a relation before this one.
+    ``replaces``: what the base held at the targets is overwritten; the base comes from a relation before this one.
     """
 
     operand: torch.Tensor

@@ -1,4 +1,4 @@
-"""Shadow memory: a number beside every slot of every storage, saying what that slot depends on.
+"""Shadow memory: a number for every slot of every storage, which says what the slot depends on.
 
 Kept per *storage*, not per tensor: a view of a storage reads its numbers through its own strides, so views need no
 rule, and in-place writes, ``out=``, slices of slices and aliases are right by construction. What a number means is
@@ -24,7 +24,7 @@ class _Cells:
 
 
 def has_memory(t: torch.Tensor) -> bool:
-    """Whether t has numbers at all: not a symbolic zero, not on the meta device."""
+    """Whether t has numbers in memory: a symbolic zero has none, nor has a tensor on the meta device."""
     return not torch._is_zerotensor(t) and t.device.type != "meta"
 
 
@@ -36,7 +36,7 @@ def memory(t: torch.Tensor) -> torch.Tensor:
 
 
 class Shadow:
-    """``storage -> ids``; a storage without ids holds nothing that depends on v."""
+    """The ids of every storage; a storage without ids holds nothing that depends on v."""
 
     def __init__(self, reading: Reading) -> None:
         self._cells: WeakKeyDictionary[torch.UntypedStorage, _Cells] = WeakKeyDictionary()
@@ -54,12 +54,12 @@ class Shadow:
         ids = parts[0]
         for part in parts[1:]:
             ids = self._reading.union(ids, part)
-        if t.layout is not torch.strided:  # where its elements are is not followed: each may be any of its values
+        if t.layout is not torch.strided:  # where its elements lie is not followed: each may be any of its values
             ids = self._reading.reduce(ids.reshape(-1), (0,)).expand(t.numel()).reshape(t.shape)
         return ids
 
     def write(self, t: torch.Tensor, ids: torch.Tensor) -> None:
-        """Set the ids of t's elements; ``ids`` broadcasts to t's shape. Those of a sparse tensor share one."""
+        """Set the ids of t's elements; ``ids`` broadcasts to t's shape. All elements of a sparse tensor share one."""
         if t.layout is not torch.strided:
             ids = self._reading.reduce(ids.reshape(-1), (0,)).reshape(()) if ids.numel() else ids.new_zeros(())
         for part in self._parts(memory(t)):

@@ -1,4 +1,4 @@
-"""Which line of the user's code is running."""
+"""Find the line of the user's code that is running."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 def entered(run: Callable[[], T]) -> T:
-    """What ``run()`` returns; the lines of the traced function are those of frames inside of this one."""
+    """Return what ``run()`` returns; frames inside of this one belong to the traced function."""
     return run()
 
 
 def user_line() -> str:
-    """``model.py:12: y = x[i] * w`` for the innermost frame of the traced function; empty if none of it is running."""
+    """Return the line of the traced function that runs, as ``model.py:12: y = x[i] * w``; empty if there is none."""
     for frame in callers():
         if _is_entry(frame):
             return ""
@@ -30,7 +30,7 @@ def user_line() -> str:
 
 
 def raising_line(error: BaseException) -> str:
-    """The innermost line of the traced function that led to ``error``; empty if it was not raised in there."""
+    """Return the innermost line of the traced function that led to ``error``; empty if it was raised elsewhere."""
     line, inside = "", False
     for frame, number in walk_tb(error.__traceback__):
         inside = inside or _is_entry(frame)

@@ -32,7 +32,7 @@ _WIDENED = "values computed from x choose: each output is taken to depend on all
 
 
 class Trace(ValueTrace):
-    """``seed`` the tensors of v, ``mark`` those of x, run the computation inside, then ``shadow.read`` its results.
+    """A mode: ``seed`` the tensors of v, ``mark`` those of x, run the computation inside, ``shadow.read`` its results.
 
     ``before`` is a trace of the computation that came first: its marks, decisions, notes and lines hold here too.
     """
@@ -47,7 +47,7 @@ class Trace(ValueTrace):
             self._costs.update(before._costs)
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
-        """Let t be a part of v; ``ids`` of t's shape say which."""
+        """Make t a part of v; ``ids``, of t's shape, say which part."""
         self.shadow.write(t, ids)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -104,7 +104,7 @@ class Trace(ValueTrace):
         return (everything,) * outputs
 
     def _why_larger(self, call: Call) -> str:
-        """Why what was found for a call may be more than what is there; empty where it is not."""
+        """Return why the relations of a call may be larger than the truth; empty where they are not."""
         if base_name(call.op) not in RULES and not is_pointwise(call.op):
             return _NO_RULE
         return _WIDENED if call.widened else ""
@@ -117,7 +117,7 @@ def _carries(t: torch.Tensor) -> bool:
 
 @cache
 def is_pointwise(op: torch._ops.OpOverload) -> bool:
-    """Whether the op is tagged so, and takes tensors rather than lists of them (which need not fit each other)."""
+    """Whether the op is tagged pointwise, and takes tensors rather than lists of them (which need not fit)."""
     lists = any("List[Tensor]" in str(argument.type) for argument in op._schema.arguments)
     return torch.Tag.pointwise in op.tags and not lists
 
@@ -132,7 +132,7 @@ def is_view(op: torch._ops.OpOverload) -> bool:
 
 
 def decomposition(op: torch._ops.OpOverload) -> Any:
-    """How PyTorch writes an op without a rule in simpler ones; None where a rule or a view says more."""
+    """Return how PyTorch writes the op in simpler ones; None for a pointwise op, one with a rule, or a view."""
     if base_name(op) in RULES or is_pointwise(op):
         return None
     return _decomposition_of(op)

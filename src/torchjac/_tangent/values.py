@@ -1,4 +1,4 @@
-"""What a traced computation does with values computed from x, apart from their derivatives.
+"""Follow the values computed from x in a traced computation, apart from their derivatives.
 
 Marks say which storages hold such values; a Python decision on one makes what is found hold for this x only. An index
 computed from x remembers among which places it was chosen. Memory from before the trace is put back afterwards.
@@ -6,6 +6,7 @@ computed from x remembers among which places it was chosen. Memory from before t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .._base.words import Args
+from .._base.words import Args, Kwargs, OpResult
 from .._matrices.notes import Note
 from .call import Call, base_name, writes, written
 from .journal import Journal
@@ -41,11 +42,11 @@ class ValueTrace(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Otherwise torch guards the dispatch from torch.compile, and imports Dynamo (1 s) at the first op."""
+        """Return False: otherwise torch guards the dispatch from torch.compile, and imports Dynamo (1 s)."""
         return False
 
     def mark(self, t: torch.Tensor) -> None:
-        """Let t hold values that depend on x."""
+        """Note that t holds values that depend on x."""
         storage = memory(t).untyped_storage()
         self._marked[storage] = self._born[storage] = True
 
@@ -54,14 +55,16 @@ class ValueTrace(TorchDispatchMode):
         return has_memory(t) and memory(t).untyped_storage() in self._marked
 
     def choice(self, index: torch.Tensor) -> Along | None:
-        """Among which places ``index`` was chosen, if an op of a known kind computed it."""
+        """Return the places among which ``index`` was chosen, if an op of a known kind computed it."""
         return self._choices.get(index.untyped_storage())
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: torch._ops.OpOverload, types: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> OpResult:
         kwargs = kwargs or {}
         return self.run(func, args, kwargs, tensors(args) + tensors(kwargs.values()))
 
-    def run(self, func: Any, args: Args, kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
+    def run(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, inputs: list[torch.Tensor]) -> OpResult:
         """Run an op whose tensor arguments are ``inputs``, and mark its results if it was given marked ones."""
         self._remember_line()
         self.protect(func, args, kwargs)
@@ -77,8 +80,8 @@ class ValueTrace(TorchDispatchMode):
                 if has_memory(t) and memory(t).untyped_storage() not in self._born:
                     self.journal.save(memory(t))
 
-    def look(self, func: Any, args: Args, inputs: list[torch.Tensor]) -> bool:
-        """Whether the op is given values computed from x; notes decisions on such values."""
+    def look(self, func: torch._ops.OpOverload, args: Args, inputs: list[torch.Tensor]) -> bool:
+        """Return whether the op is given values computed from x; note decisions on such values."""
         if not any(map(self.is_marked, inputs)):
             return False
         name = base_name(func)
@@ -92,7 +95,7 @@ class ValueTrace(TorchDispatchMode):
         return True
 
     def settle(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any, marked: bool) -> None:
-        """Results are new memory, and hold values computed from x if the op was given some."""
+        """Note that results are new memory, and hold values computed from x if the op was given some."""
         name = base_name(func)
         marked = marked and name not in VALUE_FREE
         for t in tensors((out,)):
@@ -114,27 +117,27 @@ class ValueTrace(TorchDispatchMode):
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What made the result larger or local, in order."""
+        """The notes of what made the result larger or local, in order."""
         return tuple(replace(note, nonzeros=cost) for note, cost in self._costs.items())
 
     def computes_less_forward(self) -> set[str]:
-        """The ops in a forward trace whose derivatives only a backward trace shows in full."""
+        """Return the ops in a forward trace whose derivatives only a backward trace shows in full."""
         return self.foreign | (self.names & HALF_FORWARD)
 
     def line(self) -> str:
-        """The user's line that is running, or whose derivative is."""
+        """Return the user's line that is running, or whose derivative is being computed."""
         node = torch._C._current_autograd_node()
         return user_line() or ("" if node is None else self._lines.get(node._sequence_nr(), ""))
 
     def _remember_line(self) -> None:
-        """The line of an op is that of the node made for it just before; in the node's backward f is not running."""
+        """Keep the line of the node made for an op just before: in the node's backward f is not running."""
         number = torch._C._autograd._get_sequence_nr() - 1
         if number not in self._lines:
             self._lines[number] = self.line()
 
 
-def tensors(values: Any) -> list[torch.Tensor]:
-    """The tensors among the values and in lists among them (op schemas nest no deeper)."""
+def tensors(values: Iterable[object]) -> list[torch.Tensor]:
+    """Return the tensors among the values and in lists among them (op schemas nest no deeper)."""
     found: list[torch.Tensor] = []
     for value in values:
         if isinstance(value, torch.Tensor):

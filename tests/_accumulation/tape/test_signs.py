@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from torchjac._accumulation.tape.recorder import Recorder
-from torchjac._accumulation.tape.signs import unsigned
+from torchjac._accumulation.tape.signs import move_signs
 
 X = torch.tensor([[0.5, -1.5, 2.0], [3.0, 0.25, -0.75]], dtype=torch.float64)
 Y = torch.tensor([[1.5, 2.5, -4.0], [0.125, 8.0, 3.5]], dtype=torch.float64)
@@ -38,7 +38,7 @@ def test_the_same_numbers_from_fewer_ops(name):
     recorder.take(y)
     with torch.no_grad(), recorder:
         out = run(x, y)
-    tape = unsigned(recorder.program(out))
+    tape = move_signs(recorder.program(out))
     made, run_tape = tape.module(), tape.runner()
     left = [node.target._schema.name.split("::")[1] for node in made.graph.nodes if node.op == "call_function"]
     assert sorted(left) == sorted(ops)

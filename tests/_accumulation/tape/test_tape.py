@@ -10,7 +10,7 @@ from accumulation_cases import program
 
 from torchjac._accumulation.tape.recorder import Recorder
 from torchjac._accumulation.tape.tape import INPUT, Tape
-from torchjac._accumulation.tensor_map import Beside
+from torchjac._accumulation.tensor_map import TensorMap
 
 aten = torch.ops.aten
 
@@ -72,7 +72,7 @@ def test_tensors_are_let_go_after_their_last_use():
 
 
 def test_what_is_beside_a_tensor_goes_with_it():
-    found: Beside[object] = Beside()
+    found: TensorMap[object] = TensorMap()
     value = type("Value", (), {})()
     seen = weakref.ref(value)
     t, other = torch.zeros(2), torch.zeros(2)

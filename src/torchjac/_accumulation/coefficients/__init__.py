@@ -1,1 +1,1 @@
-"""What a tensor of the tangent program depends on: index maps, and a coefficient for each."""
+"""The dependence of a tensor of the tangent program on v: index maps, and a coefficient for each."""

@@ -1,4 +1,4 @@
-"""As few slots as an element has different inputs, where sums of unlike maps left more of them.
+"""Reduce the slots of a tensor to as many as an element has different inputs; sums of unlike maps leave more.
 
 Slot k then holds every element's k-th smallest input, so that maps of later sums are equal.
 """
@@ -6,27 +6,27 @@ Slot k then holds every element's k-th smallest input, so that maps of later sum
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import reduce
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from ..tensor_map import on
+from ..tensor_map import tensor_on
 from .index_map import IndexMap, sample
 from .slots import Coefficient, Ints, Slot, State, add_coefficients
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Mask = npt.NDArray[np.bool_]
 Plan = list[tuple[IndexMap, list[tuple[int, torch.Tensor | None]]]]
-"""For each new slot its map, the old ones that it takes inputs from, and where: None for everywhere."""
+"""For each new slot its map, and the old slots that it takes inputs from, each with where: None for everywhere."""
 
-Plans = dict[Any, Plan | None]
-"""By the maps of slots; None where all slots are needed."""
+Plans = dict[Hashable, Plan | None]
+"""The plan for each list of maps of slots; None where all slots are needed."""
 
 
 def compact(state: State, plans: Plans) -> None:
-    """Let ``state`` have fewer slots, if its elements have fewer inputs; the same maps are compared once."""
+    """Reduce the slots of ``state`` if its elements have fewer inputs; the same maps are compared once."""
     if len(state.slots) < 3:
         return
     key = (*(slot.map for slot in state.slots), state.device)
@@ -63,17 +63,17 @@ def _plan(maps: Sequence[IndexMap], shape: torch.Size, device: torch.device) -> 
 
 
 def _small(mask: Mask, device: torch.device) -> torch.Tensor | None:
-    """A mask as a tensor, small where it repeats itself; None where it is true everywhere."""
+    """Return a mask as a tensor, small where it repeats itself; None where it is true everywhere."""
     if mask.all():
         return None
     for d in range(mask.ndim):
         first = mask.take([0], d)
         mask = first if (mask == first).all() else mask
-    return on(device, mask)
+    return tensor_on(device, mask)
 
 
 def distinct_sorted(ids: Sequence[Ints]) -> list[Ints]:
-    """K ids of each element -> as many as one has that differ: each element's own, in order; 0 where it has fewer."""
+    """Return rows with the distinct ids of each element in order, 0 where it has fewer; as many as one has at most."""
     rows = _sorted([np.where(row == 0, _LAST, row) for row in ids])
     repeated = [(high == low) & (high != _LAST) for low, high in itertools.pairwise(rows)]
     if any(again.any() for again in repeated):
@@ -83,7 +83,7 @@ def distinct_sorted(ids: Sequence[Ints]) -> list[Ints]:
 
 
 def _sorted(rows: list[Ints]) -> list[Ints]:
-    """Every column of ``rows`` in order: a network of exchanges between neighbours, for a few rows the fastest."""
+    """Sort every column of ``rows``: by a network of exchanges between neighbours, for a few rows the fastest."""
     if len(rows) > _FEW:
         return list(np.sort(np.stack(rows), 0))
     for turn in range(len(rows)):
@@ -92,6 +92,6 @@ def _sorted(rows: list[Ints]) -> list[Ints]:
     return rows
 
 
-_LOOSE = 0.8  # so many inputs a slot, and it is left as it is
-_FEW = 16  # rows to sort
+_LOOSE = 0.8  # distinct inputs for each slot, above which the slots stay as they are
+_FEW = 16  # rows that a network sorts faster than NumPy
 _LAST = np.iinfo(np.int64).max

@@ -1,24 +1,24 @@
-"""Index maps: for every element of a tensor, which input it depends on, known before any x."""
+"""Index maps: for every element of a tensor, the input that it depends on, known before any x."""
 
 from __future__ import annotations
 
 from functools import cache, cached_property
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from ..tensor_map import unseen
+from ..tensor_map import no_dispatch
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
+Ints = npt.NDArray[np.int64]
 
 _SAMPLES = 31
 
 
 class IndexMap:
-    """``ids``, int64 of the tensor's shape: an input plus one, 0 for none. Compared by content; never written to.
+    """A map by ``ids``, int64 of the tensor's shape: an input plus one, 0 for none. Maps are never written to.
 
-    What is asked of maps is computed by NumPy: as tensor ops, each would pass the modes that read the program.
+    Maps are compared by content, with NumPy: tensor ops would pass through the modes that read the program.
 
     >>> import torch
     >>> IndexMap(torch.tensor([1, 2, 3])).broadcast(torch.Size((2, 3))).ids
@@ -32,7 +32,7 @@ class IndexMap:
     @cached_property
     def array(self) -> Ints:
         """The ids, as an array that shares their memory."""
-        with unseen():
+        with no_dispatch():
             return self.ids.numpy()
 
     @cached_property
@@ -41,7 +41,7 @@ class IndexMap:
         return self.array.reshape(-1)
 
     def at(self, places: Ints) -> Ints:
-        """The ids at flat places."""
+        """Return the ids at flat places."""
         if self.array.flags.c_contiguous or not self.array.ndim:
             return self.flat[places]
         return self.array[np.unravel_index(places, self.array.shape)]
@@ -58,7 +58,7 @@ class IndexMap:
 
     @cached_property
     def empty(self) -> bool:
-        """Whether no element depends on any."""
+        """Whether no element depends on any input."""
         return self.array.size == 0 or not (self.array.item(0) or self.full or self._small.any())
 
     @cached_property
@@ -76,32 +76,32 @@ class IndexMap:
         if self.array is not other.array:
             if not np.array_equal(self.array, other.array):
                 return False
-            other.__dict__["array"] = self.array  # so that the next look is short
+            other.__dict__["array"] = self.array  # the next comparison is one of identities
         return True
 
     def disjoint(self, other: IndexMap) -> bool:
-        """Whether no element depends on an input in both."""
+        """Whether no element depends on an input in both maps."""
         if self.full or other.full:
             return self.empty or other.empty
         return not ((self._small != 0) & (other._small != 0)).any()
 
     def joined(self, other: IndexMap) -> IndexMap:
-        """The inputs of two maps that are disjoint, or agree."""
+        """Return the map with the inputs of two maps that are disjoint, or agree."""
         return IndexMap(torch.from_numpy(np.asarray(np.maximum(self.array, other.array))))
 
     def agrees(self, other: IndexMap) -> bool:
-        """Whether some elements depend on an input in both, and all of these on the same one."""
+        """Whether some elements depend on an input in both maps, and each of them on the same one."""
         if self.full and other.full:
             return self == other
         few = sample(self.flat.size)
         return _agree(self.at(few), other.at(few)) and _agree(self.array, other.array) and not self.disjoint(other)
 
     def broadcast(self, shape: torch.Size) -> IndexMap:
-        """The same, expanded to ``shape``."""
+        """Return the map expanded to ``shape``."""
         if self.ids.shape == shape:
             return self
         if shape not in self._wider:
-            with unseen():
+            with no_dispatch():
                 self._wider[shape] = self.viewed(self.ids.expand(shape))
         return self._wider[shape]
 
@@ -110,7 +110,7 @@ class IndexMap:
         return {}
 
     def viewed(self, ids: torch.Tensor) -> IndexMap:
-        """The map with ``ids``, which are some of these, or all, any number of times."""
+        """Return the map with ``ids``, which are a selection of this map's, each any number of times."""
         view = IndexMap(ids)
         if self.full:
             view.__dict__["full"] = True
@@ -119,7 +119,7 @@ class IndexMap:
 
 @cache
 def sample(count: int) -> Ints:
-    """A few places among ``count``, evenly spread."""
+    """Return a few places among ``count``, evenly spread."""
     few = min(_SAMPLES, count)
     return np.arange(few) * count // max(few, 1) + count // (2 * max(few, 1))
 

@@ -1,4 +1,4 @@
-"""Pairs of small integers in order, and looked up: by counting, where comparing would take several times as long."""
+"""Sort pairs of small integers, and look them up: by counting, several times as fast as by comparing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ..._matrices.row_sets import IntArray
 
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
-_SPARSE = 8  # integers for each pair, from which on counting takes longer
+_SPARSE = 8  # integers to count for each pair, above which counting takes longer
 
 
 def sorted_pairs(rows: Ints, columns: Ints) -> Ints:
-    """The places of the pairs (rows[k], columns[k]) in row-major order, equal ones by k.
+    """Return the places of the pairs (rows[k], columns[k]) in row-major order, equal ones by k.
 
     >>> import numpy as np
     >>> sorted_pairs(np.array([1, 0, 1]), np.array([0, 3, 0]))
@@ -25,7 +25,7 @@ def sorted_pairs(rows: Ints, columns: Ints) -> Ints:
 
 
 def _counted(keys: Ints) -> Ints:
-    """The places of keys in order, equal ones as they come: a counting sort, as SciPy transposes a matrix."""
+    """Return the places of keys in order, equal ones as they come: SciPy transposes a matrix by a counting sort."""
     from scipy.sparse import csr_array
 
     size = keys.size
@@ -35,7 +35,7 @@ def _counted(keys: Ints) -> Ints:
 
 
 def positions(indptr: IntArray, indices: IntArray, width: int, rows: IntArray, columns: IntArray) -> Ints:
-    """Where each pair is among the entries of a pattern in CSR form; -1 where it is not."""
+    """Return the place of each pair among the entries of a pattern in CSR form; -1 for one that is not there."""
     from scipy.sparse import csr_matrix
 
     if rows.size == 0:

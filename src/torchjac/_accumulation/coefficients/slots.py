@@ -1,4 +1,4 @@
-"""What a tensor of the tangent program depends on: a few slots, each an index map and a coefficient.
+"""The dependence of a tensor of the tangent program on v: a few slots, each an index map and a coefficient.
 
     t[i] = sum over slots of coefficient[i] * v[map[i]]   +   sum over entries (i, j, c) of c * v[j]
 
@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..tensor_map import on
+from ..tensor_map import tensor_on
 from .index_map import IndexMap, sample
 from .ordering import sorted_pairs
 
@@ -26,7 +26,7 @@ Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Slot:
-    """``coefficient`` broadcasts to the map's shape; ``clean``: it is zero wherever the map has no input."""
+    """A map and its ``coefficient``, which broadcasts to it; ``clean``: it is zero where the map has no input."""
 
     map: IndexMap
     coefficient: Coefficient
@@ -46,12 +46,12 @@ class Entries:
         return self.rows.size
 
     def picked(self, places: Ints, rows: Ints) -> Entries:
-        """The entries at ``places`` (any number of times), with other rows."""
-        index = on(self.values.device, places)
+        """Return the entries at ``places`` (any number of times), with other rows."""
+        index = tensor_on(self.values.device, places)
         return Entries(rows, self.columns[places], self.values.index_select(0, index))
 
     def coalesced(self) -> Entries:
-        """Every (row, column) once, values summed."""
+        """Return the entries with every (row, column) once, values summed."""
         order = sorted_pairs(self.rows, self.columns)
         rows, columns = self.rows[order], self.columns[order]
         new = np.ones(self.size, bool)
@@ -61,13 +61,13 @@ class Entries:
         target = np.empty(self.size, np.int64)
         target[order] = np.cumsum(new) - 1
         rows, columns = rows[new], columns[new]
-        index = on(self.values.device, target)
+        index = tensor_on(self.values.device, target)
         return Entries(rows, columns, self.values.new_zeros(rows.size).index_add(0, index, self.values))
 
 
 @dataclass
 class State:
-    """All that one tensor depends on."""
+    """The dependence of one tensor on v: its slots and entries."""
 
     shape: torch.Size
     dtype: torch.dtype
@@ -77,7 +77,7 @@ class State:
 
     @property
     def size(self) -> int:
-        """Coefficients in all."""
+        """The number of coefficients in all."""
         return len(self.slots) * self.shape.numel() + sum(e.size for e in self.entries)
 
     @cached_property
@@ -86,10 +86,10 @@ class State:
         return torch.zeros((), dtype=self.dtype, device=self.device)
 
     def add(self, slot: Slot) -> None:
-        """One more slot, merged with one that has the same map, or agrees with it, or knows the other elements.
+        """Add a slot, merged with one that has the same map, or a map that agrees, or one for other elements only.
 
-        Maps agree that are one shift of the inputs, cut off at different borders: a stencil assembled from its cells
-        then has a slot for each neighbour.
+        Maps agree if they are the same shift of the inputs, cut off at different borders: a stencil assembled from its
+        cells then has one slot for each neighbour.
         """
         if slot.map.empty:
             return
@@ -106,7 +106,7 @@ class State:
         self.slots.append(slot)
 
     def add_all(self, other: State, scale: Callable[[Coefficient], Coefficient] = lambda c: c) -> None:
-        """What another tensor depends on, broadcast to this one's shape, with scaled coefficients."""
+        """Add the dependence of another tensor, broadcast to this one's shape, with scaled coefficients."""
         for slot in other.slots:
             self.add(Slot(slot.map.broadcast(self.shape), scale(slot.coefficient), slot.clean))
         for entries in other.broadcast_entries(self.shape):
@@ -115,7 +115,7 @@ class State:
             self.entries.append(Entries(entries.rows, entries.columns, values))
 
     def _joined(self, a: Slot, b: Slot) -> Slot:
-        """Two slots as one, where no element has an input in one of them and another in the other."""
+        """Return two slots as one; no element has different inputs in them."""
         joined = a.map.joined(b.map)
         numbers = not isinstance(a.coefficient, torch.Tensor) and not isinstance(b.coefficient, torch.Tensor)
         if numbers and a.coefficient == b.coefficient and a.map.disjoint(b.map):
@@ -124,23 +124,23 @@ class State:
         return Slot(joined, both, clean=True)
 
     def cleaned(self, slot: Slot) -> torch.Tensor:
-        """The slot's coefficient, zero wherever its map has no input."""
+        """Return the slot's coefficient, zero wherever its map has no input."""
         c = self.tensor(slot.coefficient)
         if slot.clean or slot.map.full:
             return c
-        return torch.where(on(c.device, np.asarray(slot.map.array != 0)), c, self.like)
+        return torch.where(tensor_on(c.device, np.asarray(slot.map.array != 0)), c, self.like)
 
     def tensor(self, c: Coefficient) -> torch.Tensor:
-        """A coefficient as a tensor that broadcasts to the shape."""
+        """Return a coefficient as a tensor that broadcasts to the shape."""
         return c if isinstance(c, torch.Tensor) else torch.full_like(self.like, c)
 
     def full(self, slot: Slot) -> torch.Tensor:
-        """A slot's coefficient with the shape of the tensor."""
+        """Return a slot's coefficient with the shape of the tensor."""
         c = self.tensor(slot.coefficient)
         return c if c.shape == self.shape else c.expand(self.shape)
 
     def all_entries(self) -> list[Entries]:
-        """Slots as entries too."""
+        """Return the entries, and the slots as entries too."""
         return [*self.entries, *(self._as_entries(slot) for slot in self.slots)]
 
     def _as_entries(self, slot: Slot) -> Entries:
@@ -149,11 +149,11 @@ class State:
         if slot.map.full:
             return Entries(np.arange(ids.size), ids - 1, values)
         rows = np.flatnonzero(ids)
-        picked = values.index_select(0, on(values.device, rows))
+        picked = values.index_select(0, tensor_on(values.device, rows))
         return Entries(rows, ids[rows] - 1, picked)
 
     def broadcast_entries(self, shape: torch.Size) -> list[Entries]:
-        """The entries, for a tensor that this one is broadcast to."""
+        """Return the entries of this tensor, broadcast to ``shape``."""
         if shape == self.shape or not self.entries:
             return self.entries
         source = np.broadcast_to(np.arange(self.shape.numel()).reshape(self.shape), shape).reshape(-1)
@@ -161,7 +161,7 @@ class State:
 
 
 def spread(entries: Entries, source: Ints, count: int) -> Entries:
-    """The entries of a tensor whose element o is a copy of element ``source[o]`` (-1: zero) of one with ``count``."""
+    """Return the entries of a tensor whose element o copies element ``source[o]`` (-1: zero) of ``count`` elements."""
     order = np.argsort(entries.rows, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(entries.rows, minlength=count))])
     out = np.flatnonzero(source >= 0)
@@ -176,12 +176,12 @@ def spread(entries: Entries, source: Ints, count: int) -> Entries:
 
 
 def add_coefficients(a: Coefficient, b: Coefficient) -> Coefficient:
-    """A + b; numbers stay numbers."""
+    """Return a + b; numbers stay numbers."""
     return a + b
 
 
 def aligned(states: Sequence[State]) -> list[list[Slot | None]]:
-    """The slots of several tensors in groups of at most one each, like with like: by the order of their inputs."""
+    """Return groups of at most one slot of each tensor: a group has slots of one rank, by the order of their inputs."""
     if len(states) == 1:
         return [[slot] for slot in states[0].slots]
     ranked = [_ranked(state) for state in states]
@@ -190,7 +190,7 @@ def aligned(states: Sequence[State]) -> list[list[Slot | None]]:
 
 
 def _ranked(state: State) -> list[Slot]:
-    """Slots by where their input comes among those of the same element, on average over a few elements."""
+    """Return the slots by the rank of their input among those of an element, on average over a few elements."""
     if len(state.slots) < 2:
         return state.slots
     places = sample(state.shape.numel())

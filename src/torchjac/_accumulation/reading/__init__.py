@@ -1,1 +1,1 @@
-"""The reading that keeps coefficients: what each kind of op does to them."""
+"""The reading that keeps coefficients, and the effect of each kind of op on them."""

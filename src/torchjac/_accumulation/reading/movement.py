@@ -1,13 +1,14 @@
-"""Views, and ops that move elements: they move maps and coefficients alike."""
+"""Read views, and ops that move elements: they move maps and coefficients alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..._base.words import OpArgument, OpResult
 from ..._tangent.call import Call, base_name
 from ..._tangent.relations import Ids, Move
 from ..._tangent.rules import RULES
@@ -16,12 +17,12 @@ from ..._tangent.values import tensors
 from ..coefficients.index_map import IndexMap
 from ..coefficients.slots import Slot, State, aligned, spread
 from ..tape.tape import replaced
-from ..tensor_map import unseen
+from ..tensor_map import no_dispatch
 from .states import States, state_of
 
 
 def move(reader: States, call: Call, out: torch.Tensor, which: int | None = None) -> State:
-    """A view, or an op that moves elements: it moves maps and coefficients alike."""
+    """Return the state of a view, or of an op that moves elements: maps and coefficients move alike."""
     operands = call.operands
     state = state_of(out)
     states = [reader.state(t) for t in operands]
@@ -55,7 +56,7 @@ def _moved_slot(
         return Slot(moved, scalar, moved.full)
     given = {id(t): s.full(g) for t, s, g in there}
 
-    def replace(t: Any) -> Any:
+    def replace(t: torch.Tensor) -> torch.Tensor:
         if not any(t is o for o in operands):
             return t
         return given[id(t)] if id(t) in given else torch.zeros_like(t)
@@ -65,7 +66,7 @@ def _moved_slot(
     return Slot(moved, c if which is None else c[which], clean)
 
 
-def _run_move(reader: States, call: Call, replace: Any) -> Any:
+def _run_move(reader: States, call: Call, replace: Callable[[Any], OpArgument]) -> OpResult:
     if base_name(call.op) == "as_strided":  # of a coefficient, this memory would hold something else
         raise reader.refusal(call, "it reads memory that is not that of one dense tensor")
     args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)
@@ -101,16 +102,16 @@ def _ids_through(
         with reader.following():
             (relation,) = rule(call)
         assert isinstance(relation, Move)
-        with unseen():
+        with no_dispatch():
             return relation.run(of)
-    with unseen():
+    with no_dispatch():
         moved = _run_move(reader, call, lambda t: ids.get(id(t), t))
     out: Ids = moved if which is None else moved[which]
     return out
 
 
 def _nothing(shape: torch.Size) -> IndexMap:
-    """The map of what depends on nothing."""
+    """Return the map of a tensor that depends on nothing."""
     return IndexMap(torch.from_numpy(np.zeros((), np.int64))).broadcast(shape)
 
 

@@ -1,16 +1,15 @@
-"""out[i] from operand[i]: the op on the coefficient, the map stays."""
+"""Read ops of out[i] from operand[i]: the op on the coefficient, the same map."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from ..._tangent.call import Call
 from ..coefficients.slots import Entries, Slot, State
 from ..tape.tape import replaced
-from ..tensor_map import on
+from ..tensor_map import tensor_on
 from .states import States, state_of
 
 
@@ -30,9 +29,9 @@ def pointwise(reader: States, call: Call, operands: Sequence[torch.Tensor], out:
 def _applied(
     reader: States, call: Call, operand: torch.Tensor, c: torch.Tensor, others: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """The op on a coefficient in place of its operand, and on zeros in place of the others that depend on v."""
+    """Run the op on a coefficient in place of its operand, and on zeros in place of the others that depend on v."""
 
-    def replace(t: Any) -> Any:
+    def replace(t: torch.Tensor) -> torch.Tensor:
         if t is operand:
             return c
         return torch.zeros((), dtype=t.dtype, device=t.device) if any(t is o for o in others) else t
@@ -50,10 +49,10 @@ def _scaled_entries(
     others: Sequence[torch.Tensor],
     shape: torch.Size,
 ) -> Entries:
-    """The op on the values of entries; its other operands are read at their rows."""
-    rows = on(entries.values.device, entries.rows)
+    """Run the op on the values of entries; its other operands are read at their rows."""
+    rows = tensor_on(entries.values.device, entries.rows)
 
-    def replace(t: Any) -> Any:
+    def replace(t: torch.Tensor) -> torch.Tensor:
         if t is operand:
             return entries.values
         if any(t is o for o in others):

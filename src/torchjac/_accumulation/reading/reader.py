@@ -8,18 +8,18 @@ which way an op goes, the same ones that detection reads:
     Move        the op on the coefficient, the op on the map        roll(c), roll(map)           ``movement``
     sums        a slot for each summand, equal maps merged                         ``sums``
     Scatter     entries with new rows                                              ``scatters``
-    the rest    written in simpler ops first                                       ``simpler``
+    the rest    written in simpler ops first                                       ``rewrites``
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
-from ..._base.words import Args, UserFunction
+from ..._base.words import Args, Kwargs, OpResult, UserFunction
 from ..._tangent.call import Call, base_name
 from ..._tangent.relations import Ids, Move, Pointwise, Relation, Scatter
 from ..._tangent.rules import RULES
@@ -30,49 +30,51 @@ from ..coefficients.index_map import IndexMap
 from ..coefficients.slots import Slot, State
 from ..errors import CannotAccumulateError
 from ..tape.recorder import Recorder
-from ..tensor_map import Beside
+from ..tensor_map import TensorMap
 from .differentiable import DIFFERENTIABLE
 from .movement import move
 from .pointwise import pointwise
-from .rewrites import SIMPLER
+from .rewrites import REWRITES
 from .scaling import SCALINGS
 from .scatters import SCATTERS, scatter
 from .states import state_of
 
 
 class Reader(ValueTrace):
-    """Use as a context inside that of its recorder: ``seed`` the tensors of v, run, then ``state`` of the results."""
+    """A mode, used inside its recorder: ``seed`` the tensors of v, run, then ask for the ``state`` of the results."""
 
     def __init__(self, recorder: Recorder, limit: int) -> None:
         super().__init__()
         self.recorder, self._limit = recorder, limit
-        self._states: Beside[State] = Beside()
+        self._states: TensorMap[State] = TensorMap()
         self.moved: dict[Any, IndexMap] = {}
         self._plans: Plans = {}
         self.numbers = self.coefficients = 0  # of all tensors that depend on v, views aside
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
-        """Let t be a part of v."""
+        """Make t a part of v."""
         state = state_of(t)
         state.add(Slot(IndexMap(ids), 1.0, clean=False))
         self._states[t] = state
 
     def state(self, t: torch.Tensor) -> State:
-        """What t depends on."""
+        """Return what t depends on."""
         return self._states.get(t) or state_of(t)
 
-    def depends(self, t: Any) -> bool:
+    def depends(self, t: object) -> TypeGuard[torch.Tensor]:
         """Whether t depends on v."""
         return isinstance(t, torch.Tensor) and self._states.get(t) is not None
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: torch._ops.OpOverload, types: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> OpResult:
         try:
             return self._read(func, args, kwargs or {})
         except CannotAccumulateError as refusal:  # the recorder's do not know where f is
             raise refusal.at(self.line()) from refusal.__cause__
 
-    def _read(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-        """Run an op, and take what it returns to depend on v as its operands do."""
+    def _read(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs) -> OpResult:
+        """Run an op, and note what its results depend on."""
         inputs = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
         if not any(map(self.depends, inputs)):
             return self._aside(func, args, kwargs, inputs)
@@ -98,8 +100,8 @@ class Reader(ValueTrace):
                     self.coefficients += state.size
         return call.out
 
-    def _aside(self, func: Any, args: Args, kwargs: dict[str, Any], inputs: list[torch.Tensor]) -> Any:
-        """Run an op that nothing of v goes into, so that autograd follows all of its results."""
+    def _aside(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, inputs: list[torch.Tensor]) -> OpResult:
+        """Run an op that does not depend on v, so that autograd can differentiate all of its results."""
         out, followed = self.run(func, args, kwargs, inputs), DIFFERENTIABLE.get(base_name(func))
         if followed is None:
             return out
@@ -109,27 +111,27 @@ class Reader(ValueTrace):
             return followed(call)
 
     def refusal(self, call: Call, why: str) -> CannotAccumulateError:
-        """The error that ends the reading here."""
+        """Return the error that ends the reading at this call."""
         return CannotAccumulateError(base_name(call.op), why, self.line())
 
-    def following(self) -> AbstractContextManager[Any]:
-        """Inside, ops are followed as those of the program are."""
+    def following(self) -> AbstractContextManager[object]:
+        """Return a context in which ops are read as part of the program."""
         return self
 
-    def _simpler(self, func: Any) -> UserFunction | None:
-        """How an op is written in simpler ones, which is then read instead."""
-        ours = SIMPLER.get(base_name(func))
+    def _simpler(self, func: torch._ops.OpOverload) -> UserFunction | None:
+        """Return the op written in simpler ones, which are read instead; None where it is read itself."""
+        ours = REWRITES.get(base_name(func))
         if ours is None:
             if base_name(func) in SCALINGS:
                 return None
             return decomposition(func)  # type: ignore[no-any-return]  # torch's tables have no types
         return lambda *args, **kwargs: ours(self._call(func, args, kwargs))
 
-    def _call(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Call:
+    def _call(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs) -> Call:
         return Call(func, args, kwargs, self.depends, self.is_marked, self.choice)
 
     def _through(self, call: Call, outs: Sequence[torch.Tensor]) -> list[State]:
-        """For each output of the call, what it depends on."""
+        """Return what each output of the call depends on."""
         name = base_name(call.op)
         if name in SCALINGS:
             return [SCALINGS[name](self, call, outs[0])]

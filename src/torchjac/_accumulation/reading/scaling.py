@@ -1,4 +1,4 @@
-"""Ops whose effect on a coefficient is known without running them: numbers stay numbers, sums stay sums."""
+"""Read ops whose effect on a coefficient is known without running them: numbers stay numbers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..._base.words import OpArgument, OpResult
 from ..._tangent.call import Call
 from ..coefficients.index_map import IndexMap
 from ..coefficients.slots import Coefficient, Entries, Slot, State
-from ..tensor_map import on
+from ..tensor_map import tensor_on
 from .states import States, state_of
 from .sums import summed
 
@@ -20,7 +21,7 @@ SCALINGS: dict[str, Scaling] = {}
 
 
 def scaled(factor: Any) -> Callable[[Coefficient], Coefficient]:
-    """Multiply a coefficient by a number."""
+    """Return the multiplication of a coefficient by a number."""
 
     def scale(c: Coefficient) -> Coefficient:
         if factor == 1:
@@ -41,19 +42,19 @@ def _scaling(*names: str) -> Callable[[Scaling], Scaling]:
 
 @_scaling("add", "prims::add")
 def add(reader: States, call: Call, out: torch.Tensor) -> State:
-    """Self + alpha * other."""
+    """Return the state of self + alpha * other."""
     return _sum(reader, call, out, call["alpha"] if call.has("alpha") else 1)
 
 
 @_scaling("sub", "prims::sub")
 def sub(reader: States, call: Call, out: torch.Tensor) -> State:
-    """Self - alpha * other."""
+    """Return the state of self - alpha * other."""
     return _sum(reader, call, out, -(call["alpha"] if call.has("alpha") else 1))
 
 
 @_scaling("rsub")
 def rsub(reader: States, call: Call, out: torch.Tensor) -> State:
-    """Other - alpha * self."""
+    """Return the state of other - alpha * self."""
     state = state_of(out)
     state.add_all(reader.state(call["self"]), scaled(-call["alpha"]))
     if reader.depends(call["other"]):
@@ -61,7 +62,7 @@ def rsub(reader: States, call: Call, out: torch.Tensor) -> State:
     return state
 
 
-def _sum(reader: States, call: Call, out: torch.Tensor, alpha: Any) -> State:
+def _sum(reader: States, call: Call, out: torch.Tensor, alpha: OpArgument) -> State:
     state = state_of(out)
     for value, factor in zip(call.args[:2], (1, alpha), strict=True):
         if reader.depends(value):
@@ -71,7 +72,7 @@ def _sum(reader: States, call: Call, out: torch.Tensor, alpha: Any) -> State:
 
 @_scaling("neg", "prims::neg", "_neg_view")
 def neg(reader: States, call: Call, out: torch.Tensor) -> State:
-    """-self."""
+    """Return the state of -self."""
     state = state_of(out)
     state.add_all(reader.state(call.args[0]), scaled(-1))
     return state
@@ -79,7 +80,7 @@ def neg(reader: States, call: Call, out: torch.Tensor) -> State:
 
 @_scaling("clone", "_to_copy", "contiguous", "lift_fresh_copy", "copy", "resolve_conj", "resolve_neg")
 def same(reader: States, call: Call, out: torch.Tensor) -> State:
-    """The same numbers, perhaps of another dtype; copy(self, src) forgets self."""
+    """Return the state of the same numbers, perhaps of another dtype; copy(self, src) forgets self."""
     source = call["src"] if call.has("src") else call.args[0]
     state = state_of(out)
     if reader.depends(source):
@@ -87,7 +88,9 @@ def same(reader: States, call: Call, out: torch.Tensor) -> State:
     return state
 
 
-def _cast(source: torch.Tensor, out: torch.Tensor, then: Callable[[Coefficient], Coefficient]) -> Any:
+def _cast(
+    source: torch.Tensor, out: torch.Tensor, then: Callable[[Coefficient], Coefficient]
+) -> Callable[[Coefficient], Coefficient]:
     if source.dtype == out.dtype and source.device == out.device:
         return then
     return lambda c: then(c.to(out.device, out.dtype) if isinstance(c, torch.Tensor) else c)
@@ -95,7 +98,7 @@ def _cast(source: torch.Tensor, out: torch.Tensor, then: Callable[[Coefficient],
 
 @_scaling("mul", "prims::mul")
 def mul(reader: States, call: Call, out: torch.Tensor) -> State:
-    """Self * other, where one of them depends on v."""
+    """Return the state of self * other, where one of them depends on v."""
     a, b = call.args[:2]
     operand, factor = (a, b) if reader.depends(a) else (b, a)
     return _scaled(reader, operand, factor, out, lambda c, p: c * p)
@@ -103,13 +106,15 @@ def mul(reader: States, call: Call, out: torch.Tensor) -> State:
 
 @_scaling("div", "prims::div")
 def div(reader: States, call: Call, out: torch.Tensor) -> State:
-    """Self / other."""
+    """Return the state of self / other."""
     if call.has("rounding_mode") and call["rounding_mode"] is not None:
         raise reader.refusal(call, "rounding is not linear")
     return _scaled(reader, call.args[0], call.args[1], out, lambda c, p: c / p)
 
 
-def _scaled(reader: States, operand: torch.Tensor, factor: Any, out: torch.Tensor, apply: Any) -> State:
+def _scaled(
+    reader: States, operand: torch.Tensor, factor: Any, out: torch.Tensor, apply: Callable[..., OpResult]
+) -> State:
     given, state = reader.state(operand), state_of(out)
     if not isinstance(factor, torch.Tensor):
         state.add_all(given, lambda c: apply(c, factor))
@@ -132,16 +137,16 @@ def _scaled(reader: States, operand: torch.Tensor, factor: Any, out: torch.Tenso
 
 
 def _at(factor: torch.Tensor, shape: torch.Size, entries: Entries) -> torch.Tensor:
-    """A factor at the rows of entries."""
+    """Return a factor at the rows of entries."""
     if factor.numel() == 1:
         return factor.reshape(())
-    rows = on(factor.device, entries.rows)
+    rows = tensor_on(factor.device, entries.rows)
     return factor.expand(shape).reshape(-1).index_select(0, rows)
 
 
 @_scaling("sum", "prims::sum")
 def total(reader: States, call: Call, out: torch.Tensor) -> State:
-    """sum(self, dim=None, keepdim=False)."""
+    """Return the state of sum(self, dim=None, keepdim=False)."""
     x = call.args[0]
     dims = next((call[name] for name in ("dim", "dims") if call.has(name)), None)
     keepdim = bool(call["keepdim"]) if call.has("keepdim") else False
@@ -154,8 +159,8 @@ def total(reader: States, call: Call, out: torch.Tensor) -> State:
 
 
 @_scaling("view_as_real")
-def pairs(reader: States, call: Call, out: torch.Tensor) -> State:
-    """(...) complex -> (..., 2) real."""
+def view_as_real(reader: States, call: Call, out: torch.Tensor) -> State:
+    """Return the state of a view (...) complex -> (..., 2) real."""
     given, state = reader.state(call.args[0]), state_of(out)
     for slot in given.slots:
         ids = slot.map.ids.unsqueeze(-1).expand(out.shape)
@@ -168,8 +173,8 @@ def pairs(reader: States, call: Call, out: torch.Tensor) -> State:
 
 
 @_scaling("view_as_complex")
-def numbers(reader: States, call: Call, out: torch.Tensor) -> State:
-    """(..., 2) real -> (...) complex."""
+def view_as_complex(reader: States, call: Call, out: torch.Tensor) -> State:
+    """Return the state of a view (..., 2) real -> (...) complex."""
     given, state = reader.state(call.args[0]), state_of(out)
     for slot in given.slots:
         for part, unit in enumerate((1, 1j)):
@@ -183,8 +188,8 @@ def numbers(reader: States, call: Call, out: torch.Tensor) -> State:
 
 
 @_scaling("complex")
-def parts(reader: States, call: Call, out: torch.Tensor) -> State:
-    """Real + i imag."""
+def complex_of_parts(reader: States, call: Call, out: torch.Tensor) -> State:
+    """Return the state of real + i imag."""
     state = state_of(out)
     for value, unit in zip(call.args[:2], (1, 1j), strict=True):
         if reader.depends(value):
@@ -194,7 +199,7 @@ def parts(reader: States, call: Call, out: torch.Tensor) -> State:
 
 @_scaling("_conj", "_conj_physical", "conj_physical")
 def conjugate(reader: States, call: Call, out: torch.Tensor) -> State:
-    """The conjugate of a coefficient."""
+    """Return the state of the conjugate: its coefficients are conjugates."""
     state = state_of(out)
     state.add_all(
         reader.state(call.args[0]), lambda c: c.conj_physical() if isinstance(c, torch.Tensor) else c.conjugate()

@@ -1,4 +1,4 @@
-"""Ops that write or add at places given by an index: entries with new rows."""
+"""Read ops that write or add at places given by an index: they make entries with new rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .states import States, state_of
 
 
 def scatter(reader: States, call: Call, relations: Sequence[Relation], out: torch.Tensor) -> State:
-    """What is written, or added, moves to the rows that it is written to."""
+    """Return the state of a write or sum: entries of the operand move to the rows that they are written to."""
     state = state_of(out)
     scale = scaled(SCATTERS[base_name(call.op)](call))
     for relation in relations:
@@ -71,7 +71,7 @@ def _unscaled(call: Call) -> float:
 
 
 def _forget(state: State, hit: torch.Tensor) -> None:
-    """What is overwritten depends on nothing any more."""
+    """Drop the dependence of the elements ``hit``, which are overwritten."""
     for k, slot in enumerate(state.slots):
         ids = slot.map.ids.clone(memory_format=torch.contiguous_format)
         ids.view(-1)[hit] = 0

@@ -1,9 +1,10 @@
-"""What the kinds of op ask the reader for."""
+"""The protocol by which the readings of single ops use the reader."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol, TypeGuard
 
 import torch
 
@@ -13,24 +14,24 @@ from ..coefficients.slots import State
 
 
 class States(Protocol):
-    """What tensors depend on."""
+    """A reader: the states of tensors, and the maps that were moved before."""
 
-    moved: dict[Any, IndexMap]
-    """Maps that a move made of others: the same move of the same maps is not made again."""
+    moved: dict[Hashable, IndexMap]
+    """Maps made by moving others: the same move of the same maps is not made again."""
 
     def state(self, t: torch.Tensor) -> State:
-        """What t depends on."""
+        """Return what t depends on."""
 
-    def depends(self, t: Any) -> bool:
+    def depends(self, t: object) -> TypeGuard[torch.Tensor]:
         """Whether t depends on v."""
 
     def refusal(self, call: Call, why: str) -> Exception:
-        """The error that ends the reading."""
+        """Return the error that ends the reading."""
 
-    def following(self) -> AbstractContextManager[Any]:
-        """Inside, ops are followed as those of the program are."""
+    def following(self) -> AbstractContextManager[object]:
+        """Return a context in which ops are read as part of the program."""
 
 
 def state_of(out: torch.Tensor) -> State:
-    """An empty one for ``out``."""
+    """Return an empty state for ``out``."""
     return State(out.shape, out.dtype, out.device)

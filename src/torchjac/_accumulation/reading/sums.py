@@ -1,4 +1,4 @@
-"""Sums: a slot for each summand where they are few, entries where they are many."""
+"""Read sums: a slot for each summand where they are few, entries where they are many."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 from ..coefficients.index_map import IndexMap
 from ..coefficients.slots import Coefficient, Entries, Slot, State
-from ..tensor_map import unseen
+from ..tensor_map import no_dispatch
 from .states import States, state_of
 
-_SPLIT = 64  # a sum makes at most so many slots; beyond, entries
+_SPLIT = 64  # slots that a sum makes at most; a larger one makes entries
 
 
 def summed(reader: States, operand: torch.Tensor, out: torch.Tensor, dims: Sequence[int], keepdim: bool) -> State:
-    """The sum over ``dims``: a slot for each summand where they are few, entries where they are many."""
+    """Return the state of a sum over ``dims``: a slot for each of few summands, entries for many."""
     given = reader.state(operand)
     state = state_of(out)
     gone = sorted({d % operand.dim() for d in dims}) if operand.dim() else []
@@ -55,13 +55,13 @@ def _same_along(index: IndexMap, dims: Sequence[int]) -> bool:
 def _selected(reader: States, index: IndexMap, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> IndexMap:
     key = ("select", index, *dims, *place, keepdim)
     if key not in reader.moved:
-        with unseen():
+        with no_dispatch():
             reader.moved[key] = index.viewed(_select(index.ids, dims, place, keepdim))
     return reader.moved[key]
 
 
 def _select(t: torch.Tensor, dims: Sequence[int], place: Sequence[int], keepdim: bool) -> torch.Tensor:
-    """``t`` at one place along ``dims``."""
+    """Return ``t`` at one place along ``dims``."""
     for d, at in sorted(zip(dims, place, strict=True), reverse=True):
         t = t.narrow(d, at, 1) if keepdim else t.select(d, at)
     return t

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Hashable
 from functools import reduce
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from ..._base.words import Kwargs, OpArgument, OpResult
 from ..._tangent.call import base_name
 from ..._tangent.trace import is_pointwise, is_view
-from .tape import TENSOR, Node, Tape, key_of, replaced
+from .tape import TENSOR, Arguments, Node, Tape, Target, key_of, replaced
 
-_LONG = 64  # rows of a tensor worth taking apart
-_SMALL = 24  # columns, at most
+_LONG = 64  # rows of a tensor that is taken apart, at least
+_SMALL = 24  # columns of a tensor that is taken apart, at most
 
 Column = Node | float | bool
-Columns = np.ndarray[Any, np.dtype[np.object_]]
+Columns = npt.NDArray[np.object_]
 """A tensor (E, *small) as an array of the shape ``small``, of nodes for vectors (E,) and of numbers."""
 
 _MOVES = frozenset("slice_backward select_backward constant_pad_nd cat index_select flip stack".split())
@@ -34,7 +37,7 @@ _VIEWS = (_aten.view.default, _aten._unsafe_view.default)
 
 
 def columnwise(program: Tape) -> Tape:
-    """The same program, where tensors with few columns are computed column by column. ``like`` shows the shapes."""
+    """Return the same program, with tensors of few columns computed column by column; ``like`` shows the shapes."""
     rewriter = _Rewriter()
     with torch.no_grad():
         for node in program.nodes:
@@ -47,18 +50,18 @@ def columnwise(program: Tape) -> Tape:
 
 
 class _Rewriter:
-    """Walks through the old program node by node, and writes the new one beside it."""
+    """The new program, written node by node along the old one."""
 
     def __init__(self) -> None:
         self.tape = Tape()
         self._wholes: dict[Node, Node] = {}
         self._columns: dict[Node, Columns] = {}
         self._lone: set[Node] = set()  # columns that are one number for all rows
-        self._places: dict[Any, list[int] | None] = {}
+        self._places: dict[Hashable, list[int] | None] = {}
         self._stage = 0
 
     def take(self, node: Node) -> None:
-        """The next node of the old program."""
+        """Rewrite the next node of the old program."""
         if not node.is_call:
             self._wholes[node] = self.tape.copied(node)
             return
@@ -71,15 +74,15 @@ class _Rewriter:
             args, kwargs = replaced(node.args, self.whole), replaced(node.kwargs, self.whole)
             self._wholes[node] = self._call(target, args, kwargs)
 
-    def _call(self, target: Any, args: Any, kwargs: Any = None) -> Node:
-        """A node of the new program; the same for the same call."""
+    def _call(self, target: Target, args: Arguments, kwargs: Kwargs | None = None) -> Node:
+        """Return the new node of a call; equal calls have one node."""
         node, new = self.tape.call(target, args, kwargs)
         if new:
             node.stage = self._stage
         return node
 
     def whole(self, node: Node) -> Node:
-        """The new node for all of an old one's tensor."""
+        """Return the new node for the whole tensor of an old one."""
         if node not in self._wholes:
             t, columns = node.like, self._columns[node]
             if t.dim() == 1:
@@ -96,7 +99,7 @@ class _Rewriter:
         return column
 
     def _scalar(self, column: Column, like: torch.Tensor) -> Node:
-        """A column as an operand: a number becomes a tensor of no dimensions."""
+        """Return a column as an operand: a number becomes a tensor of no dimensions."""
         if isinstance(column, Node):
             return column
         number = self._call(_aten.full.default, ([], column), {"dtype": like.dtype, "device": like.device})
@@ -104,7 +107,7 @@ class _Rewriter:
         return number
 
     def _split(self, node: Node) -> Columns:
-        """The columns of an old node."""
+        """Return the columns of an old node."""
         if node not in self._columns:
             small = node.like.shape[1:]
             found = np.empty(small, object)
@@ -116,14 +119,14 @@ class _Rewriter:
 
     # ---- the kinds of op
 
-    def _by_columns(self, node: Node, out: Any) -> Columns | None:
-        """The columns of a call's result; None where it is better left whole."""
+    def _by_columns(self, node: Node, out: OpResult) -> Columns | None:
+        """Return the columns of a call's result; None where it is better left whole."""
         tall = [n for n in node.inputs if _is_tall(n.like)]
         if any(isinstance(t, torch.Tensor) and t.is_complex() for t in (out, *(n.like for n in tall))):
             return None
         if node.target is operator.getitem or not _is_tall(out) or not any(self._changes(n) for n in tall):
             return None
-        target: Any = node.target  # an overload, where it is not getitem
+        target = node.target  # an overload, where it is not getitem
         name = base_name(target)
         if name == "sum":
             return self._sum(node, out)
@@ -140,7 +143,7 @@ class _Rewriter:
         return node.target is not TENSOR or bool(node.like.is_floating_point())
 
     def _pointwise(self, node: Node, shape: torch.Size) -> Columns | None:
-        """The op on every column."""
+        """Return the op on every column; None where an operand has no columns."""
         parts: dict[Node, Columns] = {}
         for n in node.inputs:
             operand = self._operand(n, shape)
@@ -149,7 +152,7 @@ class _Rewriter:
             parts[n] = operand
         found = np.empty(shape[1:], object)
         for place in np.ndindex(*shape[1:]):
-            mine: dict[Node, Any] = {n: part[place] for n, part in parts.items()}
+            mine: dict[Node, OpArgument] = {n: part[place] for n, part in parts.items()}
             condition, chosen, other = (
                 replaced(node.args, mine.__getitem__) if node.target is _aten.where.self else (None, None, None)
             )
@@ -164,7 +167,7 @@ class _Rewriter:
         return found
 
     def _operand(self, node: Node, shape: torch.Size) -> Columns | None:
-        """The columns of an operand that is broadcast to ``shape``; numbers where its rows are all the same."""
+        """Return the columns of an operand that is broadcast to ``shape``; numbers where its rows are all the same."""
         t = node.like
         padded = (1,) * (len(shape) - t.dim()) + tuple(t.shape)
         if padded[0] == shape[0]:
@@ -182,7 +185,7 @@ class _Rewriter:
         return None if columns is None else np.broadcast_to(columns, shape[1:])
 
     def _sum(self, node: Node, out: torch.Tensor) -> Columns | None:
-        """Sums over dimensions of columns: the columns added."""
+        """Return the columns of a sum over dimensions of columns: columns added; None for other sums."""
         operand, dims = node.args[0], node.args[1] if len(node.args) > 1 else None
         assert isinstance(operand, Node)
         t = operand.like
@@ -198,14 +201,16 @@ class _Rewriter:
         return found.reshape(out.shape[1:])
 
     def _move(self, node: Node, out: torch.Tensor) -> Columns | None:
-        """An op that moves whole columns."""
+        """Return the columns of an op that moves whole columns; None for one that does not."""
         table: list[Column] = [0.0]
         moved = {n: n.like for n in node.inputs if n.like.dtype == out.dtype}  # the others are indices
         if not all(_is_tall(t) and t.shape[0] == out.shape[0] for t in moved.values()):
             return None
         for n in moved:
             table.extend(self._split(n).reshape(-1))
-        shapes: Any = {n: (n.like.shape, list(moved).index(n)) if n in moved else ("index", id(n)) for n in node.inputs}
+        shapes: dict[Node, Hashable] = {
+            n: (n.like.shape, list(moved).index(n)) if n in moved else ("index", id(n)) for n in node.inputs
+        }
         key = key_of(node.target, replaced(node.args, shapes.__getitem__), replaced(node.kwargs, shapes.__getitem__))
         if key not in self._places:
             self._places[key] = _places(node, moved)
@@ -218,10 +223,10 @@ class _Rewriter:
 
 
 def _places(node: Node, operands: dict[Node, torch.Tensor]) -> list[int] | None:
-    """For each column of a move's result, which of its operands' columns it is, counted from 1; 0 for zeros.
+    """Return, for each column of a move's result, the column of its operands that it is, from 1 on; 0 for zeros.
 
-    It is run on the numbers of all elements. Where element c of row r has the number 1 + r * C + c, whole columns are
-    moved if from row to row every column of the result counts on by C; 0 is what no operand has.
+    The op is run on numbers of elements. Where element c of row r has the number 1 + r * C + c, whole columns are moved
+    if every column of the result grows by C from row to row; 0 is the number of no element.
     """
     table, numbers, start = {0: (0, 0)}, {}, 1
     for n, t in operands.items():
@@ -237,7 +242,7 @@ def _places(node: Node, operands: dict[Node, torch.Tensor]) -> list[int] | None:
 
 
 def _counts_on(moved: torch.Tensor, steps: list[int], numbers: dict[Node, torch.Tensor]) -> bool:
-    """Whether column k of ``moved`` goes on by ``steps[k]`` from row to row."""
+    """Whether column k of ``moved`` grows by ``steps[k]`` from row to row."""
     if len(numbers) == 1:
         (whole,) = numbers.values()
         if moved.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr():  # a stride is a difference
@@ -247,13 +252,13 @@ def _counts_on(moved: torch.Tensor, steps: list[int], numbers: dict[Node, torch.
 
 
 def _again(node: Node, of: dict[Node, torch.Tensor]) -> torch.Tensor:
-    """The op on ``of`` in place of its operands; what else it is given (an index) stays."""
+    """Run the op on ``of`` in place of its operands; other arguments (an index) stay."""
     given = of | {n: n.like.cpu() for n in node.inputs if n not in of}
     args, kwargs = replaced(node.args, given.__getitem__), replaced(node.kwargs, given.__getitem__)
     moved: torch.Tensor = torch.reshape(*args) if node.target in _VIEWS else node.target(*args, **kwargs)
     return moved
 
 
-def _is_tall(t: Any) -> bool:
+def _is_tall(t: OpResult) -> TypeGuard[torch.Tensor]:
     """Whether t is a tensor of many rows with few columns each."""
     return isinstance(t, torch.Tensor) and t.dim() > 0 and t.shape[0] >= _LONG and 0 < math.prod(t.shape[1:]) <= _SMALL

@@ -7,55 +7,57 @@ parameter, a buffer, a closure) is referred to, not copied, so the program follo
 from __future__ import annotations
 
 import operator
+from collections.abc import Hashable
 from functools import cache
-from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..._base.words import Args
+from ..._base.words import Args, Kwargs, OpResult
 from ..._tangent.call import base_name
 from ..._tangent.trace import is_view
 from ..._tangent.values import tensors
 from ..errors import CannotAccumulateError
-from ..tensor_map import Beside
+from ..tensor_map import TensorMap
 from .tape import Node, Tape, replaced
 
 
 class Recorder(TorchDispatchMode):
-    """Use as a context: ``take`` the inputs, run; then ``program`` of the results."""
+    """A mode: ``take`` the inputs, run ops inside, then ask for the ``program`` of the results."""
 
     def __init__(self, most: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         self.numbers, self._most = 0, most  # written by one evaluation, and how many may be
         self._tape = Tape()
         # the node of what depends on something that may change; _CONSTANT of what was computed from constants alone
-        self._seen: Beside[Any] = Beside()
-        self._held: Beside[Node] = Beside()  # of tensors that the program refers to
-        self._filled: dict[Any, Node] = {}  # of constants that are one number throughout
-        self._likes: dict[Any, torch.Tensor] = {}
+        self._seen: TensorMap[object] = TensorMap()
+        self._held: TensorMap[Node] = TensorMap()  # of tensors that the program refers to
+        self._filled: dict[Hashable, Node] = {}  # of constants that are one number throughout
+        self._likes: dict[Hashable, torch.Tensor] = {}
         self.stage = 0  # of the nodes recorded from now on; later stages are compiled apart
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Otherwise torch imports Dynamo (1 s) at the first op."""
+        """Return False: otherwise torch imports Dynamo (1 s) at the first op."""
         return False
 
     def take(self, t: torch.Tensor) -> None:
-        """Let t be the program's next input."""
+        """Make t the next input of the program."""
         self._seen[t] = _marked(self._tape.input(), t, t)
 
     def is_constant(self, t: torch.Tensor) -> bool:
-        """Whether t's numbers are known now and for ever."""
+        """Whether t's numbers are known now, and the same in every call."""
         seen = self._seen.get(t)
         return seen is _CONSTANT or (seen is None and not (t.is_floating_point() or t.is_complex()))
 
     def program(self, out: torch.Tensor) -> Tape:
-        """What computes ``out`` from the inputs, and nothing else; every node shows what its result looks like."""
+        """Return what computes ``out`` from the inputs, and nothing else; ``like`` of every node has been set."""
         self._tape.end(self._node(out))
         return self._tape
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: torch._ops.OpOverload, types: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> OpResult:
         kwargs = kwargs or {}
         given = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
         constant = all(map(self.is_constant, given))
@@ -74,7 +76,7 @@ class Recorder(TorchDispatchMode):
             self._record(func, args, kwargs, out)
         return out
 
-    def _record(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
+    def _record(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, out: OpResult) -> None:
         own = replaced((args, kwargs), self._node, torch.Tensor)
         node, new = self._tape.call(func, *own)
         if new:
@@ -89,8 +91,8 @@ class Recorder(TorchDispatchMode):
                     item.stage, item.like = self.stage, node.like[k]
                     self._seen[t] = item
 
-    def _like(self, out: Any) -> Any:
-        """A tensor of the same shape and dtype, without memory; of integers (indices) and booleans the numbers too."""
+    def _like(self, out: OpResult) -> OpResult:
+        """Return a tensor of that shape and dtype, without memory; integers (indices) and booleans keep theirs."""
         if not isinstance(out, torch.Tensor):
             return type(out)(map(self._like, out)) if isinstance(out, (list, tuple)) else out
         if not (out.is_floating_point() or out.is_complex()):
@@ -100,13 +102,13 @@ class Recorder(TorchDispatchMode):
             self._likes[key] = out.new_empty(()).expand(out.shape)
         return self._likes[key]
 
-    def _count(self, func: Any, out: Any) -> None:
+    def _count(self, func: torch._ops.OpOverload, out: OpResult) -> None:
         self.numbers += 0 if is_view(func) else sum(t.numel() for t in tensors((out,)))
         if self._most is not None and self.numbers > self._most:
             raise CannotAccumulateError(base_name(func), f"more than {self._most:,} numbers are written")
 
     def _node(self, t: torch.Tensor) -> Node:
-        """The node of t; a reference to t itself where no op computed it from something that may change."""
+        """Return the node of t; a reference to t itself where no op computed it from something that may change."""
         seen = self._seen.get(t)
         if isinstance(seen, Node):
             return seen
@@ -123,7 +125,7 @@ class Recorder(TorchDispatchMode):
         return held
 
 
-def _filled_with(t: torch.Tensor) -> Any:
+def _filled_with(t: torch.Tensor) -> Hashable:
     """What tells a tensor of one number repeated from others like it; None for others."""
     if t.device.type != "cpu" or t.numel() == 0 or not bool((t == t.reshape(-1)[0]).all()):
         return None
@@ -131,12 +133,12 @@ def _filled_with(t: torch.Tensor) -> Any:
 
 
 def _in_memory(t: torch.Tensor) -> torch.Tensor:
-    """t; zeros that PyTorch keeps without memory, which compiled code would read, with it."""
+    """Return t with memory, which compiled code reads, also where it is zeros that PyTorch keeps without."""
     return torch.zeros(t.shape, dtype=t.dtype, device=t.device) if t._is_zerotensor() else t
 
 
-def _marked(node: Node, t: torch.Tensor, like: Any) -> Node:
-    """The node of t with what t looks like; where t is real, with its dtype."""
+def _marked(node: Node, t: torch.Tensor, like: OpResult) -> Node:
+    """Return the node of t with ``like`` set; where t is real, with its dtype."""
     node.like = like
     if t.is_floating_point():
         node.dtype = t.dtype
@@ -150,7 +152,7 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 @cache
 def _kind(func: torch._ops.OpOverload) -> str:
-    """What is special about an op."""
+    """Return what is special about an op, in a word; empty for most."""
     if torch.Tag.nondeterministic_seeded in func.tags:
         return "random"
     if func._schema.is_mutable:
@@ -160,7 +162,7 @@ def _kind(func: torch._ops.OpOverload) -> str:
 
 _CONSTANT = object()
 _SAME = frozenset({"alias", "expand", "view", "clone", "_to_copy", "slice"})
-_FRESH = frozenset(  # of an operand, at most the shape counts
+_FRESH = frozenset(  # ops that use at most the shape of an operand
     "lift_fresh lift_fresh_copy zeros_like ones_like full_like new_zeros new_ones new_full "
     "_new_zeros_with_same_feature_meta".split()
 )

@@ -1,20 +1,21 @@
-"""Signs moved from operands to results, where the same coefficient of opposite signs is computed only once.
+"""Move signs from operands to results, so that a coefficient and its negative are computed only once.
 
-A difference of neighbours gives every coefficient twice, as c and as -c. Products, sums and moves are the same for both
-but for the sign, so the sign is carried beside the node, and written as a subtraction, or a negation at the end.
+A difference of neighbours gives every coefficient twice, as c and as -c. Products, sums and moves differ for the
+two by the sign only: it is kept apart from the node, and written as a subtraction, or a negation at the end.
 
     Before/after: mul(neg(a), b), mul(a, b), add(x, neg(y))  ->  -(ab), ab with one mul, sub(x, y)
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from ..._base.words import Kwargs, OpArgument
 from ..._tangent.call import base_name
 from ..._tangent.trace import is_view
-from .tape import Node, Tape, replaced
+from .tape import Arguments, Node, Tape, Target, replaced
 
 _aten = torch.ops.aten
 
@@ -32,8 +33,8 @@ class Signed(NamedTuple):
     node: Node
 
 
-def unsigned(program: Tape) -> Tape:
-    """The same program, with fewer negations; real tensors of one dtype only, which the recorder has marked."""
+def move_signs(program: Tape) -> Tape:
+    """Return the same program with fewer negations; only real tensors of one dtype, marked by the recorder, change."""
     rewriter = _Rewriter()
     for node in program.nodes:
         rewriter.take(node)
@@ -43,7 +44,7 @@ def unsigned(program: Tape) -> Tape:
 
 
 class _Rewriter:
-    """Writes the new program beside the old one, node by node."""
+    """The new program, written node by node along the old one."""
 
     def __init__(self) -> None:
         self.tape = Tape()
@@ -51,7 +52,7 @@ class _Rewriter:
         self._order: dict[Node, int] = {}
 
     def take(self, node: Node) -> None:
-        """The next node of the old program."""
+        """Rewrite the next node of the old program."""
         found = self._rewritten(node) if node.is_call else Signed(1, self.tape.copied(node))
         if found is None:
             found = Signed(1, self._call(node, replaced(node.args, self.plain), replaced(node.kwargs, self.plain)))
@@ -59,7 +60,7 @@ class _Rewriter:
         self._order.setdefault(found.node, len(self._order))
 
     def _rewritten(self, node: Node) -> Signed | None:
-        """The node with its operands' signs taken out; None where they do not come out."""
+        """Return the node with the signs of its operands taken out; None where that is not possible."""
         kind, inputs = node.dtype, node.inputs
         if kind is None or any(n.dtype != kind for n in inputs if n.dtype is not None):
             return None
@@ -78,7 +79,7 @@ class _Rewriter:
 
     def _product(self, node: Node) -> Signed:
         sign = 1
-        args: list[Any] = []
+        args: list[OpArgument] = []
         for a in node.args:
             mine, factor = self._signed[a] if isinstance(a, Node) else (-1, -a) if a < 0 else (1, a)
             sign *= mine
@@ -99,12 +100,12 @@ class _Rewriter:
         return Signed(1, self._call(node, (plus, minus), target=_aten.sub.Tensor))
 
     def plain(self, node: Node) -> Node:
-        """The new node for an old one, negated where its sign says so."""
+        """Return the new node for an old one, negated where its sign says so."""
         sign, new = self._signed[node]
         return new if sign == 1 else self._call(node, (new,), target=_aten.neg.default)
 
-    def _call(self, node: Node, args: Any, kwargs: Any = None, target: Any = None) -> Node:
-        """A node of the new program, in the stage of ``node``; the same for the same call."""
+    def _call(self, node: Node, args: Arguments, kwargs: Kwargs | None = None, target: Target = None) -> Node:
+        """Return the new node of a call, in the stage of ``node``; equal calls have one node."""
         target = target or node.target
         if target in _COMMUTATIVE and all(isinstance(a, Node) for a in args):
             args = tuple(sorted(args, key=self._order.__getitem__))
@@ -117,5 +118,5 @@ class _Rewriter:
 
 def _moves(node: Node) -> bool:
     """Whether a call moves, or adds, the elements of its first operand, and zero stays zero."""
-    target: Any = node.target
+    target = node.target
     return isinstance(target, torch._ops.OpOverload) and (is_view(target) or base_name(target) in _MOVES)

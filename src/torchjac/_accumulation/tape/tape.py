@@ -1,38 +1,46 @@
-"""A tape: a program of tensor ops as a list, each distinct call once. What is read, rewritten and in the end run.
+"""A tape: a program of tensor ops as a list, each distinct call once. It is recorded, rewritten and in the end run.
 
-An ``fx.Graph`` says the same, and is made of a tape where something is to be compiled; to build three of them for a
-program of a thousand ops, and Python code for the last, would take longer than to read f.
+A tape becomes an ``fx.Graph`` only where something is to be compiled: to build three graphs for a program of a thousand
+ops, and the Python code of the last, would take longer than to read f.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+
+from ..._base.words import Kwargs, OpArgument, OpResult
 
 INPUT, TENSOR = object(), object()
 """Targets of nodes that no op computes: the input with a number, a tensor from outside."""
 
+Target: TypeAlias = Any
+"""The function that a node calls, an overload of an op or ``operator.getitem``; or INPUT or TENSOR."""
+
+Arguments: TypeAlias = tuple[OpArgument, ...]
+"""The positional arguments of a node: as those of an op, with nodes in place of tensors."""
+
 
 @dataclass(eq=False, slots=True, repr=False)
 class Node:
-    """``target(*args, **kwargs)``, where nodes stand for what they compute.
+    """A call ``target(*args, **kwargs)``, where nodes stand for what they compute.
 
     Attributes
     ----------
     inputs: the nodes among the arguments, each once.
-    stage: later stages are compiled apart.
-    like: what the result looks like, see ``Recorder``.
-    dtype: of a real tensor.
+    stage: nodes of different stages are compiled apart.
+    like: a tensor (or tensors) with the shape and dtype of the result, see ``Recorder``.
+    dtype: the dtype of a result that is a real tensor.
     """
 
-    target: Any
-    args: Any = ()
-    kwargs: Any = field(default_factory=dict)
+    target: Target
+    args: Arguments = ()
+    kwargs: Kwargs = field(default_factory=dict)
     stage: int = 0
-    like: Any = None
+    like: OpResult = None
     dtype: torch.dtype | None = None
     inputs: tuple[Node, ...] = ()
 
@@ -42,30 +50,30 @@ class Node:
 
 
 class Tape:
-    """Write with ``input``, ``tensor`` and ``call``; ``out`` is what the program returns."""
+    """A program, written by ``input``, ``tensor`` and ``call``; it returns ``out``."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.out: Node | None = None
-        self._known: dict[Any, Node] = {}
+        self._known: dict[Hashable, Node] = {}
         self._inputs = 0
 
     def input(self) -> Node:
-        """The next input."""
+        """Add the next input."""
         self._inputs += 1
         return self._added(Node(INPUT, (self._inputs - 1,)))
 
     def tensor(self, t: torch.Tensor) -> Node:
-        """A tensor from outside: t itself, so that the program follows what is written to it later."""
+        """Add a tensor from outside: t itself, so that the program follows what is written to it later."""
         return self._added(Node(TENSOR, (t,)))
 
     def copied(self, node: Node) -> Node:
-        """An input or a tensor of another tape."""
+        """Add an input or a tensor of another tape."""
         self._inputs += node.target is INPUT
         return self._added(replace(node))
 
-    def call(self, target: Any, args: Any, kwargs: Any = None) -> tuple[Node, bool]:
-        """The node of a call, and whether it is new."""
+    def call(self, target: Target, args: Arguments, kwargs: Kwargs | None = None) -> tuple[Node, bool]:
+        """Return the node of a call, and whether it is new."""
         inputs: dict[Node, None] = {}
         key = key_of(target, args, kwargs, inputs)
         node = self._known.get(key)
@@ -74,8 +82,8 @@ class Tape:
         node = self._known[key] = self._added(Node(target, args, kwargs or {}, inputs=tuple(inputs)))
         return node, True
 
-    def known(self, target: Any, args: Any) -> Node | None:
-        """The node of a call, if it was made."""
+    def known(self, target: Target, args: Arguments) -> Node | None:
+        """Return the node of a call that was made before; None if there is none."""
         return self._known.get(key_of(target, args))
 
     def _added(self, node: Node) -> Node:
@@ -83,7 +91,7 @@ class Tape:
         return node
 
     def end(self, out: Node) -> None:
-        """Let the program return ``out``, and drop what it does not need; inputs stay."""
+        """End the program, which returns ``out``, and drop what that does not need; inputs stay."""
         needed, ahead = {out}, [out]
         while ahead:
             new = [n for n in ahead.pop().inputs if n not in needed]
@@ -94,16 +102,16 @@ class Tape:
         self._known = {}
 
     def runner(self) -> Callable[..., torch.Tensor]:
-        """The program as a Python function of its inputs, which lets go of every tensor after its last use."""
+        """Return the program as a Python function of its inputs, which frees every tensor after its last use."""
         names = {node: f"v{k}" for k, node in enumerate(self.nodes)}
         last = {n: node for node in self.nodes for n in node.inputs}
         space: dict[str, Any] = {}
 
-        def bound(value: Any) -> str:
+        def bound(value: object) -> str:
             space[name := f"c{len(space)}"] = value
             return name
 
-        def text(value: Any) -> str:
+        def text(value: OpArgument) -> str:
             if isinstance(value, Node):
                 return names[value]
             if isinstance(value, (list, tuple)):
@@ -129,7 +137,7 @@ class Tape:
         return run
 
     def module(self) -> torch.fx.GraphModule:
-        """The program as a graph, which refers to the tensors from outside."""
+        """Return the program as a graph, which refers to the tensors from outside."""
         graph, root = torch.fx.Graph(), torch.nn.Module()
         new: dict[Node, torch.fx.Node] = {}
         for node in self.nodes:
@@ -150,8 +158,8 @@ class Tape:
         return torch.fx.GraphModule(root, graph)
 
 
-def replaced(value: Any, by: Callable[[Any], Any], kind: type = Node) -> Any:
-    """Arguments, with ``by(node)`` in place of every node, or of whatever is of that kind."""
+def replaced(value: OpArgument, by: Callable[[OpArgument], OpArgument], kind: type = Node) -> OpArgument:
+    """Return arguments with ``by(node)`` in place of every node, or of everything of another ``kind``."""
     if isinstance(value, kind):
         return by(value)
     if isinstance(value, (list, tuple)):
@@ -161,17 +169,22 @@ def replaced(value: Any, by: Callable[[Any], Any], kind: type = Node) -> Any:
     return value
 
 
-def key_of(target: Any, args: Any, kwargs: Mapping[str, Any] | None = None, nodes: Any = None) -> Any:
-    """A hashable stand-in for a call, that tells 1, 1.0 and True apart, and 0.0 and -0.0; ``nodes`` collects nodes.
+def key_of(
+    target: Target,
+    args: Arguments,
+    kwargs: Mapping[str, OpArgument] | None = None,
+    nodes: dict[Node, None] | None = None,
+) -> Hashable:
+    """Return a key of a call, which tells 1, 1.0 and True apart, and 0.0 and -0.0; ``nodes`` collects its nodes.
 
-    An op is known by its id: PyTorch hashes it in Python, again at every look.
+    An op is known by its id: PyTorch computes its hash in Python, at every lookup.
     """
     nodes = {} if nodes is None else nodes
     key = id(target), *[_key(value, nodes) for value in args]
     return (key, *[(name, _key(value, nodes)) for name, value in kwargs.items()]) if kwargs else key
 
 
-def _key(value: Any, nodes: dict[Node, None]) -> Any:
+def _key(value: OpArgument, nodes: dict[Node, None]) -> Hashable:
     if isinstance(value, Node):
         nodes[value] = None
         return value

@@ -27,7 +27,7 @@ from ..._base.errors import (
 from ..._base.random_state import RandomState
 from ..._base.words import Args, Direction, Mode
 from ..._coloring.colors import ColumnColors, RowColors
-from ..._detection.samples import Meeting, Seen, see
+from ..._detection.samples import Meeting, SampleTrace, trace_samples
 from ..._function.flat import FlatFunction, refuse_complex
 from ..._function.kernels import with_reference_kernels
 from ..._function.leaves import Leaf, describe, with_paths
@@ -56,7 +56,7 @@ class Trace:
     """What a trace of the samples ``of`` a batch saw, and an example of what f returns for them."""
 
     of: Batch
-    seen: Seen
+    seen: SampleTrace
     output: Any
 
 
@@ -143,9 +143,9 @@ class BatchJacobian:
         """A trace of the samples ``traced``; without a check, f is only run."""
         own = tuple(p for p in function.positions if self._batched[p])
         few = FlatFunction(function.f, args, own or function.argnums, options.has_aux)
-        seen = Seen(None)
+        seen = SampleTrace(None)
         if own and options.check:
-            seen = see(few, args, _numbers(traced), traced.count)
+            seen = trace_samples(few, args, _numbers(traced), traced.count)
         else:
             few.look(args)
         _check_outputs(few.outputs, traced.shape)

@@ -11,7 +11,7 @@ from ..._base.progress import progress
 from ..._base.random_state import RandomState
 from ..._base.words import Args, Mode
 from ..._coloring.colors import ColumnColors, RowColors
-from ..._detection.dense_or_not import glance
+from ..._detection.dense_or_not import pattern_or_full
 from ..._detection.detect import detect
 from ..._function.flat import FlatFunction, refuse_complex
 from ..._function.kernels import with_reference_kernels
@@ -197,7 +197,7 @@ def _dense_or_detected(function: FlatFunction, args: Args, run: Run | None) -> S
     if run is None:
         function.look(args)
     with torch.no_grad():
-        return glance(function, args, None if run is None else run.reverse.batch)
+        return pattern_or_full(function, args, None if run is None else run.reverse.batch)
 
 
 def _some(goal: Goal, choice: Choice, strategy: Strategy) -> Some:

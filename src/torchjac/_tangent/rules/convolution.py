@@ -57,7 +57,7 @@ def convolution(call: Call) -> Relations:
 
 
 def _through_input(x: torch.Tensor, shape: Sequence[int], groups: int, windows: list[Window]) -> Mix:
-    """Channels of a group mix, each spatial dimension goes through its window."""
+    """Mix the channels of a group, and each spatial dimension through its window."""
     n, spatial = shape[0], len(shape) - 2
     view = (n, groups, x.shape[1] // groups, *x.shape[2:])
     out_view = (n, groups, shape[1] // groups, *shape[2:])
@@ -66,7 +66,7 @@ def _through_input(x: torch.Tensor, shape: Sequence[int], groups: int, windows: 
 
 
 def _from_weight(weight: torch.Tensor, shape: Sequence[int], geometry: Geometry) -> Mix:
-    """An output place depends on the taps that meet an input there, of its own channel."""
+    """Relate each output place to the taps of its own channel that meet an input there."""
     spatial, groups = len(shape) - 2, geometry.groups
     taps: dict[int, Along] = {}
     for k in range(spatial):

@@ -7,7 +7,6 @@ indexed dimensions is taken to be possible, and the pattern still holds for ever
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
@@ -125,7 +124,7 @@ def index_put(call: Call) -> Relations:
 
 @rule("masked_scatter")
 def masked_scatter(call: Call) -> Relations:
-    """The places where ``mask`` holds take the elements of ``source`` in order."""
+    """Write the elements of ``source``, in order, at the places where ``mask`` holds."""
     x, mask, source = call["self"], call["mask"], call["source"]
     if call.marked(mask):
         return _everything(call)
@@ -161,7 +160,7 @@ def _places_along(shape: torch.Size, dim: int, index: torch.Tensor) -> torch.Ten
 
 
 def _widened(call: Call, source: torch.Tensor) -> Relation:
-    """``source`` written at places that could be any: along ``dim`` where the other dimensions fit, else anywhere."""
+    """Relate the output to a ``source`` written at unknown places: along ``dim`` where others fit, else anywhere."""
     shape = call["self"].shape
     if call.has("dim") and shape and source.dim() == len(shape):
         dim = call["dim"] % len(shape)
@@ -170,8 +169,8 @@ def _widened(call: Call, source: torch.Tensor) -> Relation:
     return Everything(source)
 
 
-def _write(call: Call, target: torch.Tensor, source: Any, *, adds: bool, places: Any = None) -> Relations:
-    """``self`` with ``source`` (a tensor that broadcasts to the target's shape, or a number) written at ``target``."""
+def _write(call: Call, target: torch.Tensor, source: object, *, adds: bool, places: object = None) -> Relations:
+    """Relate the output to ``self`` and to ``source``, a number or a tensor broadcast to ``target``, written there."""
     base, marked = call["self"], call.marked(call["index"] if places is None else places)
     relations: list[Relation] = [Pointwise(base)] if call.depends(base) else []
     if marked:

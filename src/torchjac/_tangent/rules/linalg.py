@@ -13,7 +13,7 @@ from ..relations import Along, Mix, Relation, Relations
 
 
 def within(operand: torch.Tensor, events: int, out_dim: int, out_events: int) -> Mix:
-    """The last ``events`` dimensions of the operand mix into the last ``out_events`` of the output, batch by batch."""
+    """Mix the last ``events`` dimensions of the operand into the last ``out_events`` of the output, batch by batch."""
     batch, out_batch = operand.dim() - events, out_dim - out_events
     if batch > out_batch:  # the output broadcasts to fewer dimensions than the operand has: sizes 1 lead
         return Mix(operand, (*range(batch - out_batch, batch), *[None] * out_events))
@@ -21,14 +21,14 @@ def within(operand: torch.Tensor, events: int, out_dim: int, out_events: int) ->
 
 
 def along_matrix(operand: torch.Tensor, out_dim: int, dim: int, along: Along) -> Mix:
-    """Same matrix shape; dimension ``dim`` (-2 rows, -1 columns) mixes; batch dimensions broadcast."""
+    """Mix dimension ``dim`` (-2 rows, -1 columns) of matrices whose shape stays; batch dimensions broadcast."""
     lead = out_dim - operand.dim()
     return Mix(operand, (*[None] * lead, *range(operand.dim())), {operand.dim() + dim: along})
 
 
 @rule("linalg_solve_triangular")
 def solve_triangular(call: Call) -> Relations:
-    """A X = B (left) or X A = B: X collects B along rows or columns, on one side of the diagonal."""
+    """Solve A X = B (left) or X A = B: X collects B along rows or columns, on one side of the diagonal."""
     left, upper = call["left"], call["upper"]
     along: Along = "suffix" if left == upper else "prefix"
     return _solve(call, "self", along, -2 if left else -1)
@@ -36,7 +36,7 @@ def solve_triangular(call: Call) -> Relations:
 
 @rule("triangular_solve")
 def triangular_solve(call: Call) -> tuple[Relations, ...]:
-    """The older op: self is B; returns the solution and a copy of A."""
+    """Solve by the older op, where self is B; it returns the solution and a copy of A."""
     upper = call["upper"] != call["transpose"]
     relations: list[Relation] = []
     if call.depends(call["self"]):
@@ -49,13 +49,13 @@ def triangular_solve(call: Call) -> tuple[Relations, ...]:
 
 @rule("linalg_lu_solve")
 def lu_solve(call: Call) -> Relations:
-    """Rows of B mix (columns, where the matrix stands right)."""
+    """Mix the rows of B, or its columns where the matrix stands on the right."""
     return _solve(call, "LU", "all", -2 if call["left"] else -1)
 
 
 @rule("_linalg_solve_ex")
 def solve_ex(call: Call) -> tuple[Relations, ...]:
-    """Returns the solution, then a factorisation of A."""
+    """Return the solution, then a factorisation of A."""
     a, b = call["A"], call["B"]
     vector = b.dim() == 1 or (b.dim() == a.dim() - 1 and b.shape == a.shape[:-1])
     relations: list[Relation] = []
@@ -81,7 +81,7 @@ def dense_matrix(call: Call) -> tuple[Relations, ...]:
 
 @rule("cholesky_solve")
 def cholesky_solve(call: Call) -> Relations:
-    """Columns of B apart, rows mixed; every element of a solution depends on all of its factor."""
+    """Mix the rows of B, each column apart; every element of a solution depends on all of its factor."""
     b, factor, dim = call["self"], call["input2"], call.out.dim()
     relations: list[Relation] = [along_matrix(b, dim, -2, "all")] if call.depends(b) else []
     return [*relations, within(factor, 2, dim, 2)] if call.depends(factor) else relations

@@ -20,7 +20,7 @@ def glu_jvp(call: Call) -> Relations:
 
 @rule("glu_backward")
 def glu_backward(call: Call) -> Relations:
-    """Both halves of the input take the gradient, place by place."""
+    """Pass the gradient to both halves of the input, place by place."""
     grad, x = call["grad_output"], call["self"]
     dim = call["dim"] % x.dim()
     out_view = (*x.shape[:dim], 2, x.shape[dim] // 2, *x.shape[dim + 1 :])
@@ -69,7 +69,7 @@ def grid_sampler_backward(call: Call) -> tuple[Relations, ...]:
 
 @rule("_segment_reduce_backward")
 def segment_reduce_backward(call: Call) -> Relations:
-    """An element takes the gradient of its segment, along ``axis``."""
+    """Pass to each element the gradient of its segment, along ``axis``."""
     grad, data, axis = call["grad"], call["data"], call["axis"]
     lengths, offsets = call["lengths"], call["offsets"]
     if grad.dim() != data.dim() or axis != 0 or (lengths if lengths is not None else offsets).dim() != 1:

@@ -1,4 +1,4 @@
-"""Ops that move elements: run the same op on ids, and see where each element came from.
+"""Ops that move elements: the same op, run on ids, shows where each element came from.
 
 Before/after: ids [1, 2, 3] under ``roll(x, 1)`` become [3, 1, 2]; under ``constant_pad_nd(x, (1, 0))`` [0, 1, 2, 3].
 """
@@ -15,7 +15,7 @@ from ..relations import Ids, Move, Of, Pointwise, Relation, Relations
 
 
 def moves(*names: str) -> Callable[[Call], Relations]:
-    """A rule: the arguments called ``names`` are moved, everything else stays as it is."""
+    """Return a rule: the arguments called ``names`` are moved, everything else stays as it is."""
 
     def moved(call: Call) -> Relations:
         return [Move(lambda of: call.again(of, *names))]
@@ -36,20 +36,20 @@ rule("slice_backward", "select_backward", "diagonal_backward")(moves("grad_outpu
 
 @rule("constant_pad_nd")
 def pad(call: Call) -> Relations:
-    """The padding is constant, whatever its value."""
+    """Pad with a constant, which depends on nothing, whatever its value."""
     return [Move(lambda of: call.again(of, "self", value=0))]
 
 
 @rule("as_strided_scatter")
 def as_strided_scatter(call: Call) -> Relations:
-    """PyTorch's backward lets what is overwritten pass as well, so it is kept."""
+    """Keep what is overwritten as well: PyTorch's backward lets its gradient pass."""
     kept: list[Relation] = [Pointwise(call["self"])] if call.depends(call["self"]) else []
     return [*kept, Move(lambda of: call.again(of, "self", "src"))]
 
 
 @rule("masked_fill")
 def masked_fill(call: Call) -> Relations:
-    """Where a mask known beforehand holds, ``self`` is forgotten."""
+    """Forget ``self`` where the mask holds, if the mask is known beforehand."""
     x, mask, value = call["self"], call["mask"], call["value"]
     if call.marked(mask):
         return [Pointwise(t) for t in call.operands]

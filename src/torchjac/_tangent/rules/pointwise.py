@@ -19,18 +19,18 @@ _UNTAGGED = (
 
 @rule(*_UNTAGGED)
 def pointwise(call: Call) -> Relations:
-    """Every operand, broadcast."""
+    """Relate each element of the output to the same element of every operand, broadcast."""
     return [Pointwise(t) for t in call.operands]
 
 
 @rule("copy", "fill")
 def overwrite(call: Call) -> Relations:
-    """The old content of ``self`` is gone. copy_(self, src); fill_(self, value)."""
+    """Forget the old content of ``self``: copy_(self, src); fill_(self, value)."""
     name = "src" if call.has("src") else "value"
     return [Pointwise(call[name])] if call.depends(call[name]) else []
 
 
 @rule(*sorted(VALUE_FREE))
 def nothing(call: Call) -> Relations:
-    """Only the shape of the operand is used."""
+    """Relate the output to nothing: only the shape of the operand is used."""
     return []

@@ -6,7 +6,6 @@ Before/after, ``avg_pool1d`` with kernel 2: outputs [0, 1] collect the inputs [{
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ from ..relations import Along, Mix, Relations, Window
 
 
 def windows(x: torch.Tensor, per_dim: Sequence[Window]) -> Mix:
-    """The last ``len(per_dim)`` dimensions go through their windows."""
+    """Mix each of the last ``len(per_dim)`` dimensions of x through its window."""
     first = x.dim() - len(per_dim)
     along: dict[int, Along] = {first + k: window for k, window in enumerate(per_dim)}
     return Mix(x, tuple(range(x.dim())), along)
@@ -38,7 +37,7 @@ def pool_windows(call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> l
 
 
 def adaptive_windows(inputs: Sequence[int], outputs: Sequence[int]) -> list[Window]:
-    """Output o of O collects the inputs from floor(o I / O) up to ceil((o + 1) I / O)."""
+    """Return the windows by which output o of O collects the inputs from floor(o I / O) up to ceil((o + 1) I / O)."""
     found = []
     for i, o in zip(inputs, outputs, strict=True):
         at = torch.arange(o)
@@ -60,18 +59,18 @@ def flattened(per_dim: Sequence[Window], inputs: Sequence[int]) -> Window:
     return whole
 
 
-def _per_dim(value: Any, count: int) -> list[int]:
+def _per_dim(value: int | Sequence[int], count: int) -> list[int]:
     listed = [value] if isinstance(value, int) else list(value)
     return listed * count if len(listed) == 1 else listed
 
 
 def spatial_dims(call: Call) -> int:
-    """How many dimensions the op pools, from its name."""
+    """Return how many dimensions the op pools, by its name."""
     return next(k for k in (1, 2, 3) if f"{k}d" in call.op._schema.name)
 
 
 def _register_pools(k: int) -> None:
-    """The rules of the ``k``-dimensional pools, forward and backward."""
+    """Register the rules of the ``k``-dimensional pools, forward and backward."""
 
     def average(call: Call) -> Relations:
         x = call["self"]
@@ -119,7 +118,7 @@ UPSAMPLE = [f"_upsample{n}" if n.startswith("_") else f"upsample_{n}" for n in _
 
 @rule(*UPSAMPLE)
 def upsample(call: Call) -> Relations:
-    """Interpolation with fixed weights; a weight that is exactly zero is no dependence."""
+    """Interpolate with fixed weights; a weight that is exactly zero is no dependence."""
     x, k = call["self"], spatial_dims(call)
     weights = interpolation_weights(call, x.shape[-k:], call.out.shape[-k:])
     return [windows(x, [window_of_weights(w.T) for w in weights])]
@@ -127,14 +126,14 @@ def upsample(call: Call) -> Relations:
 
 @rule(*(f"{name}_backward" for name in UPSAMPLE))
 def upsample_backward(call: Call) -> Relations:
-    """The transposed interpolation."""
+    """Interpolate by the transposed weights."""
     grad, k = call["grad_output"], spatial_dims(call)
     weights = interpolation_weights(call, list(call["input_size"])[-k:], grad.shape[-k:])
     return [windows(grad, [window_of_weights(w) for w in weights])]
 
 
 def window_of_weights(weights: torch.Tensor) -> Window:
-    """The nonzeros of an (out, in) matrix."""
+    """Return the nonzeros of an (out, in) matrix as a Window."""
     out, place = weights.nonzero(as_tuple=True)
     return Window.of_pairs(out, place, weights.shape[0])
 
@@ -163,7 +162,7 @@ def _scales(call: Call, count: int) -> list[float | None]:
 
 
 def replicated(inputs: Sequence[int], padding: Sequence[int]) -> list[Window]:
-    """What each place of a padded dimension copies; ``padding`` as ``pad`` takes it, the last dimension first."""
+    """Return the place that each padded place copies, by dimension; ``padding`` has the last dimension first."""
     found = []
     for k, size in enumerate(inputs):
         before, after = padding[2 * (len(inputs) - 1 - k) :][:2]

@@ -12,7 +12,7 @@ from ..relations import Along, Mix, Relations
 
 
 def reduce_over(operand: torch.Tensor, dim: int | Sequence[int] | None, keepdim: bool) -> Mix:
-    """All of the dimensions ``dim`` (None or empty: every one) are summed away, or kept with length 1."""
+    """Sum over the dimensions ``dim`` (None or empty: over all), which go, or stay with length 1."""
     listed = [dim] if isinstance(dim, int) else list(dim) if dim else list(range(operand.dim()))
     gone = {d % operand.dim() for d in listed} if operand.dim() else set()
     dims = tuple(None if d in gone else d for d in range(operand.dim()) if keepdim or d not in gone)
@@ -20,7 +20,7 @@ def reduce_over(operand: torch.Tensor, dim: int | Sequence[int] | None, keepdim:
 
 
 def mix_along(operand: torch.Tensor, dim: int, along: Along) -> Relations:
-    """Same shape out as in; one dimension is mixed."""
+    """Mix one dimension; the shape stays the same."""
     dims = tuple(range(operand.dim()))
     return [Mix(operand, dims, {dim % operand.dim(): along} if operand.dim() else {})]
 
@@ -44,11 +44,11 @@ def cumsum(call: Call) -> Relations:
 
 @rule("_softmax", "_log_softmax")
 def softmax(call: Call) -> Relations:
-    """Dense along ``dim``."""
+    """Mix everything along ``dim``."""
     return mix_along(call["self"], call["dim"], "all")
 
 
 @rule("_softmax_backward_data", "_log_softmax_backward_data")
 def softmax_backward(call: Call) -> Relations:
-    """Dense along ``dim``."""
+    """Mix everything along ``dim``."""
     return [r for t in call.operands for r in mix_along(t, call["dim"], "all")]

@@ -1,13 +1,13 @@
-"""Ops that sum, written in ops that the reader knows; each linear in what depends on v. Importing a file registers it.
+"""Ops that sum, rewritten in ops that the reader knows, each linear in what depends on v. An import registers a file.
 
-Which places an op reads is asked of the rules of ``_tangent.rules``: they say it once, for detection and for here.
+Which places an op reads is said by ``_tangent.rules``, once for detection and for the reader.
 """
 
 from __future__ import annotations
 
 from . import choices, convolution, fourier, linalg, pooling, products, strided
-from .registry import SIMPLER
+from .registry import REWRITES
 
 FAMILIES = (choices, convolution, fourier, linalg, pooling, products, strided)
 
-__all__ = ["FAMILIES", "SIMPLER"]
+__all__ = ["FAMILIES", "REWRITES"]

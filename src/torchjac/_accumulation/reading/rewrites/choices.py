@@ -1,25 +1,25 @@
-"""Elements chosen by an index that was computed from x: a term for each place that could be chosen, where it was.
+"""Elements chosen by an index that was computed from x: a sum of terms, one for each place that could be chosen.
 
 Before/after, the derivative of ``x.max(1)`` over 2 columns: ``where(i == 0, t[:, 0], 0) + where(i == 1, t[:, 1], 0)``.
-That holds for every x. Which places could be chosen is what detection asks too: all of a dimension, a prefix, a window.
+That holds for every x. The places that could be chosen are those of detection: all of a dimension, a prefix, a window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
+from ...._base.words import OpResult
 from ...._tangent.call import Call
 from ...._tangent.relations import Window
 from ...._tangent.rules.pooling import adaptive_windows, flattened, pool_windows
-from .registry import SHORT, SIMPLER, simpler
+from .registry import REWRITES, SHORT, rewrite
 from .windows import Piece, along, as_window, taken, windowed
 
 
-@simpler("gather")
-def gather(call: Call) -> Any:
+@rewrite("gather")
+def gather(call: Call) -> OpResult:
     """out[i][j] = self[index[i][j]][j] along ``dim``."""
     x, index = call["self"], call["index"]
     if not _fits(call, x, index):
@@ -36,9 +36,9 @@ def gather(call: Call) -> Any:
     return windowed(x, dim, window, then=chosen)
 
 
-@simpler("scatter_add", "scatter")
-def scatter(call: Call) -> Any:
-    """self[index[i][j]][j] += src[i][j] along ``dim``; to write one number into a constant is to add it."""
+@rewrite("scatter_add", "scatter")
+def scatter(call: Call) -> OpResult:
+    """self[index[i][j]][j] += src[i][j] along ``dim``; writing one element a line into a constant adds it."""
     base, index = call["self"], call["index"]
     if not call.has("src") or not _fits(call, base, index) or call["src"].shape != index.shape or call.has("reduce"):
         return NotImplemented
@@ -51,8 +51,8 @@ def scatter(call: Call) -> Any:
     return base + added if call.depends(base) and added is not NotImplemented else added
 
 
-def _spread(source: torch.Tensor, index: torch.Tensor, dim: int, window: Window) -> Any:
-    """Each element of ``source`` added where its index says, which is one of those that read it under ``window``."""
+def _spread(source: torch.Tensor, index: torch.Tensor, dim: int, window: Window) -> OpResult:
+    """Add each element of ``source`` at its index, which is one of the outputs that read it under ``window``."""
     if not _is_short(window, window.starts.numel() - 1):
         return NotImplemented
 
@@ -64,7 +64,7 @@ def _spread(source: torch.Tensor, index: torch.Tensor, dim: int, window: Window)
 
 
 def _fits(call: Call, x: torch.Tensor, index: torch.Tensor) -> bool:
-    """Whether the index was computed from x, and has x's shape but along ``dim``."""
+    """Whether the index was computed from the inputs of f, and has the shape of x, except along ``dim``."""
     if x.dim() == 0 or index.dim() != x.dim() or not call.marked(index):
         return False
     dim = call["dim"] % x.dim()
@@ -72,29 +72,29 @@ def _fits(call: Call, x: torch.Tensor, index: torch.Tensor) -> bool:
 
 
 def _is_short(window: Window, outputs: int) -> bool:
-    """Whether the window has so many outputs, and few places under each."""
+    """Whether the window has ``outputs`` outputs, and few places for each."""
     counts = window.starts.diff()
     return counts.numel() == outputs and (counts.numel() == 0 or int(counts.max()) <= SHORT)
 
 
 def _register_pools(k: int) -> None:
-    """The backward of the ``k``-dimensional maximum pools."""
+    """Register the backward of the ``k``-dimensional maximum pools."""
 
-    def back(call: Call, windows: Sequence[Window], inputs: Sequence[int]) -> Any:
+    def back(call: Call, windows: Sequence[Window], inputs: Sequence[int]) -> OpResult:
         grad, index = (t.flatten(-k) for t in (call["grad_output"], call["indices"]))
         size = torch.Size(inputs).numel()
         out = _spread(grad, index, grad.dim() - 1, flattened(windows, inputs).transposed(size))
         return out if out is NotImplemented else out.unflatten(-1, list(inputs))
 
-    def pool(call: Call) -> Any:
+    def pool(call: Call) -> OpResult:
         inputs = call["self"].shape[-k:]
         return back(call, pool_windows(call, inputs, call["grad_output"].shape[-k:]), inputs)
 
-    def adaptive(call: Call) -> Any:
+    def adaptive(call: Call) -> OpResult:
         inputs = call["self"].shape[-k:]
         return back(call, adaptive_windows(inputs, call["grad_output"].shape[-k:]), inputs)
 
-    SIMPLER[f"max_pool{k}d_with_indices_backward"], SIMPLER[f"adaptive_max_pool{k}d_backward"] = pool, adaptive
+    REWRITES[f"max_pool{k}d_with_indices_backward"], REWRITES[f"adaptive_max_pool{k}d_backward"] = pool, adaptive
 
 
 for _k in (1, 2, 3):

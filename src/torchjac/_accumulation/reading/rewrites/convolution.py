@@ -1,6 +1,6 @@
 """Convolutions and their backward: for each tap of the kernel, a slice times a weight, put where it belongs.
 
-Before/after, kernel [a, b] without padding: ``a * x[:-1] + b * x[1:]``; backward, the same taps turned round:
+Before/after, kernel [a, b] without padding: ``a * x[:-1] + b * x[1:]``; backward, the same taps transposed:
 ``pad(a * g, (0, 1)) + pad(b * g, (1, 0))``.
 """
 
@@ -9,21 +9,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from typing import Any
 
 import torch
 
+from ...._base.words import OpResult
 from ...._tangent.call import Call
 from ...._tangent.rules.convolution import Geometry
-from .registry import simpler
+from .registry import rewrite
 from .windows import Piece, added, put, taken
 
 Tap = tuple[tuple[int, ...], tuple[Piece, ...]]
-"""A place in the kernel, and which outputs meet which inputs there, along each spatial dimension."""
+"""A place in the kernel and, along each spatial dimension, the outputs and inputs that meet there."""
 
 
-@simpler("convolution")
-def convolution(call: Call) -> Any:
+@rewrite("convolution")
+def convolution(call: Call) -> OpResult:
     """(N, C_in, *in), (C_out, C_in / groups, *kernel), (C_out,) -> (N, C_out, *out)."""
     x, bias = call["input"], call["bias"]
     geometry = Geometry(call, x.shape[2:], _outputs(call))
@@ -31,15 +31,15 @@ def convolution(call: Call) -> Any:
     return out if bias is None else out + bias.reshape(-1, *[1] * (x.dim() - 2))
 
 
-@simpler("convolution_backward")
-def convolution_backward(call: Call) -> Any:
+@rewrite("convolution_backward")
+def convolution_backward(call: Call) -> OpResult:
     """grad_output (N, C_out, *out) -> gradients of input, weight and bias, where asked for."""
     grad, x, weight = call["grad_output"], call["input"], call["weight"]
     geometry = Geometry(call, x.shape[2:], grad.shape[2:])
     taps = list(_taps(geometry))
     of_input, of_weight, of_bias = call["output_mask"]
     return (
-        _through(grad, _matrices(weight, geometry).transpose(1, 2), [_turned(t) for t in taps], geometry.inputs)
+        _through(grad, _matrices(weight, geometry).transpose(1, 2), [_transposed(t) for t in taps], geometry.inputs)
         if of_input
         else None,
         _of_weight(grad, x, weight, geometry, taps) if of_weight else None,
@@ -48,7 +48,7 @@ def convolution_backward(call: Call) -> Any:
 
 
 def _outputs(call: Call) -> list[int]:
-    """The spatial shape of the result."""
+    """Return the spatial shape of the result."""
     sizes, kernel = call["input"].shape[2:], call["weight"].shape[2:]
     stride, padding, dilation, more = (
         list(call[n]) * (len(sizes) if len(call[n]) == 1 else 1)
@@ -63,7 +63,7 @@ def _outputs(call: Call) -> list[int]:
 
 
 def _taps(geometry: Geometry) -> Iterator[Tap]:
-    """The taps that meet an input anywhere."""
+    """Yield the taps that meet an input anywhere."""
     per_dim = [geometry.positions(k) for k in range(len(geometry.kernel))]
     for tap in itertools.product(*map(range, geometry.kernel)):
         found = tuple(Piece.of_positions(positions[:, at]) for positions, at in zip(per_dim, tap, strict=True))
@@ -71,18 +71,18 @@ def _taps(geometry: Geometry) -> Iterator[Tap]:
             yield tap, found
 
 
-def _turned(tap: Tap) -> Tap:
-    return tap[0], tuple(piece.turned() for piece in tap[1])
+def _transposed(tap: Tap) -> Tap:
+    return tap[0], tuple(piece.transposed() for piece in tap[1])
 
 
 def _matrices(weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-    """The kernel as (groups, C_out / groups, C_in / groups, *kernel)."""
+    """Return the kernel as (groups, C_out / groups, C_in / groups, *kernel)."""
     split = weight.reshape(geometry.groups, weight.shape[0] // geometry.groups, *weight.shape[1:])
     return split.transpose(1, 2) if geometry.transposed else split
 
 
 def _through(x: torch.Tensor, weight: torch.Tensor, taps: Sequence[Tap], sizes: Sequence[int]) -> torch.Tensor:
-    """(N, groups * from, *in), (groups, to, from, *kernel) -> (N, groups * to, *sizes)."""
+    """Convolve (N, groups * from, *in) with (groups, to, from, *kernel): (N, groups * to, *sizes)."""
     groups, to, source = weight.shape[:3]
     terms = []
     for tap, found in taps:
@@ -106,7 +106,7 @@ def _at(x: torch.Tensor, places: Sequence[torch.Tensor]) -> torch.Tensor:
 def _of_weight(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry, taps: Sequence[Tap]
 ) -> torch.Tensor:
-    """For each tap, the products of what meets there, summed over the batch and all places."""
+    """Return the gradient of the weight: for each tap, products of what meets there, summed over batch and places."""
     n, groups = x.shape[0], geometry.groups
     into, out = x.shape[1] // groups, grad.shape[1] // groups
     met = dict(taps)

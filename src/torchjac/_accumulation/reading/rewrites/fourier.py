@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from ...._base.words import OpResult
 from ...._tangent.call import Call
 from .products import contract
-from .registry import SHORT, simpler
+from .registry import SHORT, rewrite
 
 _aten = torch.ops.aten
 
 
-@simpler("_fft_c2c")
-def complex_to_complex(call: Call) -> Any:
-    """Along each of ``dim``."""
+@rewrite("_fft_c2c")
+def complex_to_complex(call: Call) -> OpResult:
+    """Transform along each of ``dim``."""
     return _transformed(call["self"], call["dim"], call["normalization"], call["forward"])
 
 
-@simpler("_fft_r2c")
-def real_to_complex(call: Call) -> Any:
-    """The last of ``dim`` gives complex numbers, the others keep them."""
+@rewrite("_fft_r2c")
+def real_to_complex(call: Call) -> OpResult:
+    """Transform the last of ``dim``, which gives complex numbers, then the others."""
     x, (*others, last) = call["self"], call["dim"]
     if x.shape[last] > SHORT:
         return NotImplemented
@@ -30,9 +29,9 @@ def real_to_complex(call: Call) -> Any:
     return _transformed(_along(x, last, matrix), others, call["normalization"], True)
 
 
-@simpler("_fft_c2r")
-def complex_to_real(call: Call) -> Any:
-    """The last of ``dim`` gives real numbers, from real and imaginary parts apart."""
+@rewrite("_fft_c2r")
+def complex_to_real(call: Call) -> OpResult:
+    """Transform all but the last of ``dim``, then the last: real numbers, from real and imaginary parts apart."""
     x, (*others, last) = call["self"], call["dim"]
     x = _transformed(x, others, call["normalization"], False)
     if x is NotImplemented or x.shape[last] > SHORT:
@@ -46,7 +45,7 @@ def complex_to_real(call: Call) -> Any:
     return real + imaginary
 
 
-def _transformed(x: torch.Tensor, dims: list[int], normalization: int, forward: bool) -> Any:
+def _transformed(x: torch.Tensor, dims: list[int], normalization: int, forward: bool) -> OpResult:
     if any(x.shape[d] > SHORT for d in dims):
         return NotImplemented
     for d in dims:
@@ -56,6 +55,6 @@ def _transformed(x: torch.Tensor, dims: list[int], normalization: int, forward: 
 
 
 def _along(x: torch.Tensor, dim: int, matrix: torch.Tensor) -> torch.Tensor:
-    """``matrix`` @ x along a dimension."""
+    """Return ``matrix`` @ x along a dimension."""
     product: torch.Tensor = contract(x.movedim(dim, -1), matrix.mT).movedim(-1, dim)
     return product

@@ -6,19 +6,18 @@ matrix has a triangular inverse: row i sums over the rows up to i only.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from ...._base.words import OpResult
 from ...._tangent.call import Call
 from .products import contract
-from .registry import LARGEST, SHORT, simpler
+from .registry import LARGEST, SHORT, rewrite
 from .windows import added, put
 
 
-@simpler("linalg_lu_solve")
-def lu_solve(call: Call) -> Any:
-    """A X = B (left) or X A = B, from a factorisation of A."""
+@rewrite("linalg_lu_solve")
+def lu_solve(call: Call) -> OpResult:
+    """Solve A X = B (left) or X A = B, by a factorisation of A."""
     b, left = call["B"], call["left"]
     if not _short(call, "B", "LU"):
         return NotImplemented
@@ -26,9 +25,9 @@ def lu_solve(call: Call) -> Any:
     return contract(inverse, b) if left else contract(b, inverse)
 
 
-@simpler("_linalg_solve_ex")
-def solve_ex(call: Call) -> Any:
-    """Returns the solution, then a factorisation of A."""
+@rewrite("_linalg_solve_ex")
+def solve_ex(call: Call) -> OpResult:
+    """Return the solution, then a factorisation of A."""
     a, b, left = call["A"], call["B"], call["left"]
     if not _short(call, "B", "A"):
         return NotImplemented
@@ -39,18 +38,18 @@ def solve_ex(call: Call) -> Any:
     return contract(inverse, b) if left else contract(b, inverse), *factors
 
 
-@simpler("cholesky_solve")
-def cholesky_solve(call: Call) -> Any:
-    """A X = B, from a factor of A."""
+@rewrite("cholesky_solve")
+def cholesky_solve(call: Call) -> OpResult:
+    """Solve A X = B, by a factor of A."""
     b, factor = call["self"], call["input2"]
     if not _short(call, "self", "input2"):
         return NotImplemented
     return contract(call.op(_unit(b, factor), factor, upper=call["upper"]), b)
 
 
-@simpler("linalg_solve_triangular")
-def solve_triangular(call: Call) -> Any:
-    """A X = B (left) or X A = B, A triangular."""
+@rewrite("linalg_solve_triangular")
+def solve_triangular(call: Call) -> OpResult:
+    """Solve A X = B (left) or X A = B, A triangular."""
     a, b, left, upper = call["self"], call["B"], call["left"], call["upper"]
     if not _short(call, "B", "self"):
         return NotImplemented
@@ -60,9 +59,9 @@ def solve_triangular(call: Call) -> Any:
     return _triangular(inverse.mT, b.mT, not upper).mT
 
 
-@simpler("triangular_solve")
-def triangular_solve(call: Call) -> Any:
-    """The older op: self is B; returns the solution and a copy of A."""
+@rewrite("triangular_solve")
+def triangular_solve(call: Call) -> OpResult:
+    """Solve by the older op, where self is B; return the solution and a copy of A."""
     a, b, transpose = call["A"], call["self"], call["transpose"]
     if not _short(call, "self", "A"):
         return NotImplemented
@@ -77,12 +76,12 @@ def _short(call: Call, right: str, matrix: str) -> bool:
 
 
 def _unit(b: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-    """As many unit matrices as there are matrices ``a``."""
+    """Return a unit matrix for each matrix of ``a``."""
     return torch.eye(a.shape[-1], dtype=b.dtype, device=b.device).expand(a.shape)
 
 
 def _triangular(matrix: torch.Tensor, b: torch.Tensor, upper: bool) -> torch.Tensor:
-    """(..., i, k) @ (..., k, j), where the matrix is zero on one side of its diagonal."""
+    """Multiply (..., i, k) @ (..., k, j), where the matrix is zero on one side of its diagonal."""
     size = matrix.shape[-1]
     terms = []
     for k in range(size):

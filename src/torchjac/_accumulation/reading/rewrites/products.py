@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
+from ...._base.words import OpResult
 from ...._tangent.call import Call
-from .registry import LARGEST, simpler
+from .registry import LARGEST, rewrite
 
 
-def contract(a: torch.Tensor, b: torch.Tensor) -> Any:
-    """(..., i, k) @ (..., k, j)."""
+def contract(a: torch.Tensor, b: torch.Tensor) -> OpResult:
+    """Multiply (..., i, k) @ (..., k, j); NotImplemented where that takes too many numbers."""
     if math.prod(a.shape) * b.shape[-1] > LARGEST:
         return NotImplemented
     if a.shape[-1] == 1:
@@ -20,25 +20,25 @@ def contract(a: torch.Tensor, b: torch.Tensor) -> Any:
     return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
 
 
-@simpler("mm", "bmm")
-def mm(call: Call) -> Any:
+@rewrite("mm", "bmm")
+def mm(call: Call) -> OpResult:
     """(i, k) @ (k, j), also batched."""
     return contract(call["self"], call["mat2"])
 
 
-@simpler("mv")
-def mv(call: Call) -> Any:
+@rewrite("mv")
+def mv(call: Call) -> OpResult:
     """(i, k) @ (k,)."""
     return (call["self"] * call["vec"]).sum(-1)
 
 
-@simpler("dot", "vdot")
-def dot(call: Call) -> Any:
+@rewrite("dot", "vdot")
+def dot(call: Call) -> OpResult:
     """(k,) . (k,)."""
     return (call.args[0] * call.args[1]).sum()
 
 
-def _added(call: Call, product: Any) -> Any:
+def _added(call: Call, product: OpResult) -> OpResult:
     if product is NotImplemented:
         return product
     alpha, beta = call["alpha"], call["beta"]
@@ -48,27 +48,27 @@ def _added(call: Call, product: Any) -> Any:
     return product + (call["self"] if beta == 1 else call["self"] * beta)
 
 
-@simpler("addmm")
-def addmm(call: Call) -> Any:
+@rewrite("addmm")
+def addmm(call: Call) -> OpResult:
     """Beta * self + alpha * mat1 @ mat2."""
     return _added(call, contract(call["mat1"], call["mat2"]))
 
 
-@simpler("baddbmm")
-def baddbmm(call: Call) -> Any:
+@rewrite("baddbmm")
+def baddbmm(call: Call) -> OpResult:
     """Beta * self + alpha * batch1 @ batch2."""
     return _added(call, contract(call["batch1"], call["batch2"]))
 
 
-@simpler("addmv")
-def addmv(call: Call) -> Any:
+@rewrite("addmv")
+def addmv(call: Call) -> OpResult:
     """Beta * self + alpha * mat @ vec."""
     return _added(call, (call["mat"] * call["vec"]).sum(-1))
 
 
-@simpler("mean")
-def mean(call: Call) -> Any:
-    """A sum, divided by how many."""
+@rewrite("mean")
+def mean(call: Call) -> OpResult:
+    """Divide a sum by the number of its terms."""
     x = call["self"]
     dims = call["dim"] if call.has("dim") else None
     listed = [dims] if isinstance(dims, int) else list(dims) if dims else list(range(x.dim()))
@@ -76,15 +76,15 @@ def mean(call: Call) -> Any:
     return x.sum(listed, keepdim=bool(call["keepdim"]) if call.has("keepdim") else False) / count
 
 
-@simpler("_softmax_backward_data")
-def softmax_backward(call: Call) -> Any:
+@rewrite("_softmax_backward_data")
+def softmax_backward(call: Call) -> OpResult:
     """(g - sum(g y)) y."""
     g, y, dim = call["grad_output"], call["output"], call["dim"]
     return g * y - y * (g * y).sum(dim, keepdim=True)
 
 
-@simpler("_log_softmax_backward_data")
-def log_softmax_backward(call: Call) -> Any:
+@rewrite("_log_softmax_backward_data")
+def log_softmax_backward(call: Call) -> OpResult:
     """G - exp(y) sum(g)."""
     g, y, dim = call["grad_output"], call["output"], call["dim"]
     return g - y.exp() * g.sum(dim, keepdim=True)

@@ -1,28 +1,28 @@
-"""Where ops are registered that the reader reads as other, simpler ones."""
+"""The registry of rewrites: ops that the reader reads as other, simpler ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from ...._base.words import OpResult
 from ...._tangent.call import Call
 
-Rewriting = Callable[[Call], Any]
-"""From a call to what it returns, by ops that the reader knows; NotImplemented where it has no such form."""
+Rewrite = Callable[[Call], OpResult]
+"""Returns the result of a call by ops that the reader knows; NotImplemented where there is no such form."""
 
-SIMPLER: dict[str, Rewriting] = {}
+REWRITES: dict[str, Rewrite] = {}
 
-LARGEST = 2**26  # numbers in a product before it is summed
-SHORT = 64  # places that are written one by one
+LARGEST = 2**26  # numbers in a product, before it is summed, at most
+SHORT = 64  # places that are written one by one, at most
 
 
-def simpler(*names: str) -> Callable[[Rewriting], Rewriting]:
-    """Register a function as how the op families ``names`` are read."""
+def rewrite(*names: str) -> Callable[[Rewrite], Rewrite]:
+    """Register a function as the rewrite of the op families ``names``."""
 
-    def register(function: Rewriting) -> Rewriting:
+    def register(function: Rewrite) -> Rewrite:
         for name in names:
-            assert name not in SIMPLER, f"{name} is written in two ways"
-            SIMPLER[name] = function
+            assert name not in REWRITES, f"{name} is written in two ways"
+            REWRITES[name] = function
         return function
 
     return register

@@ -1,8 +1,8 @@
-"""Memory read or written by strides, which is how autograd writes slices in reverse: slices again.
+"""Memory read or written by strides, as autograd writes the reverse of slices: rewritten as slices.
 
-``y[1:-1, ::2] = ...`` comes back as ``as_strided_scatter(g, ..., size, stride, offset)``. Strides are those of a slice
-of a grid that the memory is a row of: of the tensor's own shape, or of one that the strides suggest. Where they fit
-none, an index says where every element comes from.
+``y[1:-1, ::2] = ...`` comes back as ``as_strided_scatter(g, ..., size, stride, offset)``. The memory is
+seen as a grid of the tensor's own shape, or of one that the strides suggest, and the strides as a slice of it. Where
+they fit no such grid, an index says where every element comes from.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 
+from ...._base.words import OpResult
 from ...._tangent.call import Call
-from .registry import simpler
+from .registry import rewrite
 
 
-@simpler("as_strided")
-def as_strided(call: Call) -> Any:
-    """The elements at ``offset + sum(i_k stride_k)`` of the memory of self."""
+@rewrite("as_strided")
+def as_strided(call: Call) -> OpResult:
+    """Read the elements at ``offset + sum(i_k stride_k)`` of the memory of self."""
     memory = _Memory.of(call)
     if memory is None:
         return NotImplemented
@@ -37,9 +37,9 @@ def as_strided(call: Call) -> Any:
     )
 
 
-@simpler("as_strided_scatter")
-def as_strided_scatter(call: Call) -> Any:
-    """Self, with ``src`` there instead."""
+@rewrite("as_strided_scatter")
+def as_strided_scatter(call: Call) -> OpResult:
+    """Write ``src`` over the elements of self that ``as_strided`` reads."""
     memory, source = _Memory.of(call), call["src"]
     if memory is None:
         return NotImplemented
@@ -50,7 +50,7 @@ def as_strided_scatter(call: Call) -> Any:
             return whole.clone() if whole is source else whole
     places = memory.places().reshape(-1)
     if places.unique().numel() < places.numel():
-        return NotImplemented  # what is written twice is not said
+        return NotImplemented  # of two writes to one place, which one stays is not said
     count = memory.dense.numel()
     index = torch.arange(count).index_copy(0, places, torch.arange(count, count + places.numel()))
     both = torch.cat([memory.dense.reshape(-1), source.reshape(-1)])
@@ -59,7 +59,7 @@ def as_strided_scatter(call: Call) -> Any:
 
 @dataclass(frozen=True)
 class _Memory:
-    """A tensor as it lies in memory, ``dense``, and what of it is read: ``size``, ``stride`` and ``offset``."""
+    """A tensor as it lies in memory, ``dense``, and the part that is read: ``size``, ``stride`` and ``offset``."""
 
     dense: torch.Tensor
     order: tuple[int, ...]  # the dimensions as they lie in memory
@@ -69,7 +69,7 @@ class _Memory:
 
     @classmethod
     def of(cls, call: Call) -> _Memory | None:
-        """None where the tensor has holes, or where its memory ends before what is read."""
+        """Return the memory of a call; None where the tensor has holes, or ends before the part that is read."""
         t, size, stride = call["self"], tuple(call["size"]), tuple(call["stride"])
         order = tuple(sorted(range(t.dim()), key=lambda d: (-t.stride(d), d)))
         dense = _permuted(t, order)
@@ -80,18 +80,18 @@ class _Memory:
         return cls(dense, order, size, stride, offset)
 
     def whole(self, memory: torch.Tensor) -> torch.Tensor:
-        """The tensor with that memory."""
+        """Return the tensor whose elements lie in memory as those of ``memory``."""
         return _permuted(_reshaped(memory, self.dense.shape), _back(self.order))
 
     def places(self) -> torch.Tensor:
-        """Which place in memory each element is, of shape ``size``."""
+        """Return the place in memory of each element that is read, of shape ``size``."""
         place = torch.tensor(self.offset)
         for n, s in zip(self.size, self.stride, strict=True):
             place = place[..., None] + torch.arange(n) * s
         return place
 
     def grids(self) -> Iterator[tuple[int, ...]]:
-        """Shapes that the memory could have."""
+        """Yield shapes that the memory could have."""
         yield tuple(self.dense.shape)
         units = [self.dense.numel()]
         for s in sorted(set(self.stride), reverse=True):
@@ -102,14 +102,14 @@ class _Memory:
 
 @dataclass(frozen=True)
 class _Slices:
-    """``cuts``: first, last + 1 and step in each dimension of a grid; ``order``: of the dimensions in what is read."""
+    """Slices of a grid: ``cuts``, (first, last + 1, step) in each dimension, then ``order``, of the dimensions read."""
 
     cuts: tuple[tuple[int, int, int], ...]
     order: tuple[int, ...]
 
     @classmethod
     def of(cls, memory: _Memory, grid: Sequence[int]) -> _Slices | None:
-        """The slices of ``grid`` that are what is read, None where there are none."""
+        """Return the slices of ``grid`` that hold the part that is read; None where there are none."""
         units = [math.prod(grid[d + 1 :]) for d in range(len(grid))]
         first = [memory.offset // unit % length for unit, length in zip(units, grid, strict=True)]
         cuts = [(at, at + 1, 1) for at in first]
@@ -140,7 +140,7 @@ class _Slices:
         return self._written(grid, _permuted(_reshaped(source, lengths), _back(self.order)), 0)
 
     def _written(self, grid: torch.Tensor, source: torch.Tensor, d: int) -> torch.Tensor:
-        """``source`` in place of what is read of ``grid``, from dimension d on."""
+        """Return ``grid`` with ``source`` in place of the part that is read, from dimension d on."""
         if d == grid.dim():
             return source
         first, end, step = self.cuts[d]
@@ -150,7 +150,7 @@ class _Slices:
         return torch.slice_scatter(grid, self._written(inner, source, d + 1), d, first, end, step)
 
 
-# Most of these change nothing, and each costs a move of every slot.
+# Most calls of these change nothing, while an op would cost a move of every slot.
 
 
 def _reshaped(t: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -162,5 +162,5 @@ def _permuted(t: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
 
 
 def _back(order: Sequence[int]) -> list[int]:
-    """The permutation that undoes ``order``."""
+    """Return the permutation that undoes ``order``."""
     return sorted(range(len(order)), key=order.__getitem__)

@@ -1,6 +1,6 @@
-"""Sums over the places under a window, written as moved pieces of the operand, added.
+"""Sums over the places under a window, as a sum of moved pieces of the operand.
 
-A piece has for each of some outputs one place that it reads. Outputs and places that run in even steps are slices,
+A piece has, for each of some outputs, one place that it reads. Outputs and places that run in even steps are slices,
 which move everything regularly; others are picked by an index. Before/after, a sum over 2 with stride 2, of 4 numbers:
 ``x[0::2] + x[1::2]``; a cumulative sum of 3: ``[x0, x0, x0] + [0, x1, x1] + [0, 0, x2]``.
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
+from ...._base.words import OpResult
 from ...._tangent.relations import Along, Window
 from .registry import LARGEST, SHORT
 
@@ -26,12 +26,12 @@ class Piece:
 
     @classmethod
     def of_positions(cls, positions: torch.Tensor) -> Piece:
-        """From the place that each output reads, -1 for none."""
+        """Return the piece of the place that each output reads, -1 for none."""
         (out,) = (positions >= 0).nonzero(as_tuple=True)
         return cls(out, positions[out])
 
-    def turned(self) -> Piece:
-        """The same pairs, seen from the places: only where no two outputs read one."""
+    def transposed(self) -> Piece:
+        """Return the pairs with outputs and places exchanged: only where no two outputs read one place."""
         order = torch.argsort(self.places)
         return Piece(self.places[order], self.out[order])
 
@@ -40,7 +40,7 @@ Then = Callable[[torch.Tensor, Piece], torch.Tensor]
 
 
 def as_window(along: Along | None, out_len: int, in_len: int) -> Window:
-    """Any way of mixing along a dimension, as a Window; None mixes all of it."""
+    """Return any way of mixing along a dimension as a Window; None mixes all of it."""
     if isinstance(along, Window):
         return along
     out, place = torch.arange(out_len)[:, None], torch.arange(in_len)[None, :]
@@ -50,7 +50,7 @@ def as_window(along: Along | None, out_len: int, in_len: int) -> Window:
 
 
 def pieces(window: Window) -> list[Piece]:
-    """As few pieces as the widest output has places, or at most twice as many where they are slices then."""
+    """Return the pieces of a window: as many as its widest output has places, or up to twice that as slices."""
     out, places = window.out, window.places
     if out.numel() == 0:
         return []
@@ -66,7 +66,7 @@ def pieces(window: Window) -> list[Piece]:
 
 
 def taken(x: torch.Tensor, dim: int, places: torch.Tensor) -> torch.Tensor:
-    """The places of x along ``dim``, in that order."""
+    """Return the elements of x at ``places`` along ``dim``, in that order."""
     first, step = _progression(places)
     if step is None or step < 0:
         return x.index_select(dim, places.to(x.device))
@@ -77,7 +77,7 @@ def taken(x: torch.Tensor, dim: int, places: torch.Tensor) -> torch.Tensor:
 
 
 def put(x: torch.Tensor, dim: int, out: torch.Tensor, size: int) -> torch.Tensor:
-    """Put x at the places ``out`` of a dimension of length ``size``, nothing elsewhere."""
+    """Put x at the places ``out`` of a dimension of length ``size``, zeros elsewhere."""
     if out.numel() == size:
         return x
     first, step = _progression(out)
@@ -97,8 +97,8 @@ def windowed(
     window: Window,
     weight: torch.Tensor | None = None,
     then: Then = lambda term, piece: term,
-) -> Any:
-    """out[o] = sum over the places p under ``window`` of ``weight[o, p]`` x[p], along ``dim``.
+) -> OpResult:
+    """Return out[o] = sum over the places p under ``window`` of ``weight[o, p]`` x[p], along ``dim``.
 
     ``then`` may change the term of a piece, before its outputs are put where they belong.
     """
@@ -113,7 +113,7 @@ def windowed(
 
 
 def _summed_pairs(x: torch.Tensor, dim: int, window: Window, weight: torch.Tensor | None, then: Then) -> torch.Tensor:
-    """All pairs side by side, then summed: for long windows."""
+    """Return the sums of all pairs, which are first laid side by side: for long windows."""
     pairs = Piece(window.out, window.places)
     side_by_side = then(_weighted(x.index_select(dim, pairs.places.to(x.device)), dim, pairs, weight), pairs)
     size = window.starts.numel() - 1
@@ -122,7 +122,7 @@ def _summed_pairs(x: torch.Tensor, dim: int, window: Window, weight: torch.Tenso
 
 
 def added(terms: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The sum, by halves: what has many slots is added seldom."""
+    """Return the sum, by halves: sums with many slots then take part in few additions."""
     if len(terms) == 1:
         return terms[0]
     half = len(terms) // 2
@@ -130,12 +130,12 @@ def added(terms: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def along(t: torch.Tensor, dim: int, like: torch.Tensor) -> torch.Tensor:
-    """A vector, so shaped that it multiplies ``like`` along ``dim``."""
+    """Return a vector, shaped to multiply ``like`` along ``dim``."""
     return t.to(like.device).reshape([-1 if d == dim else 1 for d in range(like.dim())])
 
 
-def number_or_tensor(t: torch.Tensor, like: torch.Tensor) -> Any:
-    """A constant to multiply with: the number where all are equal."""
+def number_or_tensor(t: torch.Tensor, like: torch.Tensor) -> OpResult:
+    """Return a constant to multiply ``like`` with: a number where all numbers of t are equal."""
     first = t.reshape(-1)[:1]
     if t.numel() and bool((t == first).all()):
         return first.item()
@@ -154,7 +154,7 @@ def _padded(x: torch.Tensor, dim: int, before: int, after: int) -> torch.Tensor:
 
 
 def _progression(t: torch.Tensor) -> tuple[int, int | None]:
-    """(first, step) where the numbers run in even steps, 1 for a single one; a step of None where they do not."""
+    """Return (first, step) of evenly spaced numbers, step 1 for a single one; a step of None for others."""
     steps = t.diff()
     if steps.numel() == 0:
         return int(t[0]), 1
