@@ -17,6 +17,7 @@ from .._matrices.pattern import SparsityPattern
 from .coefficients.ordering import positions
 from .coefficients.slots import Coefficient, Entries, Ints, Slot, State
 from .tape.recorder import Recorder
+from .tensor_map import is_one_number
 
 _MOSTLY = 0.9  # of the values must be in order for the rest to be put right
 _SAMPLE = 1000  # coefficients that show how most of them lie; all are compared with that later
@@ -52,7 +53,7 @@ class Source:
     def as_number(self) -> Source:
         """Coefficients that are the same number everywhere, as that number: it need not be read from memory."""
         c = self.coefficient
-        if not isinstance(c, torch.Tensor) or not c.numel() or not bool((c == c.reshape(-1)[0]).all()):
+        if not isinstance(c, torch.Tensor) or not is_one_number(c):
             return self
         return replace(self, coefficient=float(c.reshape(-1)[0]))
 

@@ -8,16 +8,29 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from .._tangent.shadow import has_memory
+
 T = TypeVar("T")
 
 unseen: Any = torch._C._DisableTorchDispatch
 """``with unseen():`` ops on index maps; for a mode they would be ops like others, and take ten times as long."""
 
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
 def on(device: torch.device, array: Any) -> torch.Tensor:
     """An array of integers or booleans as a tensor there."""
     with unseen():
         return torch.from_numpy(array).to(device)
+
+
+def is_one_number(t: torch.Tensor) -> bool:
+    """Whether t is one number repeated, where it has numbers: zeros without memory, meta and fake tensors have none."""
+    if t.numel() == 0 or t.layout is not torch.strided or not has_memory(t) or type(t) not in _PLAIN:
+        return False
+    with unseen():
+        return bool((t == t.reshape(-1)[0]).all())
 
 
 class Beside(Generic[T]):
