@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .._base.errors import REFUSALS
 from .._base.words import Args
 from .._function.flat import FlatFunction, Leaf
 from .._tangent.relations import Ids
@@ -44,7 +45,7 @@ def see(function: FlatFunction, args: Args, samples: Samples, count: int) -> See
     """Whether any of ``count`` samples can meet in f at ``args``."""
     try:
         seen, less = _forward(function, args, samples, count)
-    except RuntimeError:  # no forward formula; f's own error is raised again by the backward trace
+    except REFUSALS:  # no forward formula; f's own error is raised again by the backward trace
         return _backward(function, args, samples, count)
     return _backward(function, args, samples, count) if less and seen.meeting is None else seen
 
