@@ -1,4 +1,4 @@
-"""What the source of a random program may name beside torch: constants, layers, and functions with their own backward."""
+"""What the source of a random program may name beside torch: constants, layers, functions with their own backward."""
 
 from __future__ import annotations
 

@@ -91,6 +91,25 @@ def test_zeros_without_memory_are_not_compared(n):
     assert_close(H @ v, torch.autograd.functional.hvp(lambda t: lagrangian(t, m), x, v)[1])
 
 
+CHOSEN = {  # a choice by values of x, which detection took for one that holds for every x
+    "index_select": lambda x: x.index_select(0, x.argsort()[:3]),
+    "index_select of a row": lambda x: x.reshape(2, 2).index_select(0, x.reshape(2, 2).argsort(0)[:1, 0]) * x[:2],
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_patterns_of_choices_hold_for_every_x(name):
+    f, x = CHOSEN[name], rand(4)
+    pattern = tj.jacobian_sparsity(f, x)
+    assert pattern.scope == "global"
+    for at in (x, x.flip(0), -x):
+        assert not ((dense_jacobian(f, (at,)) != 0) & ~pattern.to_dense()).any()
+
+
+def test_a_pattern_is_found_backward_where_the_forward_formula_raises_an_index_error():
+    assert tj.jacobian_sparsity(lambda x: x[:0].logcumsumexp(0), rand(3)).nnz == 0
+
+
 def test_a_refusal_that_f_catches_is_a_refusal_still():
     def f(x):
         try:
