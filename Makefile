@@ -18,7 +18,7 @@ export PIP_BUILD_CONSTRAINT = constraints.txt
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=20 --durations-min=1 $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format check-format lint types layers unit docs newcomer package bench bench-page matrix clean
+.PHONY: help demo test format check-format lint types layers unit fuzz docs newcomer package bench bench-page matrix clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -55,6 +55,9 @@ layers: $(VENV)/.installed  ## do imports point one way only?
 
 unit: $(VENV)/.installed  ## the tests, with every snippet of README, docs and docstrings
 	$(PYTEST)
+
+fuzz: $(VENV)/.installed  ## random programs by the thousand: COUNT=10000 SEED=... (today's)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m programs.fuzz $(or $(COUNT),10000) $(SEED)
 
 docs: $(VENV)/.installed  ## the site, built strictly: into a folder that goes away, or into SITE=...
 	@site=$(or $(SITE),$$(mktemp -d)); NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir "$$site" \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +13,9 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Of random programs: another one each day, the same in all workers.
+os.environ.setdefault("TORCHJAC_PROGRAMS_SEED", str(int(time.time()) // 86_400 * 1000))
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
@@ -30,6 +34,10 @@ hypothesis.register_random(TORCH_RANDOM)
 hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)  # the first example may compile kernels
 hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("dev"), derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_report_header() -> str:
+    return f"random programs: TORCHJAC_PROGRAMS_SEED={os.environ['TORCHJAC_PROGRAMS_SEED']}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

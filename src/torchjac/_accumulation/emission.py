@@ -17,6 +17,7 @@ from .._matrices.pattern import SparsityPattern
 from .coefficients.ordering import positions
 from .coefficients.slots import Coefficient, Entries, Ints, Slot, State
 from .tape.recorder import Recorder
+from .tensor_map import is_one_number
 
 _MOSTLY = 0.9  # share of the values that must be in order for the others to be corrected
 _SAMPLE = 1000  # coefficients from which an order is guessed; all are compared with it later
@@ -52,7 +53,7 @@ class Source:
     def as_number(self) -> Source:
         """Return the source with one number for equal coefficients: it need not be read from memory."""
         c = self.coefficient
-        if not isinstance(c, torch.Tensor) or not c.numel() or not bool((c == c.reshape(-1)[0]).all()):
+        if not isinstance(c, torch.Tensor) or not is_one_number(c):
             return self
         return replace(self, coefficient=float(c.reshape(-1)[0]))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+NOT_FOLLOWED = "torchjac cannot follow it"
+"""How the reason begins where the reading itself failed: a fault of torchjac's, which is to be mended."""
+
 
 class CannotAccumulateError(Exception):
     """Raised while a program is built; a plan then uses colors. ``op`` and the user's ``line`` say where it ended."""

@@ -11,7 +11,7 @@ from traceback import clear_frames
 import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from .._base.errors import first_line
+from .._base.errors import TorchjacError, first_line
 from .._base.words import Args, Direction, UserFunction
 from .._function.flat import FlatFunction
 from .._function.leaves import Leaf
@@ -19,8 +19,8 @@ from .._matrices.pattern import SparsityPattern
 from .._tangent.isolation import normal, traced
 from .._tangent.source import raising_line
 from .coefficients.slots import State
-from .emission import Source, emit
-from .errors import CannotAccumulateError
+from .emission import MissingEntriesError, Source, emit
+from .errors import NOT_FOLLOWED, CannotAccumulateError
 from .reading.reader import Reader
 from .tape.columns import columnwise
 from .tape.recorder import Recorder
@@ -95,11 +95,16 @@ def build(
     MissingEntriesError: f has an entry that the pattern does not have.
     """
     try:
-        return _build(function, args, pattern, direction, limit, part, symmetric, most, pure=True)
-    except CannotAccumulateError as refusal:
-        if _NOT_PURE not in refusal.why.lower():
-            raise
-    return _build(function, args, pattern, direction, limit, part, symmetric, most, pure=False)
+        try:
+            return _build(function, args, pattern, direction, limit, part, symmetric, most, pure=True)
+        except CannotAccumulateError as refusal:
+            if _NOT_PURE not in refusal.why.lower():
+                raise
+        return _build(function, args, pattern, direction, limit, part, symmetric, most, pure=False)
+    except (CannotAccumulateError, MissingEntriesError, TorchjacError):
+        raise
+    except Exception as error:
+        raise CannotAccumulateError("f", f"{NOT_FOLLOWED} ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _build(
@@ -160,8 +165,12 @@ def _read(
 
     try:
         results = traced(function, reader, read)
-    except RuntimeError as error:  # no formula in this direction, or a write to memory from outside
-        raise CannotAccumulateError("f", first_line(error), raising_line(error)) from error
+    except (CannotAccumulateError, TorchjacError):
+        raise
+    except Exception as error:  # no formula in this direction, or a write to memory from outside
+        raise reader.refused or CannotAccumulateError("f", first_line(error), raising_line(error)) from error
+    if reader.refused is not None:
+        raise reader.refused
     less = reader.computes_less_forward() if direction == "forward" else None
     if less:
         raise CannotAccumulateError(min(less), "its forward formula computes less than its backward")
@@ -181,7 +190,7 @@ def _own_dispatch() -> Iterator[None]:
     with torch._C._ForceDispatchKeyGuard(included, excluded):
         try:
             yield
-        except RuntimeError as error:
+        except Exception as error:
             clear_frames(error.__traceback__)
             raise
 

@@ -11,16 +11,29 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .._tangent.shadow import has_memory
+
 T = TypeVar("T")
 
 no_dispatch: Callable[[], AbstractContextManager[object]] = torch._C._DisableTorchDispatch
 """A context for ops on index maps: modes do not see them, which would make them take ten times as long."""
 
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
 def tensor_on(device: torch.device, array: npt.NDArray[np.int64 | np.bool_]) -> torch.Tensor:
     """Return an array of integers or booleans as a tensor on ``device``."""
     with no_dispatch():
         return torch.from_numpy(array).to(device)
+
+
+def is_one_number(t: torch.Tensor) -> bool:
+    """Whether t is one number repeated, where it has numbers: zeros without memory, meta and fake tensors have none."""
+    if t.numel() == 0 or t.layout is not torch.strided or not has_memory(t) or type(t) not in _PLAIN:
+        return False
+    with no_dispatch():
+        return bool((t == t.reshape(-1)[0]).all())
 
 
 class TensorMap(Generic[T]):

@@ -57,6 +57,10 @@ class RankError(TorchjacError, RuntimeError):
     """Another process of a torch.distributed group raised, ended, or computes something else."""
 
 
+REFUSALS = (RuntimeError, IndexError, ValueError, TypeError)
+"""What PyTorch raises where it cannot differentiate an op: a RuntimeError; of an empty tensor, say, an IndexError."""
+
+
 def not_differentiable(error: RuntimeError) -> InputError:
     """The InputError for a function that runs, and raised ``error`` when PyTorch was to differentiate it backward."""
     return InputError(

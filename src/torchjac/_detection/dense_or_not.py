@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from .._base.errors import REFUSALS
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
@@ -56,7 +57,7 @@ def _seems_full(vjps: VJPs, m: int, function: FlatFunction) -> bool:
     seeds.view(-1)[torch.arange(_ROWS) * (m + m // _ROWS) + m // (2 * _ROWS)] = 1
     try:
         nonzero = vjps(seeds) != 0
-    except RuntimeError:  # there are other ways to compute products, where these are refused
+    except REFUSALS:  # there are other ways to compute products, where these are refused
         return False
     counts = nonzero.sum(1)
     return bool(((counts == 0) | (counts == function.n)).all() & counts.any())

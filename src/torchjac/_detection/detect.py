@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .._base.errors import REFUSALS
 from .._base.words import Args, Scope
 from .._function.flat import FlatFunction
 from .._function.gradient import GradientOf
@@ -25,7 +26,7 @@ def detect(function: FlatFunction, args: Args, sets: IndexSets | None = None) ->
     """
     try:
         pattern, trace = _by_rows(function, args, sets or IndexSets(function.n))
-    except RuntimeError as error:  # no forward formula; f's own error is raised again by the backward trace
+    except REFUSALS as error:  # no forward formula; f's own error is raised again by the backward trace
         note = Note("forward mode", f"traced backward instead, because {_first_sentence(error)}", raising_line(error))
         return _by_columns(function, args, note)
     less = trace.computes_less_forward()
@@ -87,6 +88,6 @@ def _pattern(table: SetTable, ids: torch.Tensor, shape: tuple[int, int], trace: 
     return SparsityPattern(shape, row_sets, indptr, indices.copy(), scope=scope, notes=trace.notes)
 
 
-def _first_sentence(error: RuntimeError) -> str:
+def _first_sentence(error: Exception) -> str:
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return text.split(". ")[0].rstrip(".")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .._base.errors import REFUSALS
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._function.leaves import Leaf
@@ -45,7 +46,7 @@ def trace_samples(function: FlatFunction, args: Args, samples: Samples, count: i
     """Find whether any of ``count`` samples can meet in f at ``args``."""
     try:
         traced, less = _forward(function, args, samples, count)
-    except RuntimeError:  # no forward formula; f's own error is raised again by the backward trace
+    except REFUSALS:  # no forward formula; f's own error is raised again by the backward trace
         return _backward(function, args, samples, count)
     return _backward(function, args, samples, count) if less and traced.meeting is None else traced
 

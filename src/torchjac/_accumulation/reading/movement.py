@@ -78,9 +78,10 @@ def _run_move(reader: States, call: Call, replace: Callable[[Any], OpArgument]) 
 def _moved_map(
     reader: States, call: Call, operands: Sequence[torch.Tensor], maps: Sequence[IndexMap], which: int | None
 ) -> IndexMap:
-    plain = [a for a in (*call.args, *call.kwargs.values()) if not _has_tensor(a)]
-    fixed = tuple(id(t) for t in tensors(call.args) if not reader.depends(t))
-    key = (call.op, repr(plain), which, fixed, tuple(m for m in maps), tuple(t.shape for t in operands))
+    places = {id(t): k for k, t in enumerate(operands)}  # cat([a, b]) moves otherwise than cat([b, a])
+    given = replaced((call.args, call.kwargs), lambda t: ("operand", places.get(id(t)), t.shape), torch.Tensor)
+    fixed = any(id(t) not in places for t in (*tensors(call.args), *tensors(call.kwargs.values())))
+    key = (call.op, repr(given), which, *maps)
     if fixed or key not in reader.moved:
         ids = {id(t): m.ids for t, m in zip(operands, maps, strict=True)}
         moved = _ids_through(reader, call, operands, ids, which)
@@ -113,7 +114,3 @@ def _ids_through(
 def _nothing(shape: torch.Size) -> IndexMap:
     """Return the map of a tensor that depends on nothing."""
     return IndexMap(torch.from_numpy(np.zeros((), np.int64))).broadcast(shape)
-
-
-def _has_tensor(value: Any) -> bool:
-    return bool(tensors((value,)))

@@ -57,7 +57,7 @@ def _scaled_entries(
             return entries.values
         if any(t is o for o in others):
             return torch.zeros((), dtype=t.dtype, device=t.device)
-        return t if t.numel() == 1 else t.expand(shape).reshape(-1).index_select(0, rows)
+        return t.reshape(1) if t.numel() == 1 else t.expand(shape).reshape(-1).index_select(0, rows)
 
     args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)
     return Entries(entries.rows, entries.columns, call.op(*args, **kwargs))

@@ -13,12 +13,13 @@ which way an op goes, the same ones that detection reads:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeGuard
 
 import torch
 
+from ..._base.errors import first_line
 from ..._base.words import Args, Kwargs, OpResult, UserFunction
 from ..._tangent.call import Call, base_name
 from ..._tangent.relations import Ids, Move, Pointwise, Relation, Scatter
@@ -28,7 +29,7 @@ from ..._tangent.values import ValueTrace, tensors
 from ..coefficients.compaction import Plans, compact
 from ..coefficients.index_map import IndexMap
 from ..coefficients.slots import Slot, State
-from ..errors import CannotAccumulateError
+from ..errors import NOT_FOLLOWED, CannotAccumulateError
 from ..tape.recorder import Recorder
 from ..tensor_map import TensorMap
 from .differentiable import DIFFERENTIABLE
@@ -36,7 +37,7 @@ from .movement import move
 from .pointwise import pointwise
 from .rewrites import REWRITES
 from .scaling import SCALINGS
-from .scatters import SCATTERS, scatter
+from .scatters import SCATTERS, WRITES, forgotten, scatter
 from .states import state_of
 
 
@@ -49,6 +50,7 @@ class Reader(ValueTrace):
         self._states: TensorMap[State] = TensorMap()
         self.moved: dict[Any, IndexMap] = {}
         self._plans: Plans = {}
+        self.refused: CannotAccumulateError | None = None  # kept: f may catch the exception
         self.numbers = self.coefficients = 0  # of all tensors that depend on v, views aside
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
@@ -71,7 +73,8 @@ class Reader(ValueTrace):
         try:
             return self._read(func, args, kwargs or {})
         except CannotAccumulateError as refusal:  # the recorder's do not know where f is
-            raise refusal.at(self.line()) from refusal.__cause__
+            self.refused = self.refused or refusal.at(self.line())
+            raise self.refused from refusal.__cause__
 
     def _read(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs) -> OpResult:
         """Run an op, and note what its results depend on."""
@@ -79,15 +82,21 @@ class Reader(ValueTrace):
         if not any(map(self.depends, inputs)):
             return self._aside(func, args, kwargs, inputs)
         simpler = self._simpler(func)
+        call = self._call(func, args, kwargs)
         if simpler is not None:
-            with self:
+            with self._followable(call), self:
                 out = simpler(*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        call = self._call(func, args, kwargs)
         if any(t.layout is not torch.strided for t in call.operands):
             raise self.refusal(call, "sparse tensors are not followed")
         call.out = self.run(func, args, kwargs, inputs)
+        with self._followable(call):
+            self._follow(call)
+        return call.out
+
+    def _follow(self, call: Call) -> None:
+        """Take what a call returns to depend on v as its operands do."""
         outs = [t for t in tensors((call.out,)) if t.is_floating_point() or t.is_complex()]
         for t, state in zip(outs, self._through(call, outs), strict=True):
             compact(state, self._plans)
@@ -95,10 +104,20 @@ class Reader(ValueTrace):
                 raise self.refusal(call, f"{state.size:,} coefficients are more than colored products would compute")
             if state.slots or state.entries:
                 self._states[t] = state
-                if not is_view(func):
+                if not is_view(call.op):
                     self.numbers += t.numel()
                     self.coefficients += state.size
-        return call.out
+
+    @contextmanager
+    def _followable(self, call: Call) -> Iterator[None]:
+        """Whatever goes wrong inside, f itself having run, ends the reading and names the op."""
+        try:
+            yield
+        except CannotAccumulateError:
+            raise
+        except Exception as error:
+            why = f"{NOT_FOLLOWED} ({type(error).__name__}: {first_line(error)})"
+            raise self.refusal(call, why) from error
 
     def _aside(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, inputs: list[torch.Tensor]) -> OpResult:
         """Run an op that does not depend on v, so that autograd can differentiate all of its results."""
@@ -151,6 +170,8 @@ class Reader(ValueTrace):
 
     def _related(self, call: Call, relations: Sequence[Relation], out: torch.Tensor) -> State:
         if all(isinstance(r, Pointwise) for r in relations):
+            if base_name(call.op) in WRITES and relations:
+                return forgotten(self, call, out)
             return pointwise(self, call, [r.operand for r in relations if isinstance(r, Pointwise)], out)
         if len(relations) == 1 and isinstance(relations[0], Move):
             return move(self, call, out)

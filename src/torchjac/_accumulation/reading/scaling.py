@@ -101,6 +101,11 @@ def mul(reader: States, call: Call, out: torch.Tensor) -> State:
     """Return the state of self * other, where one of them depends on v."""
     a, b = call.args[:2]
     operand, factor = (a, b) if reader.depends(a) else (b, a)
+    return multiplied(reader, operand, factor, out)
+
+
+def multiplied(reader: States, operand: torch.Tensor, factor: Any, out: torch.Tensor) -> State:
+    """Every coefficient of ``operand``, multiplied by the factor of its element."""
     return _scaled(reader, operand, factor, out, lambda c, p: c * p)
 
 

@@ -13,7 +13,8 @@ from ..._tangent.relations import Pointwise, Relation, Scatter
 from ..coefficients.index_map import IndexMap
 from ..coefficients.slots import Entries, Slot, State
 from ..errors import CannotAccumulateError
-from .scaling import scaled
+from ..tape.tape import replaced
+from .scaling import multiplied, scaled
 from .states import States, state_of
 
 
@@ -44,6 +45,22 @@ def scatter(reader: States, call: Call, relations: Sequence[Relation], out: torc
     return state
 
 
+def forgotten(reader: States, call: Call, out: torch.Tensor) -> State:
+    """A constant written at places that were computed from x: they forget, so that each coefficient is kept or zero.
+
+    Before/after, the derivative of ``y[y > 0] = 1``: ``mul(c, index_put(ones, [y > 0], 0))``.
+    """
+    base = call["self"]
+
+    def replace(t: torch.Tensor) -> torch.Tensor:
+        if t is base:
+            return torch.ones(t.shape, dtype=t.dtype, device=t.device)
+        return torch.zeros_like(t) if t.is_floating_point() or t.is_complex() else t
+
+    args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)
+    return multiplied(reader, base, call.op(*args, **kwargs), out)
+
+
 SCATTERS: dict[str, Any] = {
     "scatter_add": lambda call: 1.0,
     "scatter": lambda call: _plain(call),
@@ -56,6 +73,10 @@ SCATTERS: dict[str, Any] = {
     "masked_scatter": lambda call: 1.0,
     "embedding_dense_backward": lambda call: _unscaled(call),
 }
+
+
+WRITES = frozenset(SCATTERS) - {"embedding_dense_backward"} | {"index_fill"}
+"""Ops with a base that they write to."""
 
 
 def _plain(call: Call) -> float:

@@ -235,6 +235,8 @@ def _places(node: Node, operands: dict[Node, torch.Tensor]) -> list[int] | None:
         table |= {start + k: (len(table) + k, count) for k in range(count)}
         start += t.numel()
     moved = _again(node, numbers)
+    if moved.dtype != torch.int64:  # a cast, which only looks like a view
+        return None
     first = moved[0].reshape(-1).tolist()
     if any(place not in table for place in first) or not _counts_on(moved, [table[p][1] for p in first], numbers):
         return None

@@ -18,7 +18,7 @@ from ..._tangent.call import base_name
 from ..._tangent.trace import is_view
 from ..._tangent.values import tensors
 from ..errors import CannotAccumulateError
-from ..tensor_map import TensorMap
+from ..tensor_map import TensorMap, is_one_number
 from .tape import Node, Tape, replaced
 
 
@@ -114,10 +114,10 @@ class Recorder(TorchDispatchMode):
             return seen
         held = self._held.get(t)
         if held is None:
-            filled = _filled_with(t) if seen is _CONSTANT else None
+            kept = _in_memory(t)
+            filled = _filled_with(kept) if seen is _CONSTANT else None
             held = self._filled.get(filled)
             if held is None:
-                kept = _in_memory(t)
                 held = _marked(self._tape.tensor(kept), t, kept)
             if filled is not None:
                 self._filled[filled] = held
@@ -127,7 +127,7 @@ class Recorder(TorchDispatchMode):
 
 def _filled_with(t: torch.Tensor) -> Hashable:
     """What tells a tensor of one number repeated from others like it; None for others."""
-    if t.device.type != "cpu" or t.numel() == 0 or not bool((t == t.reshape(-1)[0]).all()):
+    if t.device.type != "cpu" or not is_one_number(t):
         return None
     return repr(t.reshape(-1)[0].tolist()), t.shape, t.stride(), t.dtype
 

@@ -41,6 +41,18 @@ def gather(call: Call) -> Relations:
     return [Mix(x, tuple(None if d == dim else d for d in range(x.dim())))]
 
 
+@rule("index_select")
+def index_select(call: Call) -> Relations:
+    """out[k] = self[index[k]] along ``dim``."""
+    x = call["self"]
+    if not call.marked(call["index"]):
+        return [Move(lambda of: call.again(of, "self"))]
+    if x.dim() == 0:
+        return _everything(call)
+    dim = call["dim"] % x.dim()
+    return [Mix(x, tuple(None if d == dim else d for d in range(x.dim())))]
+
+
 @rule("index")
 def index(call: Call) -> Relations:
     """``self[indices]``; a None index keeps its dimension."""

@@ -23,9 +23,7 @@ def moves(*names: str) -> Callable[[Call], Relations]:
     return moved
 
 
-rule("roll", "flip", "repeat", "tril", "triu", "index_select", "pixel_shuffle", "pixel_unshuffle", "take_along_dim")(
-    moves("self")
-)
+rule("roll", "flip", "repeat", "tril", "triu", "pixel_shuffle", "pixel_unshuffle")(moves("self"))
 rule("rot90", "unfold_copy", "diag_embed", "channel_shuffle", "_reshape_copy", "slice_copy", "select_copy")(
     moves("self")
 )
