@@ -23,20 +23,20 @@ from .._products.seeded import Side
 
 
 @dataclass(eq=False)
-class Part:
-    """All of a symmetric pattern, or one triangle with the diagonal.
+class StoredEntries:
+    """The entries of a pattern that have values: all of them, some, or one triangle of a symmetric matrix.
 
-    whole: the symmetric pattern. stored: the entries that have values. entries: where these are in ``whole``, row by
-    row; None for all of them.
+    whole: every entry that can be nonzero. stored: those that have values. places: for a triangle, the place of each
+    stored entry among those of ``whole``, row by row; None otherwise.
     """
 
     whole: SparsityPattern
     stored: SparsityPattern
-    entries: Places | None
+    places: Places | None
 
     @classmethod
-    def of(cls, whole: SparsityPattern, uplo: Uplo) -> Part:
-        """The part of ``whole`` that ``uplo`` names."""
+    def of(cls, whole: SparsityPattern, uplo: Uplo) -> StoredEntries:
+        """The entries of the symmetric pattern ``whole`` that ``uplo`` names."""
         if uplo == "full":
             return cls(whole, whole, None)
         inside = whole.rows >= whole.indices if uplo == "lower" else whole.rows <= whole.indices
@@ -48,9 +48,9 @@ class Part:
 
     @cached_property
     def mirrored(self) -> Places:
-        """Which stored value each entry of ``whole`` has, (nnz of whole,)."""
+        """The number of the stored value that each entry of ``whole`` has, (nnz of whole,)."""
         n, whole, stored = self.whole.shape[0], self.whole, self.stored
-        if self.entries is None:
+        if self.places is None:
             return np.arange(whole.nnz)
         above = np.minimum(whole.rows, whole.indices).astype(np.int64)
         below = np.maximum(whole.rows, whole.indices).astype(np.int64)
@@ -61,24 +61,24 @@ class Part:
 
 
 class Symmetric:
-    """Values of the stored entries of ``part``, row by row, by HVPs in ``direction``; one each without a coloring."""
+    """Values of stored entries, row by row, by HVPs in ``direction``; one each without a coloring."""
 
     def __init__(
         self,
         function: FlatFunction,
-        part: Part,
+        entries: StoredEntries,
         coloring: SymmetricColors | None,
         direction: Direction,
     ) -> None:
         n = function.n
         self.mode: Mode = direction
         self.num_products = n if coloring is None else coloring.num_colors
-        self._dtype, self._device, self._nnz = function.dtype, function.device, part.stored.nnz
+        self._dtype, self._device, self._nnz = function.dtype, function.device, entries.stored.nnz
         colors = np.arange(n, dtype=np.int32) if coloring is None else coloring.colors
         self.sides = [Side(function, direction, colors, self.num_products)] if self.num_products else []
-        written = coloring is None and part.entries is None  # chunks are written where the result will be
+        written = coloring is None and entries.places is None  # chunks are written where the result will be
         self.joined, self._kept = 0, 0 if written else sum(side.nbytes for side in self.sides)
-        self._index, self._solve = _recovery(part, coloring, function.device)
+        self._index, self._solve = _recovery(entries, coloring, function.device)
 
     def kept(self, side: Side) -> int:
         """Bytes that the products are kept in until the values are recovered."""
@@ -98,16 +98,16 @@ class Symmetric:
 
 
 def _recovery(
-    part: Part, coloring: SymmetricColors | None, device: torch.device
+    entries: StoredEntries, coloring: SymmetricColors | None, device: torch.device
 ) -> tuple[torch.Tensor | None, Substitution | None]:
     """Where each value stands in the products, None for everywhere in order; or the substitution that solves for it."""
     if isinstance(coloring, AcyclicColors):
-        return None, Substitution(part.whole, coloring, device, part.entries)
+        return None, Substitution(entries.whole, coloring, device, entries.places)
     if coloring is not None:
-        places = gather_index(part.whole, coloring)
-        places = places if part.entries is None else places[part.entries]
-    elif part.entries is None:
+        places = gather_index(entries.whole, coloring)
+        places = places if entries.places is None else places[entries.places]
+    elif entries.places is None:
         return None, None
     else:
-        places = part.entries  # of the full matrix: its entries are its places
+        places = entries.places  # of the full matrix: its entries are its places
     return torch.from_numpy(places).to(device), None

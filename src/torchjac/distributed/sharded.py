@@ -68,7 +68,7 @@ class Sharded:
         usual = statistics.median(times)
         self.bounds = cut(counts, costs, [usual / t if t else 1.0 for t in times]) if counts else [0] * (ranks.size + 1)
         self.layout = Layout(plan.pattern, self.bounds, ranks)
-        self._dense = plan.coloring is None and self._goal.part.entries is None
+        self._dense = plan.coloring is None and self._goal.stored_entries.places is None
         self.shard = None if self._repeated else self._shard_of(self._function)
         self.joining = self._join()
         self._fit(args)
@@ -135,12 +135,12 @@ class Sharded:
         if solved:
             assert isinstance(self.strategy, (Colored, Symmetric)), "what has colors"
             return Solved(layout, sizes, self.strategy.recover)
-        entries = self._goal.part.entries
+        stored = self._goal.stored_entries.places
         if coloring is None:
-            assert entries is not None, "a triangle of a dense Hessian"
-            return Direct(layout, entries, sizes, self._function.device)
+            assert stored is not None, "a triangle of a dense Hessian"
+            return Direct(layout, stored, sizes, self._function.device)
         places = gather_index(self._goal.whole, coloring)
-        return Direct(layout, places if entries is None else places[entries], sizes, self._function.device)
+        return Direct(layout, places if stored is None else places[stored], sizes, self._function.device)
 
     @property
     def _symmetric(self) -> bool:
@@ -251,7 +251,7 @@ class Sharded:
         pattern, here = self.plan.pattern, entries.cpu().numpy()
         rows, columns = (torch.from_numpy(a[here]).to(u.device).long() for a in (pattern.rows, pattern.indices))
         pairs = [(rows, columns, values)]
-        if self._symmetric and self._goal.part.entries is not None:  # the other triangle
+        if self._symmetric and self._goal.stored_entries.places is not None:  # the other triangle
             off = rows != columns
             pairs.append((columns[off], rows[off], values[off]))
         for i, j, v in pairs:
