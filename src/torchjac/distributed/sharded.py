@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 from zlib import crc32
 
 import torch
@@ -18,6 +18,7 @@ from .._base.words import Args
 from .._coloring.colors import AcyclicColors, BidirectionalColors
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import FlatFunction, ordinary
+from .._function.signature import Choices
 from .._matrices.layouts import Submatrix
 from .._matrices.pattern import SparsityPattern
 from .._plan.jacobian import JacobianPlan
@@ -72,7 +73,7 @@ class Sharded:
         self.shard = None if self._repeated else self._shard_of(self._function)
         self.joining = self._join()
         self._fit(args)
-        self._checked: Any = None
+        self._checked: Choices | None = None  # of the arguments that were checked last
         self._program: Callable[[Args], torch.Tensor] | None = None
 
     @cached_property

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
+from torch.fx.node import Argument
 from torch.utils import _pytree as pytree
 
 from ..._base.user_frame import warn
 from ..._base.words import Args
+from .parts import CompileOptions
 from .regions import compile_products
 from .stages import compile_program
 
@@ -33,7 +34,7 @@ class Compiled:
         values: Values,
         args: Args,
         constants: Sequence[torch.Tensor],
-        options: dict[str, Any],
+        options: CompileOptions,
         graph: torch.fx.GraphModule | None = None,
     ) -> None:
         self._values = values
@@ -83,7 +84,7 @@ class Compiled:
 
         def program(*inputs: torch.Tensor) -> torch.Tensor:
             free = iter(inputs)
-            leaves: list[Any] = [next(free) if leaf is None else leaf[0] for leaf in self._fixed]
+            leaves: list[object] = [next(free) if leaf is None else leaf[0] for leaf in self._fixed]
             return self._values(pytree.tree_unflatten(leaves, self._spec))
 
         with torch.no_grad():
@@ -110,21 +111,21 @@ def _own_memory(graph: torch.fx.GraphModule) -> None:
         start = node.args[0]
         if isinstance(start, torch.fx.Node) and start.target is torch.ops.aten.expand.default:
             with graph.graph.inserting_before(node):
-                contiguous: dict[str, Any] = {"memory_format": torch.contiguous_format}
+                contiguous: dict[str, Argument] = {"memory_format": torch.contiguous_format}
                 copy = graph.graph.call_function(torch.ops.aten.clone.default, (start,), contiguous)
             node.replace_input_with(start, copy)
 
 
-def _split(args: Args) -> tuple[list[torch.Tensor], pytree.TreeSpec, list[tuple[Any] | None]]:
+def _split(args: Args) -> tuple[list[torch.Tensor], pytree.TreeSpec, list[tuple[object] | None]]:
     """(tensor leaves, tree, other leaves wrapped in 1-tuples with None where a tensor goes)."""
     flat, spec = pytree.tree_flatten(args)
     tensors = [leaf.detach() for leaf in flat if isinstance(leaf, torch.Tensor)]
     return tensors, spec, [None if isinstance(leaf, torch.Tensor) else (leaf,) for leaf in flat]
 
 
-def _one_tracing() -> AbstractContextManager[Any]:
+def _one_tracing() -> AbstractContextManager[object]:
     """Inside, Dynamo takes floats for the constants they are, instead of tracing a second time once that is found."""
     import torch._dynamo
 
-    patch: AbstractContextManager[Any] = torch._dynamo.config.patch(specialize_float=True)
+    patch: AbstractContextManager[object] = torch._dynamo.config.patch(specialize_float=True)
     return patch

@@ -13,10 +13,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch.fx import Graph, Node
+from torch.fx.node import Argument
 
 from ..._tangent.trace import is_view
 from .parts import is_small_power, name_of
@@ -51,7 +51,7 @@ def interleave(graph: Graph) -> None:
     graph.eliminate_dead_code()
 
 
-def _write(graph: Graph, before: Node, target: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Node:
+def _write(graph: Graph, before: Node, target: torch._ops.OpOverload, *args: Argument, **kwargs: Argument) -> Node:
     """A new call, in the place and the stage of another node."""
     with graph.inserting_before(before):
         made = graph.call_function(target, args, kwargs)
@@ -106,8 +106,9 @@ def _operands(piece: Node) -> Sequence[Node]:
             return []
     if name_of(piece) not in ("stack", "cat") or (piece.args[1:] or (0,))[0] != 0:
         return []
-    parts: Any = piece.args[0]
-    return list(parts)
+    parts = piece.args[0]
+    assert isinstance(parts, Sequence), "stack and cat take several tensors"
+    return [part for part in parts if isinstance(part, Node)]
 
 
 def _cost(pieces: Sequence[Node]) -> float:

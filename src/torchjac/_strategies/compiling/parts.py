@@ -14,6 +14,9 @@ from ..._tangent.call import base_name
 # is read from at the place where it is read, one by one. Fewer are not worth a region, which takes 30 us a call.
 SMALL = 10_000
 
+CompileOptions = dict[str, Any]
+"""Keyword arguments of ``torch.compile``."""
+
 
 def name_of(node: Node) -> str:
     """The family of the op that a node calls; of other nodes their kind."""
@@ -27,7 +30,7 @@ def is_small_power(node: Node) -> bool:
     return name_of(node) == "pow" and node.args[1] in (1, 2, 3)
 
 
-def compile_parts(graph: GraphModule, part_of: Callable[[Node], int], options: dict[str, Any]) -> GraphModule:
+def compile_parts(graph: GraphModule, part_of: Callable[[Node], int], options: CompileOptions) -> GraphModule:
     """The program with each of its parts compiled."""
     from torch.fx.passes.split_module import split_module
 

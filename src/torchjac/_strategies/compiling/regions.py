@@ -8,13 +8,12 @@ large.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
-from .parts import SMALL, compile_parts, is_small_power, name_of
+from .parts import SMALL, CompileOptions, compile_parts, is_small_power, name_of
 
 # Ops that cost more than the memory traffic of writing their result once.
 _EXPENSIVE = frozenset(
@@ -26,7 +25,7 @@ _SEEDS = "_seeds_"
 
 
 def compile_products(
-    graph: GraphModule, constants: Sequence[torch.Tensor], options: dict[str, Any]
+    graph: GraphModule, constants: Sequence[torch.Tensor], options: CompileOptions
 ) -> tuple[Callable[..., torch.Tensor], int]:
     """The compiled program, and of how many regions it is; ``constants``: what the seeds are made of."""
     _fold_seeds(graph, constants)
@@ -53,7 +52,7 @@ def _recovery(graph: GraphModule) -> set[Node]:
 
 def _fold_seeds(graph: GraphModule, constants: Sequence[torch.Tensor]) -> None:
     """Make the seeds constants ``_seeds_k``: computed here once, instead of from the colors in every call."""
-    known: dict[Node, Any] = {}
+    known: dict[Node, torch.Tensor] = {}
     seeds: list[Node] = []
     for node in graph.graph.nodes:
         inputs = node.all_input_nodes

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Interpreter, Node
 
 from ..._tangent.trace import is_view
 from .interleaving import interleave
-from .parts import SMALL, compile_parts, name_of
+from .parts import SMALL, CompileOptions, compile_parts, name_of
 
 _MOST_STAGES = 8  # each takes a second to compile
 
@@ -29,7 +28,7 @@ _SHIFTS = frozenset("slice_backward select_backward constant_pad_nd roll slice_s
 
 
 def compile_program(
-    graph: GraphModule, tensors: Sequence[torch.Tensor], options: dict[str, Any]
+    graph: GraphModule, tensors: Sequence[torch.Tensor], options: CompileOptions
 ) -> tuple[Callable[..., torch.Tensor], int]:
     """Each stage of the program compiled by itself.
 
@@ -67,8 +66,8 @@ def _prepared(program: GraphModule, tensors: Sequence[torch.Tensor]) -> GraphMod
 class _Noting(Interpreter):
     """Runs a program, and notes of each node what its result is like: a tensor without memory."""
 
-    def run_node(self, n: Node) -> Any:
-        out = super().run_node(n)
+    def run_node(self, n: Node) -> object:
+        out: object = super().run_node(n)
         n.meta["like"] = out.new_empty(()).expand(out.shape) if isinstance(out, torch.Tensor) else None
         return out
 
