@@ -17,7 +17,7 @@ _MODES: dict[Partition, Mode] = {"column": "forward", "row": "reverse", "bidirec
 
 
 class Colored:
-    """Values of the entries of ``pattern``, row-major, in ``coloring.num_colors`` products."""
+    """The values of the entries of ``pattern``, row-major, by ``coloring.num_colors`` products."""
 
     def __init__(
         self, function: FlatFunction, pattern: SparsityPattern, coloring: Coloring, ran: Run | None = None
@@ -40,11 +40,11 @@ class Colored:
             self._index = torch.from_numpy(gather_index(pattern, coloring)).to(function.device)
 
     def kept(self, side: Side) -> int:
-        """Bytes of what chunks of a side are gathered in."""
+        """The bytes of all products of a side, which chunks are written to."""
         return side.nbytes
 
     def values(self, args: Args) -> torch.Tensor:
-        """(nnz,)."""
+        """The values, (nnz,)."""
         if self.num_products == 0:
             return torch.zeros(0, dtype=self._dtype, device=self._device)
         compressed = [side.run(args).reshape(-1) for side in self.sides]

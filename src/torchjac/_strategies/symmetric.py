@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .._base.words import Direction, Mode, Uplo
+from .._base.words import Args, Direction, Mode, Uplo
 from .._coloring.colors import AcyclicColors, SymmetricColors
 from .._coloring.equations import Places
 from .._coloring.recovery.direct import gather_index
@@ -61,7 +61,7 @@ class StoredEntries:
 
 
 class Symmetric:
-    """Values of stored entries, row by row, by HVPs in ``direction``; one each without a coloring."""
+    """The values of the stored entries, row by row, by HVPs in ``direction``; n of them without a coloring."""
 
     def __init__(
         self,
@@ -81,11 +81,11 @@ class Symmetric:
         self._index, self._solve = _recovery(entries, coloring, function.device)
 
     def kept(self, side: Side) -> int:
-        """Bytes that the products are kept in until the values are recovered."""
+        """The bytes of all products, which are kept until the values are recovered."""
         return self._kept
 
-    def values(self, args: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """(nnz,)."""
+    def values(self, args: Args) -> torch.Tensor:
+        """The values, (nnz,)."""
         if not self.sides:
             return torch.zeros(self._nnz, dtype=self._dtype, device=self._device)
         return self.recover(self.sides[0].run(args).reshape(-1))
