@@ -2,7 +2,7 @@
 
     products of a plan -> ranges of them, cut by measured cost -> each rank runs its own -> rows, or all values
 
-Processes, groups and messages are PyTorch's own: start with ``torchrun``, or however you start yours. Every rank calls
+Processes, groups and messages are those of PyTorch: start with ``torchrun``, or as you start your own. Every rank calls
 the same functions with the same arguments, and f is the same on every rank.
 """
 
@@ -42,7 +42,7 @@ Gather = Literal["none", "rows", "all"]
 
 @dataclass(frozen=True)
 class Share:
-    """What one rank's own products gave: ``values`` of some entries of ``pattern``; every entry is of one rank.
+    """The entries that one rank's own products gave; every entry belongs to one rank.
 
     entries: their places among ``plan.values``, ascending, (k,). values: (k,). pattern: of the whole matrix.
     """
@@ -52,7 +52,7 @@ class Share:
     values: torch.Tensor
 
     def matrix(self) -> SparseMatrix:
-        """The (m, n) matrix with these entries alone; their sum over the ranks is the Jacobian."""
+        """The (m, n) matrix with these entries alone; the sum of these matrices over the ranks is the Jacobian."""
         here = self.entries.cpu().numpy()
         part = SparsityPattern.from_coo(self.pattern.rows[here], self.pattern.indices[here], self.pattern.shape)
         return SparseMatrix(part, self.values)
@@ -60,10 +60,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows ``start`` up to ``stop`` of the ravelled (m, n) Jacobian, ``shape``, on this rank.
+    """The rows ``start`` up to ``stop`` of the ravelled (m, n) Jacobian, on this rank.
 
-    local: (stop - start, n), in the layout of the plan. Blocks are those of ``torch.chunk``: the last may be shorter,
-    or empty.
+    shape: (m, n). local: (stop - start, n), in the layout of the plan. Rows are cut as by ``torch.chunk``: the last
+    ranks may have fewer, or none.
     """
 
     start: int
@@ -104,14 +104,14 @@ def plan_jacobian(
     group: dist.ProcessGroup | None = None,
     **options: Unpack[JacobianOptions],
 ) -> JacobianPlan:
-    """``torchjac.plan_jacobian`` on rank 0; the other ranks get its plan, without pickle, and prepare nothing.
+    """The plan of ``torchjac.plan_jacobian`` on rank 0; the other ranks receive it, without pickle.
 
     >>> import torch, torchjac as tj
     >>> tj.distributed.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(5))  # one process: a group of one
     JacobianPlan(4 x 5, 8 entries, 2 products, reverse)
 
-    All ranks of ``group`` call it, with the same f and arguments. What belongs to a rank is its own: the device of its
-    arguments, and the options ``memory``, ``compile``, ``check``, ``layout`` and ``ravel``.
+    All ranks of ``group`` call it, with the same f and arguments. Each rank has its own device of the arguments, and
+    its own options ``memory``, ``compile``, ``check``, ``layout`` and ``ravel``.
 
     Raises
     ------
@@ -129,11 +129,11 @@ def plan_hessian(
     group: dist.ProcessGroup | None = None,
     **options: Unpack[HessianOptions],
 ) -> HessianPlan:
-    """``torchjac.plan_hessian`` on rank 0; the other ranks get its plan, without pickle, and prepare nothing.
+    """The plan of ``torchjac.plan_hessian`` on rank 0; the other ranks receive it, without pickle.
 
     >>> import torch, torchjac as tj
     >>> plan = tj.distributed.plan_hessian(lambda x: (x[1:] * x[:-1] ** 2).sum(), torch.rand(9))
-    >>> tj.distributed.jacobian(plan, torch.ones(9)).shape  # Hessians are shared as Jacobians are
+    >>> tj.distributed.jacobian(plan, torch.ones(9)).shape  # Hessians are shared like Jacobians
     torch.Size([9, 9])
 
     Otherwise like ``plan_jacobian``.
@@ -260,7 +260,7 @@ def over_batch(
     group: dist.ProcessGroup | None = None,
     gather: Literal["rows", "all"] = "all",
 ) -> PyTree:
-    """``run(*args)``, where each rank computes some samples: the first dimension of ``args[batched]`` is cut.
+    """The result of ``run(*args)``, each rank computing some samples: the first dimension of ``args[batched]`` is cut.
 
     >>> import torch, torchjac as tj
     >>> per_sample = torch.vmap(torch.func.jacrev(torch.sin))
