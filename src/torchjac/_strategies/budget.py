@@ -17,7 +17,7 @@ _SMALL_ONCE = 64 * 2**20  # the same for products that run a single time
 
 
 class TooSmallError(OptionError):
-    """Not even one product at a time fits; ``least`` bytes would do."""
+    """The error for a memory budget in which not one product fits; ``least`` bytes would suffice."""
 
     least: int
 

@@ -13,7 +13,7 @@ from .._coloring.colors import Coloring, SymmetricColors
 from .._function.flat import FlatFunction
 from .._products.cost import UnitCost
 from .._products.seeded import Side, batch_cost
-from .colored import sides_of
+from .colored import joined_bytes, sides_of
 from .ranges import pieces
 
 Parts = list[tuple[Direction, Colors, int]]
@@ -69,8 +69,7 @@ class Shard:
                 self.sides.append(side)
             self._runs.append((side, slice(start - first, stop - first), width))
         self.num_products = bounds[rank + 1] - bounds[rank]
-        both = len(self.sides) > 1
-        self.joined = 2 * sum(side.nbytes for side in self.sides) if both else 0
+        self.joined = joined_bytes(self.sides)
 
     def kept(self, side: Side) -> int:
         """The bytes that the products of a side are kept in while they run in chunks."""

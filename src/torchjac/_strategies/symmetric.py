@@ -20,6 +20,7 @@ from .._coloring.recovery.substitution import Substitution
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.seeded import Side
+from .colored import Recover, reading_off
 
 
 @dataclass(eq=False)
@@ -78,7 +79,7 @@ class Symmetric:
         self.sides = [Side(function, direction, colors, self.num_products)] if self.num_products else []
         written = coloring is None and entries.places is None  # chunks are written where the result will be
         self.joined, self._kept = 0, 0 if written else sum(side.nbytes for side in self.sides)
-        self._index, self._solve = _recovery(entries, coloring, function.device)
+        self.recover = _recovery(entries, coloring, function.device)
 
     def kept(self, side: Side) -> int:
         """The bytes of all products, which are kept until the values are recovered."""
@@ -90,24 +91,14 @@ class Symmetric:
             return torch.zeros(self._nnz, dtype=self._dtype, device=self._device)
         return self.recover(self.sides[0].run(args).reshape(-1))
 
-    def recover(self, compressed: torch.Tensor) -> torch.Tensor:
-        """The values from all products, laid end to end."""
-        if self._solve is not None:
-            return self._solve(compressed)
-        return compressed if self._index is None else compressed.index_select(0, self._index)
 
-
-def _recovery(
-    entries: StoredEntries, coloring: SymmetricColors | None, device: torch.device
-) -> tuple[torch.Tensor | None, Substitution | None]:
-    """Where each value stands in the products, None for everywhere in order; or the substitution that solves for it."""
+def _recovery(entries: StoredEntries, coloring: SymmetricColors | None, device: torch.device) -> Recover:
+    """The recovery of the stored values: substitution, a gather, or for a dense matrix no change."""
     if isinstance(coloring, AcyclicColors):
-        return None, Substitution(entries.whole, coloring, device, entries.places)
+        return Substitution(entries.whole, coloring, device, entries.places)
     if coloring is not None:
         places = gather_index(entries.whole, coloring)
-        places = places if entries.places is None else places[entries.places]
-    elif entries.places is None:
-        return None, None
-    else:
-        places = entries.places  # of the full matrix: its entries are its places
-    return torch.from_numpy(places).to(device), None
+        return reading_off(places if entries.places is None else places[entries.places], device)
+    if entries.places is not None:
+        return reading_off(entries.places, device)  # in a dense matrix, the number of an entry is its place
+    return lambda compressed: compressed
