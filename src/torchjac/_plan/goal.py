@@ -8,7 +8,7 @@ from typing import Self
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.run import Run
-from .._strategies.symmetric import Part
+from .._strategies.symmetric import StoredEntries
 from .options import Options
 
 
@@ -16,12 +16,12 @@ from .options import Options
 class Goal:
     """The entries of the Jacobian of ``function`` that values are wanted for.
 
-    part: all entries that can be nonzero, and those of them that are stored. once: the Jacobian is wanted a single
-    time. run: a run of f at the arguments of the plan, where one was made already.
+    stored_entries: all entries that can be nonzero, and those of them that are stored. once: the Jacobian is wanted a
+    single time. run: a run of f at the arguments of the plan, where one was made already.
     """
 
     function: FlatFunction
-    part: Part
+    stored_entries: StoredEntries
     options: Options
     once: bool = False
     run: Run | None = None
@@ -29,12 +29,12 @@ class Goal:
     @property
     def whole(self) -> SparsityPattern:
         """All entries that can be nonzero."""
-        return self.part.whole
+        return self.stored_entries.whole
 
     @property
     def stored(self) -> SparsityPattern:
         """The entries that have values."""
-        return self.part.stored
+        return self.stored_entries.stored
 
     @property
     def full(self) -> bool:

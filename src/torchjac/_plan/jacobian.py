@@ -291,7 +291,7 @@ def plan_for(
 ) -> Prepared:
     """What a new plan runs, or one from a file."""
     if saved is not None:
-        goal = Goal(function, kind.part(saved.pattern, options), options, once, run)
+        goal = Goal(function, kind.stored_entries(saved.pattern, options), options, once, run)
         function.expect(saved.output)
         return restored(goal, kind, saved)
     with ordinary(args) as own:

@@ -1,1 +1,1 @@
-"""Strategies: the ways to the values of a Jacobian, what each costs, and which one is chosen."""
+"""Strategies: the ways to the values of a Jacobian, their costs, and the choice among them."""

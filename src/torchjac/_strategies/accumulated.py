@@ -1,4 +1,4 @@
-"""The Jacobian by direct accumulation: its nonzeros computed as such, without seeds and colors."""
+"""The Jacobian by direct accumulation: a program computes each nonzero, without seeds and colors."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .._products.rounding import near
 from .._products.seeded import Side
 
 _FEW, _PER_ENTRY, _PER_PRODUCT = 2**20, 8, 2  # coefficients that a tensor may have: more, and colors are cheaper
-_WORTH = 0.8  # of the forward program's time, for the transposed one to be taken
-_REBUILDS = 8  # programs for what f reads beside its tensors: from then on products, which read it in each call
-_WIDER = 2  # times the coefficients at its end, and a direction is not tried
+_WORTH = 0.8  # the transposed program is taken where it needs less than this share of the forward program's time
+_REBUILDS = 8  # programs are made for what f reads beside its tensors; from then on products read it in each call
+_WIDER = 2  # a direction is not tried where it has so many times the coefficients at its end
 
 
 class Accumulated:
-    """Values of the entries of ``pattern``, row-major, by the program that is left of f's tangent program.
+    """The values of the entries of ``pattern``, row-major, by a program made from f's tangent program.
 
-    Index tensors and flags among the arguments are part of the program: with others it is built anew. ``part``: the
-    pattern leaves out entries on purpose. ``detected``: it was found for the very arguments of the first ``prepare``.
-    ``compiled``: the program will be.
+    Index tensors and flags among the arguments are constants of the program: for others it is built anew. ``part``: the
+    pattern leaves out entries on purpose. ``detected``: the pattern was found for the arguments of the first
+    ``prepare``. ``compiled``: the program will be compiled.
 
     Raises
     ------
@@ -67,22 +67,22 @@ class Accumulated:
         return self._program
 
     def seconds(self, args: Args) -> float:
-        """Of one evaluation, measured at ``args`` unless it was before."""
+        """The seconds that one evaluation takes, measured at ``args`` the first time."""
         program = self.program(args)
         if self._seconds is None:
             self._seconds = seconds_of(lambda: program(args))
         return self._seconds
 
     def kept(self, side: Side) -> int:
-        """Bytes kept while products run in chunks: there are none."""
+        """No bytes: there are no products to keep."""
         return 0
 
     def prepare(self, args: Args) -> None:
         """Build the program of the tangent, or of its transpose where that may be faster.
 
-        Where rows and columns have the same pattern, both are as much work: the tangent's values come in row order.
-        Elsewhere the second is built where it may carry fewer coefficients from op to op: it ends where it writes more
-        numbers than the first does, and else a clock decides.
+        Where J and its transpose have the same pattern, both programs are as much work: the tangent's is taken, since
+        its values come in row order. Elsewhere both are built where the second may carry fewer coefficients from op to
+        op. Building the second ends once it writes more numbers than the first; otherwise the faster is taken.
         """
         built_for = Frozen(self._function, args)
         found: dict[Direction, Program] = {}
@@ -110,14 +110,14 @@ class Accumulated:
     def _is_narrow(self, program: Program) -> bool:
         """Whether a program carries clearly fewer coefficients than the other direction has at its end.
 
-        Of what has one shape everywhere, the other direction's values may come in order: there it is worth a try.
+        A regular program is never called narrow: the values of the other direction may come in order, so it is tried.
         """
         m, n = self._pattern.shape
         ends = m if program.direction == "reverse" else n
         return program.irregular and _WIDER * program.width * ends < self._pattern.nnz
 
     def _better(self, found: dict[Direction, Program], taken: dict[Direction, float]) -> Direction:
-        """The direction that runs faster; compiled, one whose values come in order: they are written once."""
+        """The direction that runs faster; where compiled, one whose values come in order, as they are written once."""
         ordered = {direction: program.regular > 0 for direction, program in found.items()}
         if self._compiled and ordered["forward"] != ordered["reverse"]:
             return "forward" if ordered["forward"] else "reverse"
@@ -130,7 +130,7 @@ class Accumulated:
 
     @property
     def _mirrored(self) -> bool:
-        """Whether the pattern is that of its transpose."""
+        """Whether the pattern equals its transpose."""
         return self._square and self._pattern == self._pattern.T
 
     def _built(self, args: Args, direction: Direction, most: int | None) -> Program:
@@ -146,7 +146,7 @@ class Accumulated:
             raise CannotAccumulateError("f", why) from error
 
     def values(self, args: Args) -> torch.Tensor:
-        """(nnz,), differentiable like any other tensor program."""
+        """The values, (nnz,), differentiable like the result of any other tensor program."""
         return self.program(args)(self.given(args))
 
     def given(self, args: Args) -> Args:

@@ -1,4 +1,4 @@
-"""The Jacobian of independent samples: the products of one of them, with seeds broadcast over the batch.
+"""The Jacobian of independent samples: the products of one sample, with seeds broadcast over the batch.
 
 J is block diagonal, one block a sample, so the k-th output of every sample shares one VJP and the k-th input one JVP.
 The colors are known beforehand and nothing is gathered: a product is a column or a row of every block at once.
@@ -25,7 +25,7 @@ _BUSY = {"cpu": 128, "cuda": 2**17}
 
 @dataclass(frozen=True)
 class Batch:
-    """Which elements of the leaves of f belong to which sample.
+    """The sample that each element of the leaves of f belongs to.
 
     shape: of the batch, the first dimensions of every output and of every input that is not ``shared``.
     shared: for each differentiated leaf, whether all samples read all of it.
@@ -40,15 +40,15 @@ class Batch:
         return self.shape.numel()
 
     def event(self, leaf: Leaf, shared: bool = False) -> torch.Size:
-        """The shape of what one sample has of a leaf."""
+        """The shape of one sample's elements of a leaf."""
         return leaf.shape if shared else leaf.shape[len(self.shape) :]
 
     def inputs(self, function: FlatFunction) -> list[tuple[Leaf, bool, slice]]:
-        """Each input leaf, whether it is shared, and which columns of a sample's block are its."""
+        """Each input leaf, whether it is shared, and its columns in a sample's block."""
         return self._laid_out(function.inputs, self.shared)
 
     def outputs(self, function: FlatFunction) -> list[tuple[Leaf, bool, slice]]:
-        """Each output leaf, that it is not shared, and which rows of a sample's block are its."""
+        """Each output leaf, False because outputs are not shared, and its rows in a sample's block."""
         return self._laid_out(function.outputs, [False] * len(function.outputs))
 
     def _laid_out(self, leaves: Sequence[Leaf], shared: Sequence[bool]) -> list[tuple[Leaf, bool, slice]]:
@@ -60,7 +60,7 @@ class Batch:
         return out
 
     def colors(self, laid_out: Sequence[tuple[Leaf, bool, slice]]) -> Colors:
-        """For each element its number within its sample: what is at one place of every sample shares a product."""
+        """The number of each element within its sample: elements with one number share a product."""
         parts = [np.tile(np.arange(s.start, s.stop), 1 if common else self.count) for _, common, s in laid_out]
         return np.concatenate(parts).astype(np.int32)
 
@@ -72,7 +72,7 @@ class Batch:
         return np.concatenate([np.repeat(np.arange(self.count), self.event(leaf).numel()) for leaf in leaves])
 
     def pattern(self, function: FlatFunction) -> SparsityPattern:
-        """Every output of a sample reads the inputs of that sample, and all that is shared. One index set a sample."""
+        """The pattern in which the outputs of a sample read its inputs and all shared ones; one index set a sample."""
         first = np.arange(self.count)[:, None]
         columns = []
         for leaf, common, place in self.inputs(function):
@@ -88,7 +88,7 @@ class Batch:
 
 
 class Batched:
-    """Values of the blocks, row-major: for each output leaf (samples, outputs, all inputs), laid end to end."""
+    """The values of the blocks, row-major: for each output leaf (samples, outputs, all inputs), laid end to end."""
 
     def __init__(self, function: FlatFunction, batch: Batch, direction: Direction) -> None:
         self.mode: Direction = direction
@@ -105,11 +105,11 @@ class Batched:
             self.sides[0].products.one_at_a_time()
 
     def kept(self, side: Side) -> int:
-        """Bytes that all products are kept in until they are blocks."""
+        """The bytes of all products, which are kept until they are rearranged to blocks."""
         return side.nbytes
 
     def values(self, args: Args) -> torch.Tensor:
-        """(nnz,), in the order of ``Batch.pattern``."""
+        """The values, (nnz,), in the order of ``Batch.pattern``."""
         if self.num_products == 0:
             return torch.zeros(0, dtype=self._function.dtype, device=self._function.device)
         compressed = self.sides[0].run(args)
@@ -119,7 +119,7 @@ class Batched:
     def _block(
         self, compressed: torch.Tensor, out: tuple[Leaf, bool, slice], into: tuple[Leaf, bool, slice]
     ) -> torch.Tensor:
-        """(samples, outputs, inputs) of one output and one input leaf."""
+        """The blocks of one output leaf and one input leaf, (samples, outputs, inputs)."""
         (y, _, rows), (x, shared, columns) = out, into
         b, k, n = self._batch.count, rows.stop - rows.start, columns.stop - columns.start
         if self.mode == "reverse":
@@ -128,11 +128,11 @@ class Batched:
         return compressed[columns, y.start : y.stop].reshape(n, b, k).permute(1, 2, 0)
 
     def by_column(self, values: torch.Tensor, u: torch.Tensor, absolute: bool = False) -> torch.Tensor:
-        """J^T u, (m,) -> (n,), without index tensors; ``absolute``: of absolute values."""
+        """Return J^T u, (m,) -> (n,), without index tensors; with ``absolute``, |J|^T |u|."""
         return self._by_column(values.abs(), u.abs()) if absolute else self._by_column(values, u)
 
     def columns_of(self, u: torch.Tensor) -> torch.Tensor:
-        """For each column, the sum of |u| over the rows that have an entry in it: (m,) -> (n,)."""
+        """The sum of |u| over the rows that have an entry in each column, (m,) -> (n,)."""
         width = self._inputs[-1][2].stop
         ones = u.new_ones(()).expand(sum(y.numel for y, _, _ in self._outputs) * width)
         return self._by_column(ones, u.abs())
@@ -147,7 +147,7 @@ class Batched:
         return out
 
     def rows(self, values: torch.Tensor) -> list[torch.Tensor]:
-        """For each output leaf (samples, outputs, all inputs)."""
+        """The values of each output leaf, (samples, outputs, all inputs)."""
         width = self._inputs[-1][2].stop
         sizes = [y.numel * width for y, _, _ in self._outputs]
         return [
@@ -156,7 +156,7 @@ class Batched:
         ]
 
     def blocks(self, values: torch.Tensor) -> dict[tuple[str, str], torch.Tensor]:
-        """(*batch, *output, *input) for each pair of leaves, by their paths."""
+        """The block of each pair of leaves by their paths, (*batch, *output, *input)."""
         shape = self._batch.shape
         return {
             (y.path, x.path): row[..., columns].reshape(shape + self._batch.event(y) + self._batch.event(x, shared))

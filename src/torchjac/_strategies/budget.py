@@ -1,4 +1,4 @@
-"""How much memory a call may add, and how many products at once that allows: measured, not guessed."""
+"""The number of products that run at once, so that a call stays within a memory budget: measured, not guessed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .._function.flat import FlatFunction
 from .._products.chunk import fit
 from .strategy import Strategy
 
-_SHARE = 4  # without a budget, one part in so many of what is free
+_SHARE = 4  # without a budget, this part of the free memory: 1/4
 _SMALL = 4 * 2**20  # bytes of seeds and products that are not worth a measurement
 _SMALL_ONCE = 64 * 2**20  # the same for products that run a single time
 
 
 class TooSmallError(OptionError):
-    """Not even one product at a time fits; ``least`` bytes would do."""
+    """The error for a memory budget in which not one product fits; ``least`` bytes would suffice."""
 
     least: int
 
@@ -30,10 +30,10 @@ def fit_chunks(
     check: int = 0,
     once: bool = False,
 ) -> None:
-    """Set how many products run at once, so that a call adds at most ``memory`` bytes to its result.
+    """Set how many products run at once, so that a call takes at most ``memory`` bytes besides its result.
 
-    Products of two directions run one after another: what the first gave is there while the second run. ``check``:
-    bytes that the comparison after the products takes. ``once``: they run a single time.
+    Products of two directions run one after another: the results of the first are kept while the second run.
+    ``check``: bytes that the comparison after the products takes. ``once``: the products run a single time.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def _other_mode(strategy: Strategy) -> str:
 
 
 def least_of(errors: Sequence[TooSmallError]) -> TooSmallError:
-    """The error to raise where none of several modes fits: that of the one that takes least."""
+    """The error to raise where none of several modes fits: the error of the mode that takes least."""
     best = min(errors, key=lambda error: error.least)
     least = text_bytes(best.least)
     error = TooSmallError(

@@ -1,16 +1,16 @@
-"""Which products build a Jacobian: dense or colored, forward, reverse or both, whichever is predicted to cost least.
+"""The choice of products for a Jacobian: dense or colored, forward, reverse or both; the least predicted cost wins.
 
-A cost is products times what one costs. Where one direction needs several times the products of the other, or where
-all of it is over in a moment, the answer is known without a clock; in between, a batch of each is timed.
+The cost is the number of products times the cost of one. Where one direction needs several times the products of the
+other, or where all products take only a moment, the choice needs no clock; in between, a batch of each is timed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .._base.errors import OptionError
 from .._base.words import Args, Direction, Mode, Partition
@@ -24,12 +24,13 @@ from .._products.seeded import batch_cost
 # With as many VJPs as JVPs, reverse mode is taken: f runs once instead of once a chunk, and gradients through its
 # results are always right.
 REVERSE_COST = 0.99
-_TINY, _TINY_REVERSE_COST = 50_000, 0.6  # so few numbers in all products: PyTorch's overhead is the cost
+_TINY, _TINY_REVERSE_COST = 50_000, 0.6  # with so few numbers in all products, the cost is PyTorch's overhead
 _WORTH_TIMING = 4_000  # for one Jacobian alone, fewer products are cheaper than a batch of each to compare
 _OBVIOUS = 3  # with so many times the products, a direction loses
 _WORTH_BOTH = 8  # products of both directions are looked for where one direction alone takes more
 
-_LARGE, _LARGE_COMPILED, _FEW_PER_ROW = 20_000, 2_000, 256  # entries for which a program for them is tried
+# Direct accumulation is tried for at least so many entries (fewer where it is compiled), at most so many in a row.
+_LARGE, _LARGE_COMPILED, _FEW_PER_ROW = 20_000, 2_000, 256
 
 _PARTITIONS: dict[Mode, Partition] = {"forward": "column", "reverse": "row", "bidirectional": "bidirectional"}
 _KINDS: dict[Direction, str] = {"forward": "JVPs", "reverse": "VJPs"}
@@ -37,10 +38,10 @@ _KINDS: dict[Direction, str] = {"forward": "JVPs", "reverse": "VJPs"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to build the Jacobian: its products in words, and the seconds predicted for them, if any are.
+    """One way to build the Jacobian: its products in words, and the seconds predicted for them, or None.
 
-    ``counts``: how many JVPs and VJPs, or at the least; none where that was not looked for. ``compiled``: seconds that
-    the compiled program was measured to take. ``numbers``: how many it writes to memory, where no clock was asked.
+    ``counts``: the JVPs and VJPs, or lower bounds of them; None where they were not looked for. ``compiled``: seconds
+    that the compiled program was measured to take. ``numbers``: numbers written to memory, where nothing was timed.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, from what, and why. Without a coloring, the products of ``direction`` are dense."""
+    """The chosen products, the candidates, and the reason. Without a coloring, ``direction`` has dense products."""
 
     coloring: Coloring | None
     direction: Direction
@@ -63,16 +64,16 @@ class Choice:
 
     @property
     def mode(self) -> Mode:
-        """Which products."""
+        """The mode of the chosen products."""
         return "bidirectional" if isinstance(self.coloring, BidirectionalColors) else self.direction
 
     def without_accumulation(self, refusal: str) -> Choice:
-        """The same choice, with what stood in the way of direct accumulation."""
+        """The same choice, with a row that says why direct accumulation was refused."""
         row = Candidate("accumulate", f"stops at {refusal}")
         return replace(self, candidates=(*self.candidates, row))
 
     def with_accumulation(self, program: str, both: Measured, chosen: bool) -> Choice:
-        """Direct accumulation, ``program``, beside the products chosen before, both timed."""
+        """The choice between direct accumulation, ``program``, and the products chosen before, both timed."""
         (mine, others), (compiled, others_compiled) = both.eager, both.compiled
         rows = [
             replace(c, seconds=others, chosen=not chosen, compiled=others_compiled) if c.chosen else c
@@ -84,7 +85,7 @@ class Choice:
         return Choice(None, self.direction, tuple(rows), "the least measured time")
 
     def beside_accumulation(self, program: str, numbers: int, product: int) -> Choice:
-        """Direct accumulation, which was asked for, beside these products: by the numbers that each of them writes."""
+        """The choice of direct accumulation, which was asked for; each candidate says how many numbers it writes."""
         rows = [
             c if c.counts is None else replace(c, chosen=False, numbers=sum(c.counts) * product)
             for c in self.candidates
@@ -95,7 +96,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of direct accumulation and of products, op by op and compiled."""
+    """The measured seconds of (direct accumulation, products): run op by op, and compiled."""
 
     eager: tuple[float, float]
     compiled: tuple[float, float] | tuple[None, None] = (None, None)
@@ -103,7 +104,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Prices:
-    """What products cost: in seconds where that was measured, else relative to each other."""
+    """The cost of JVPs and of VJPs: in seconds where they were measured, otherwise relative to each other."""
 
     forward: UnitCost
     reverse: UnitCost
@@ -111,13 +112,15 @@ class Prices:
     why: str
 
     def of(self, forward: int, reverse: int) -> float:
+        """The cost of so many JVPs and VJPs."""
         return self.forward.of(forward) + self.reverse.of(reverse)
 
     def seconds(self, forward: int, reverse: int) -> float | None:
+        """The seconds of so many JVPs and VJPs; None where nothing was measured."""
         return self.of(forward, reverse) if self.measured else None
 
     def reverse_cost(self, count: int) -> float:
-        """Of a VJP, where a JVP costs 1, in a batch of ``count``."""
+        """The cost of a VJP where a JVP costs 1, in batches of ``count``."""
         ratio = self.of(0, count) / max(self.of(count, 0), 1e-9)
         return float(min(max(ratio, 0.01), 100.0))
 
@@ -129,9 +132,9 @@ def choose(
     measuring: Callable[[], Args] | None = None,
     once: bool = False,
 ) -> Choice:
-    """The candidate for ``mode``; for "auto" the cheapest. ``args = measuring()`` is what a batch is timed at.
+    """The products for ``mode``; for "auto" the cheapest. Batches are timed at the arguments ``measuring()``.
 
-    ``once``: what is chosen will run a single time, so that a measurement has less to save.
+    ``once``: the products will run a single time, so that a measurement has less to save.
     """
     m, n = pattern.shape
     full = pattern.nnz == m * n and m * n > 0
@@ -152,7 +155,7 @@ def choose(
 
 
 def few_products(pattern: SparsityPattern) -> int:
-    """About how many products colors would make of the pattern, known without coloring."""
+    """A lower bound of the products of a one-sided coloring, known without coloring."""
     return min(_largest(pattern.rows), _largest(pattern.indices))
 
 
@@ -170,7 +173,7 @@ def choose_some(
     function: FlatFunction,
     measuring: Callable[[], Args] | None = None,
 ) -> Choice:
-    """As ``choose``, where only ``entries`` of the pattern are wanted: the cheaper of two partial colorings."""
+    """The cheaper of two partial colorings, where only ``entries`` of the pattern are wanted; else as ``choose``."""
     if mode == "bidirectional":
         raise OptionError(
             "mode='bidirectional' for some of the entries",
@@ -196,8 +199,8 @@ def _why(coloring: Coloring | None, direction: Direction, bounds: tuple[int, int
     return "the fewest products" if fewest and not prices.measured else prices.why
 
 
-def _largest(places: np.ndarray[Any, Any]) -> int:
-    """The most entries in a row (or a column): no fewer products will do."""
+def _largest(places: npt.NDArray[np.integer]) -> int:
+    """The most entries in a row (or a column), from the row (or column) of each entry: no fewer products suffice."""
     return int(np.bincount(places).max()) if places.size else 0
 
 
@@ -230,7 +233,7 @@ def _best(pattern: SparsityPattern, prices: Prices) -> Coloring:
 
 
 def _counts(coloring: Coloring) -> tuple[int, int]:
-    """How many JVPs and VJPs."""
+    """The numbers of JVPs and VJPs."""
     if isinstance(coloring, BidirectionalColors):
         return coloring.num_forward, coloring.num_reverse
     return (coloring.num_colors, 0) if isinstance(coloring, ColumnColors) else (0, coloring.num_colors)

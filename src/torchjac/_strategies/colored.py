@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 
 from .._base.words import Args, Colors, Direction, Mode, Partition
 from .._coloring.colors import BidirectionalColors, Coloring, ColumnColors, RowColors
+from .._coloring.equations import Places
 from .._coloring.recovery.direct import gather_index
 from .._coloring.recovery.substitution import Substitution
 from .._function.flat import FlatFunction
@@ -15,9 +18,12 @@ from .._products.seeded import Side
 
 _MODES: dict[Partition, Mode] = {"column": "forward", "row": "reverse", "bidirectional": "bidirectional"}
 
+Recover = Callable[[torch.Tensor], torch.Tensor]
+"""A function from all products, laid end to end, to the values (nnz,)."""
+
 
 class Colored:
-    """Values of the entries of ``pattern``, row-major, in ``coloring.num_colors`` products."""
+    """The values of the entries of ``pattern``, row-major, by ``coloring.num_colors`` products."""
 
     def __init__(
         self, function: FlatFunction, pattern: SparsityPattern, coloring: Coloring, ran: Run | None = None
@@ -30,32 +36,34 @@ class Colored:
             for way, colors, count in sides_of(coloring)
             if count > 0
         ]
-        both = len(self.sides) > 1
-        self.joined = 2 * sum(side.nbytes for side in self.sides) if both else 0  # they are laid end to end
-        self._index: torch.Tensor | None = None
-        self._solve: Substitution | None = None
+        self.joined = joined_bytes(self.sides)
+        self.recover: Recover
         if coloring.by_substitution:
-            self._solve = Substitution(pattern, coloring, function.device)
+            self.recover = Substitution(pattern, coloring, function.device)
         else:
-            self._index = torch.from_numpy(gather_index(pattern, coloring)).to(function.device)
+            self.recover = reading_off(gather_index(pattern, coloring), function.device)
 
     def kept(self, side: Side) -> int:
-        """Bytes of what chunks of a side are gathered in."""
+        """The bytes of all products of a side, which chunks are written to."""
         return side.nbytes
 
     def values(self, args: Args) -> torch.Tensor:
-        """(nnz,)."""
+        """The values, (nnz,)."""
         if self.num_products == 0:
             return torch.zeros(0, dtype=self._dtype, device=self._device)
         compressed = [side.run(args).reshape(-1) for side in self.sides]
         return self.recover(compressed[0] if len(compressed) == 1 else torch.cat(compressed))
 
-    def recover(self, compressed: torch.Tensor) -> torch.Tensor:
-        """The values from the products of all sides, laid end to end."""
-        if self._index is not None:
-            return compressed.index_select(0, self._index)
-        assert self._solve is not None  # one or the other
-        return self._solve(compressed)
+
+def reading_off(places: Places, device: torch.device) -> Recover:
+    """The recovery of values that stand at ``places`` of the products."""
+    index = torch.from_numpy(places).to(device)
+    return lambda compressed: compressed.index_select(0, index)
+
+
+def joined_bytes(sides: Sequence[Side]) -> int:
+    """The bytes of the products of two directions and of their copy, laid end to end; one direction needs no copy."""
+    return 2 * sum(side.nbytes for side in sides) if len(sides) > 1 else 0
 
 
 def sides_of(coloring: Coloring) -> list[tuple[Direction, Colors, int]]:

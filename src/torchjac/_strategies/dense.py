@@ -12,7 +12,7 @@ from .._products.seeded import Side
 
 
 class Dense:
-    """Values of all m x n entries, row-major, by n JVPs (forward) or m VJPs (reverse)."""
+    """The values of all m x n entries, row-major, by n JVPs (forward) or m VJPs (reverse)."""
 
     def __init__(self, function: FlatFunction, direction: Direction, ran: Run | None = None) -> None:
         self.mode: Direction = direction
@@ -22,10 +22,10 @@ class Dense:
         self.joined = 0
 
     def kept(self, side: Side) -> int:
-        """Nothing beside the result: chunks are written where that will be."""
+        """No bytes besides the result, which chunks are written to."""
         return 0
 
     def values(self, args: Args) -> torch.Tensor:
-        """(m * n,)."""
+        """The values, (m * n,)."""
         compressed = self.sides[0].run(args)
         return (compressed.T if self.mode == "forward" else compressed).reshape(-1)

@@ -1,11 +1,11 @@
-"""What a plan would take on several ranks: a model of time, messages and memory, from what one product costs here.
+"""A forecast for a plan on several ranks: time, messages and memory, modelled from the cost of a product here.
 
-    time of a rank    a batch of its products, and for "rows" or "all" what it receives at the bandwidth of the group
-    bytes moved       what one rank receives from others: what is in its rows, or everything, and it does not have
-    memory            f and the products of a chunk, what is kept of its products, and the result
+    time of a rank    a batch of its products, and for "rows" or "all" its received bytes over the bandwidth
+    bytes moved       the bytes that a rank receives: the entries in its rows, or all entries, that it has not computed
+    memory            f and the products of a chunk, the products that are kept, and the result
 
-Time on P ranks is never less than that of f and one product, which every rank runs: beyond the number of products, more
-ranks do nothing. The bandwidth is assumed, unless it was measured; messages of one rank go one after another.
+The time on P ranks is at least that of f and one product, which every rank runs: with more ranks than products, the
+rest is idle. The bandwidth is assumed, unless it was measured; the messages of one rank go one after another.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ BANDWIDTH, LATENCY = 1e9, 50e-6  # bytes a second and seconds a message, of a gr
 
 @dataclass(frozen=True)
 class Forecast:
-    """On ``ranks`` ranks: seconds of a call by gather="none", "rows" and "all"; bytes that a rank receives; memory."""
+    """The forecast for ``ranks`` ranks.
+
+    busy: ranks that have products. none, rows, all: seconds of a call with that ``gather``. moved_rows, moved_all:
+    bytes that a rank receives. memory: bytes on a rank at the peak.
+    """
 
     ranks: int
     busy: int
@@ -45,7 +49,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to share: products of each direction with their costs, and what they give.
+    """The work of one call that ranks share: the products of each direction, their costs and their sizes.
 
     peaks: bytes of one product of each direction at its peak, f included, and of each further one. widths: numbers of
     a product. in_place: products are rows of the result (a rank has its own rows). serial: seconds that are not shared.
@@ -63,7 +67,7 @@ class Work:
     serial: float = 0.0
 
     def taking(self, seconds: float) -> Work:
-        """The same work where one rank takes so long."""
+        """The same work, with costs scaled so that one rank alone takes ``seconds``."""
         scale = seconds / max(forecast(self, 1).none, 1e-12)
         costs = [UnitCost(scale * cost.fixed, scale * cost.each) for cost in self.costs]
         return replace(self, costs=costs, serial=scale * self.serial)
@@ -99,11 +103,11 @@ def measure(
 
 
 def forecast(work: Work, ranks: int, bandwidth: float = BANDWIDTH, latency: float = LATENCY) -> Forecast:
-    """What ``work`` takes on so many ranks, all alike."""
+    """The forecast of ``work`` on so many ranks of equal speed."""
     bounds = cut(work.counts, work.costs, [1.0] * ranks) if work.counts else even(0, ranks)
     most = max(b - a for a, b in pairwise(bounds))
     seconds = work.serial + max((_seconds(work, a, b) for a, b in pairwise(bounds)), default=0)
-    here = 1 / ranks  # of what a rank needs, it has so much already
+    here = 1 / ranks  # the share of the entries that a rank needs and has computed itself
     size = work.nnz * work.itemsize
     if work.solved:
         size = sum(c * w for c, w in zip(work.counts, work.widths, strict=True)) * work.itemsize
@@ -111,7 +115,7 @@ def forecast(work: Work, ranks: int, bandwidth: float = BANDWIDTH, latency: floa
     moved_rows = moved_all if work.solved else 0 if work.in_place else int(size * here * (1 - here))
     kept = most * max(work.widths, default=0) * work.itemsize
     peak = max((first + (min(work.chunk, most) - 1) * each for first, each in work.peaks), default=0)
-    talk = latency * (ranks - 1)  # everybody says how it is, before any numbers
+    talk = latency * (ranks - 1)  # each rank sends its status before any numbers
     busy = sum(b > a for a, b in pairwise(bounds))
     none = seconds + talk
     return Forecast(

@@ -1,7 +1,7 @@
-"""Which HVPs build a Hessian: star or acyclic colors, forward-over-reverse or reverse-over-reverse.
+"""The choice of HVPs for a Hessian: star or acyclic colors, forward-over-reverse or reverse-over-reverse.
 
-Forward-over-reverse, unless a timed batch of reverse-over-reverse is clearly faster. Acyclic colors, which are fewer,
-where the products they save cost more than solving for the entries one level after another.
+Forward-over-reverse is taken, unless a timed batch of reverse-over-reverse is clearly faster. Acyclic colors, which are
+fewer, are taken where the products they save cost more than solving for the entries one level after another.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def choose_symmetric(
     measuring: Callable[[], Args] | None,
     compiled: bool = False,
 ) -> Choice:
-    """The candidate for ``mode`` and ``recovery``; for "auto" the cheapest. A batch is timed at ``measuring()``."""
+    """The products for ``mode`` and ``recovery``; for "auto" the cheapest. Batches are timed at ``measuring()``."""
     n = pattern.shape[0]
     full = pattern.nnz == n * n
     direct = None if full else color(pattern, "symmetric", recovery="direct" if recovery == "auto" else recovery)
@@ -73,7 +73,7 @@ def _why(direction: Direction, timed: bool) -> str:
 
 
 def _fewer(pattern: SparsityPattern, direct: SymmetricColors, cost: UnitCost, most: int) -> tuple[SymmetricColors, int]:
-    """Colors for substitution and how many levels it takes, if that is predicted to be faster; else ``direct``."""
+    """The colors for substitution and its levels, where it is predicted to be faster; otherwise ``direct`` and 0."""
     if direct.num_colors <= 2:
         return direct, 0
     fewer = color(pattern, "symmetric", recovery="substitution")

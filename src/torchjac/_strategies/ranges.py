@@ -1,8 +1,8 @@
-"""Which products each rank runs: contiguous ranges of all of them, cut so that the slowest rank is done soonest.
+"""The range of products that each rank runs, cut so that the slowest rank ends as soon as possible.
 
-Products of a plan are numbered end to end, those of its first direction before those of its second. What a range takes
-is what a batch costs, once for each direction in it, and what each product costs. The least time in which all products
-can be run is found by bisection: for a given time every rank takes what it can, in order.
+The products of a plan are numbered end to end, those of its first direction before those of its second. The time of a
+range is the fixed cost of a batch, once for each direction in it, plus the cost of each product. The least time in
+which all products can be run is found by bisection: within a given time each rank in order takes all that it can.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ _ALIKE = 1.5  # ranks whose speeds differ by less are taken as equal: such diffe
 
 
 def cut(counts: Sequence[int], costs: Sequence[UnitCost], speeds: Sequence[float]) -> list[int]:
-    """Where the range of each rank starts, and the end: (ranks + 1,). Rank r runs ``speeds[r]`` times as fast.
+    """The start of the range of each rank, and the end, (ranks + 1,), by measured cost.
+
+    Rank r runs ``speeds[r]`` times as fast as one of speed 1.
 
     >>> cut([10], [UnitCost(0.0, 1.0)], [1.0, 1.0, 1.0])
     [0, 4, 8, 10]
@@ -34,7 +36,7 @@ def cut(counts: Sequence[int], costs: Sequence[UnitCost], speeds: Sequence[float
 
 
 def even(count: int, ranks: int) -> list[int]:
-    """Parts as of ``torch.chunk``, which a DTensor has too: the last may be shorter, or empty.
+    """The bounds of equal ranges, (ranks + 1,), as ``torch.chunk`` and a DTensor cut: the last may be shorter or empty.
 
     >>> even(5, 4)
     [0, 2, 4, 5, 5]
@@ -44,7 +46,7 @@ def even(count: int, ranks: int) -> list[int]:
 
 
 def pieces(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
-    """A range of all products as a range of the products of each direction.
+    """The products of a range as one range for each direction, (0, 0) where it has none.
 
     >>> pieces([3, 4], 2, 5)
     [(2, 3), (0, 2)]
@@ -58,7 +60,7 @@ def pieces(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, int]
 
 
 def _fill(counts: Sequence[int], costs: Sequence[UnitCost], speeds: Sequence[float], seconds: float) -> list[int]:
-    """What each rank reaches when all work for ``seconds``, one after the other taking what it can."""
+    """The bounds of the ranges when each rank in order takes all that it can run in ``seconds``."""
     bounds, side, within = [0], 0, 0
     for speed in speeds:
         left = seconds * speed * (1 + 1e-9)

@@ -1,4 +1,4 @@
-"""The products of one rank: a range of those of a plan, run like all of them, in chunks and within a budget."""
+"""The products of one rank: a range of the products of a plan, run in chunks and within a memory budget."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .._coloring.colors import Coloring, SymmetricColors
 from .._function.flat import FlatFunction
 from .._products.cost import UnitCost
 from .._products.seeded import Side, batch_cost
-from .colored import sides_of
+from .colored import joined_bytes, sides_of
 from .ranges import pieces
 
 Parts = list[tuple[Direction, Colors, int]]
 
 
 def parts_of(function: FlatFunction, coloring: Coloring | None, direction: Direction) -> Parts:
-    """All products of a plan: direction, colors and number, for each direction; dense ones without a coloring."""
+    """The products of a plan by direction: (direction, colors, number); dense products without a coloring."""
     if coloring is None:
         count = function.n if direction == "forward" else function.m
         return [(direction, np.arange(count, dtype=np.int32), count)] if count else []
@@ -30,15 +30,15 @@ def parts_of(function: FlatFunction, coloring: Coloring | None, direction: Direc
 
 
 def measured(function: FlatFunction, parts: Parts, args: Args) -> list[UnitCost]:
-    """What the products of each direction cost here."""
+    """The measured cost of the products of each direction on this rank."""
     return [batch_cost(function, way, count, args, colors) for way, colors, count in parts]
 
 
 class Shard:
-    """Products from ``bounds[rank]`` up to ``bounds[rank + 1]``; a strategy without recovery, see ``_joining``.
+    """The products from ``bounds[rank]`` up to ``bounds[rank + 1]``: a strategy whose values are the products.
 
-    ``dense``: they are rows or columns as they are. ``lockstep``: every rank runs as many as the one that has most,
-    some of them for nothing, because f itself waits for the other ranks.
+    ``distributed.joining`` recovers entries from them. ``dense``: the products are rows or columns of J. ``lockstep``:
+    every rank runs as many products as the rank that has most, some in vain, because f itself waits for other ranks.
     """
 
     def __init__(
@@ -69,15 +69,14 @@ class Shard:
                 self.sides.append(side)
             self._runs.append((side, slice(start - first, stop - first), width))
         self.num_products = bounds[rank + 1] - bounds[rank]
-        both = len(self.sides) > 1
-        self.joined = 2 * sum(side.nbytes for side in self.sides) if both else 0
+        self.joined = joined_bytes(self.sides)
 
     def kept(self, side: Side) -> int:
-        """Bytes that the products of a side are kept in while they run in chunks."""
+        """The bytes that the products of a side are kept in while they run in chunks."""
         return 0 if self._dense else side.nbytes
 
     def run(self, args: Args) -> list[torch.Tensor]:
-        """(count, width) for each direction, with count 0 where this rank has nothing to do."""
+        """The products of each direction, (count, width), with count 0 where this rank has nothing to do."""
         empty = torch.zeros((0, 0), dtype=self._dtype, device=self._device)
         outs = []
         for side, kept, width in self._runs:
@@ -85,9 +84,9 @@ class Shard:
         return outs or [empty]
 
     def values(self, args: Args) -> torch.Tensor:
-        """All that this rank runs, flat; for what measures a strategy."""
+        """The products of this rank, flat; for callers that measure a strategy."""
         return torch.cat([out.reshape(-1) for out in self.run(args)])
 
     def reject(self) -> bool:
-        """Never again run products as they ran last; False where there is no other way, or nothing to run."""
+        """Reject the way in which products ran last; False where there is no other way, or nothing to run."""
         return self.num_products > 0 and any(side.products.reject() for side in self.sides)

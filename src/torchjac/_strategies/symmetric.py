@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .._base.words import Direction, Mode, Uplo
+from .._base.words import Args, Direction, Mode, Uplo
 from .._coloring.colors import SymmetricColors
 from .._coloring.equations import Places
 from .._coloring.recovery.direct import gather_index
@@ -20,23 +20,24 @@ from .._coloring.recovery.substitution import Substitution
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
 from .._products.seeded import Side
+from .colored import Recover, reading_off
 
 
 @dataclass(eq=False)
-class Part:
-    """All of a symmetric pattern, or one triangle with the diagonal.
+class StoredEntries:
+    """The entries of a pattern that have values: all of them, some, or one triangle of a symmetric matrix.
 
-    whole: the symmetric pattern. stored: the entries that have values. entries: where these are in ``whole``, row by
-    row; None for all of them.
+    whole: every entry that can be nonzero. stored: those that have values. places: for a triangle, the place of each
+    stored entry among those of ``whole``, row by row; None otherwise.
     """
 
     whole: SparsityPattern
     stored: SparsityPattern
-    entries: Places | None
+    places: Places | None
 
     @classmethod
-    def of(cls, whole: SparsityPattern, uplo: Uplo) -> Part:
-        """The part of ``whole`` that ``uplo`` names."""
+    def of(cls, whole: SparsityPattern, uplo: Uplo) -> StoredEntries:
+        """The entries of the symmetric pattern ``whole`` that ``uplo`` names."""
         if uplo == "full":
             return cls(whole, whole, None)
         inside = whole.rows >= whole.indices if uplo == "lower" else whole.rows <= whole.indices
@@ -48,9 +49,9 @@ class Part:
 
     @cached_property
     def mirrored(self) -> Places:
-        """Which stored value each entry of ``whole`` has, (nnz of whole,)."""
+        """The number of the stored value that each entry of ``whole`` has, (nnz of whole,)."""
         n, whole, stored = self.whole.shape[0], self.whole, self.stored
-        if self.entries is None:
+        if self.places is None:
             return np.arange(whole.nnz)
         above = np.minimum(whole.rows, whole.indices).astype(np.int64)
         below = np.maximum(whole.rows, whole.indices).astype(np.int64)
@@ -61,53 +62,43 @@ class Part:
 
 
 class Symmetric:
-    """Values of the stored entries of ``part``, row by row, by HVPs in ``direction``; one each without a coloring."""
+    """The values of the stored entries, row by row, by HVPs in ``direction``; n of them without a coloring."""
 
     def __init__(
         self,
         function: FlatFunction,
-        part: Part,
+        entries: StoredEntries,
         coloring: SymmetricColors | None,
         direction: Direction,
     ) -> None:
         n = function.n
         self.mode: Mode = direction
         self.num_products = n if coloring is None else coloring.num_colors
-        self._dtype, self._device, self._nnz = function.dtype, function.device, part.stored.nnz
+        self._dtype, self._device, self._nnz = function.dtype, function.device, entries.stored.nnz
         colors = np.arange(n, dtype=np.int32) if coloring is None else coloring.colors
         self.sides = [Side(function, direction, colors, self.num_products)] if self.num_products else []
-        written = coloring is None and part.entries is None  # chunks are written where the result will be
+        written = coloring is None and entries.places is None  # chunks are written where the result will be
         self.joined, self._kept = 0, 0 if written else sum(side.nbytes for side in self.sides)
-        self._index, self._solve = _recovery(part, coloring, function.device)
+        self.recover = _recovery(entries, coloring, function.device)
 
     def kept(self, side: Side) -> int:
-        """Bytes that the products are kept in until the values are recovered."""
+        """The bytes of all products, which are kept until the values are recovered."""
         return self._kept
 
-    def values(self, args: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """(nnz,)."""
+    def values(self, args: Args) -> torch.Tensor:
+        """The values, (nnz,)."""
         if not self.sides:
             return torch.zeros(self._nnz, dtype=self._dtype, device=self._device)
         return self.recover(self.sides[0].run(args).reshape(-1))
 
-    def recover(self, compressed: torch.Tensor) -> torch.Tensor:
-        """The values from all products, laid end to end."""
-        if self._solve is not None:
-            return self._solve(compressed)
-        return compressed if self._index is None else compressed.index_select(0, self._index)
 
-
-def _recovery(
-    part: Part, coloring: SymmetricColors | None, device: torch.device
-) -> tuple[torch.Tensor | None, Substitution | None]:
-    """Where each value stands in the products, None for everywhere in order; or the substitution that solves for it."""
+def _recovery(entries: StoredEntries, coloring: SymmetricColors | None, device: torch.device) -> Recover:
+    """The recovery of the stored values: substitution, a gather, or for a dense matrix no change."""
     if coloring is not None and coloring.by_substitution:
-        return None, Substitution(part.whole, coloring, device, part.entries)
+        return Substitution(entries.whole, coloring, device, entries.places)
     if coloring is not None:
-        places = gather_index(part.whole, coloring)
-        places = places if part.entries is None else places[part.entries]
-    elif part.entries is None:
-        return None, None
-    else:
-        places = part.entries  # of the full matrix: its entries are its places
-    return torch.from_numpy(places).to(device), None
+        places = gather_index(entries.whole, coloring)
+        return reading_off(places if entries.places is None else places[entries.places], device)
+    if entries.places is not None:
+        return reading_off(entries.places, device)  # in a dense matrix, the number of an entry is its place
+    return lambda compressed: compressed

@@ -2,7 +2,7 @@
 
     products of a plan -> ranges of them, cut by measured cost -> each rank runs its own -> rows, or all values
 
-Processes, groups and messages are PyTorch's own: start with ``torchrun``, or however you start yours. Every rank calls
+Processes, groups and messages are those of PyTorch: start with ``torchrun``, or as you start your own. Every rank calls
 the same functions with the same arguments, and f is the same on every rank.
 """
 
@@ -13,11 +13,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 import torch
 import torch.distributed as dist
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import PyTree, tree_leaves, tree_map
 
 from .._base.errors import InputError, OptionError
 from .._base.ranks import Ranks
@@ -28,16 +28,21 @@ from .._matrices.sparse import SparseMatrix
 from .._plan.hessian import HessianPlan
 from .._plan.jacobian import JacobianPlan
 from .._plan.options import HessianOptions, JacobianOptions, Options, OptionsOfHessian
-from .._plan.saving import read
+from .._plan.saving import Saved, read
 from .._strategies.ranges import even
 from .sharded import Sharded, refuse_graph
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+P = TypeVar("P", bound=JacobianPlan)
 
 Gather = Literal["none", "rows", "all"]
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one rank's own products gave: ``values`` of some entries of ``pattern``; every entry is of one rank.
+    """The entries that one rank's own products gave; every entry belongs to one rank.
 
     entries: their places among ``plan.values``, ascending, (k,). values: (k,). pattern: of the whole matrix.
     """
@@ -47,7 +52,7 @@ class Share:
     values: torch.Tensor
 
     def matrix(self) -> SparseMatrix:
-        """The (m, n) matrix with these entries alone; their sum over the ranks is the Jacobian."""
+        """The (m, n) matrix with these entries alone; the sum of these matrices over the ranks is the Jacobian."""
         here = self.entries.cpu().numpy()
         part = SparsityPattern.from_coo(self.pattern.rows[here], self.pattern.indices[here], self.pattern.shape)
         return SparseMatrix(part, self.values)
@@ -55,10 +60,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows ``start`` up to ``stop`` of the ravelled (m, n) Jacobian, ``shape``, on this rank.
+    """The rows ``start`` up to ``stop`` of the ravelled (m, n) Jacobian, on this rank.
 
-    local: (stop - start, n), in the layout of the plan. Blocks are those of ``torch.chunk``: the last may be shorter,
-    or empty.
+    shape: (m, n). local: (stop - start, n), in the layout of the plan. Rows are cut as by ``torch.chunk``: the last
+    ranks may have fewer, or none.
     """
 
     start: int
@@ -67,7 +72,7 @@ class Rows:
     local: torch.Tensor
     group: dist.ProcessGroup | None
 
-    def to_dtensor(self) -> Any:
+    def to_dtensor(self) -> DTensor:
         """The (m, n) matrix as a DTensor, ``Shard(0)`` over the group; no message, no copy.
 
         Raises
@@ -94,19 +99,19 @@ class Rows:
 
 def plan_jacobian(
     f: UserFunction,
-    *args: Any,
+    *args: object,
     argnums: Argnums = 0,
     group: dist.ProcessGroup | None = None,
     **options: Unpack[JacobianOptions],
 ) -> JacobianPlan:
-    """``torchjac.plan_jacobian`` on rank 0; the other ranks get its plan, without pickle, and prepare nothing.
+    """The plan of ``torchjac.plan_jacobian`` on rank 0; the other ranks receive it, without pickle.
 
     >>> import torch, torchjac as tj
     >>> tj.distributed.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(5))  # one process: a group of one
     JacobianPlan(4 x 5, 8 entries, 2 products, reverse)
 
-    All ranks of ``group`` call it, with the same f and arguments. What belongs to a rank is its own: the device of its
-    arguments, and the options ``memory``, ``compile``, ``check``, ``layout`` and ``ravel``.
+    All ranks of ``group`` call it, with the same f and arguments. Each rank has its own device of the arguments, and
+    its own options ``memory``, ``compile``, ``check``, ``layout`` and ``ravel``.
 
     Raises
     ------
@@ -114,52 +119,42 @@ def plan_jacobian(
     FileError: an argument that is not differentiated cannot be sent, because it is no plain data.
     """
     parsed = Options.parse(dict(options))
-    return _planned(lambda: JacobianPlan(f, args, argnums, parsed), JacobianPlan, f, args, argnums, parsed, group)
+    return _planned(lambda saved: JacobianPlan(f, args, argnums, parsed, saved), f, group)
 
 
 def plan_hessian(
     f: UserFunction,
-    *args: Any,
+    *args: object,
     argnums: Argnums = 0,
     group: dist.ProcessGroup | None = None,
     **options: Unpack[HessianOptions],
 ) -> HessianPlan:
-    """``torchjac.plan_hessian`` on rank 0; the other ranks get its plan, without pickle, and prepare nothing.
+    """The plan of ``torchjac.plan_hessian`` on rank 0; the other ranks receive it, without pickle.
 
     >>> import torch, torchjac as tj
     >>> plan = tj.distributed.plan_hessian(lambda x: (x[1:] * x[:-1] ** 2).sum(), torch.rand(9))
-    >>> tj.distributed.jacobian(plan, torch.ones(9)).shape  # Hessians are shared as Jacobians are
+    >>> tj.distributed.jacobian(plan, torch.ones(9)).shape  # Hessians are shared like Jacobians
     torch.Size([9, 9])
 
     Otherwise like ``plan_jacobian``.
     """
     parsed = OptionsOfHessian.parse(dict(options))
-    plan = _planned(lambda: HessianPlan(f, args, argnums, parsed), HessianPlan, f, args, argnums, parsed, group)
-    assert isinstance(plan, HessianPlan), "as it was made"
-    return plan
+    return _planned(lambda saved: HessianPlan(f, args, argnums, parsed, saved), f, group)
 
 
-def _planned(
-    prepare: Callable[[], JacobianPlan],
-    kind: Any,
-    f: UserFunction,
-    args: Args,
-    argnums: Argnums,
-    options: Any,
-    group: dist.ProcessGroup | None,
-) -> JacobianPlan:
+def _planned(make: Callable[[Saved | None], P], f: UserFunction, group: dist.ProcessGroup | None) -> P:
+    """The plan that ``make(None)`` prepares on rank 0; every other rank makes its plan from what rank 0 saved."""
     ranks = Ranks(group)
 
-    def work() -> tuple[JacobianPlan | None, bytes | None]:
+    def work() -> tuple[P | None, bytes | None]:
         if ranks.rank:
             return None, None
-        plan = prepare()
+        plan = make(None)
         return plan, (_to_bytes(plan) if ranks.size > 1 else b"")
 
     (plan, data), _ = ranks.together(work)
     data = ranks.broadcast(data)
-    mine: JacobianPlan
-    mine, _ = ranks.together(lambda: plan or kind(f, args, argnums, options, _from_bytes(data, f)))
+    mine, _ = ranks.together(lambda: plan or make(_from_bytes(data, f)))
     return mine
 
 
@@ -170,7 +165,7 @@ def _to_bytes(plan: JacobianPlan) -> bytes:
         return path.read_bytes()
 
 
-def _from_bytes(data: bytes, f: UserFunction) -> Any:
+def _from_bytes(data: bytes, f: UserFunction) -> Saved:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.npz"
         path.write_bytes(data)
@@ -179,11 +174,11 @@ def _from_bytes(data: bytes, f: UserFunction) -> Any:
 
 def jacobian(
     plan: JacobianPlan,
-    *args: Any,
+    *args: object,
     group: dist.ProcessGroup | None = None,
     gather: Gather = "all",
     lockstep: bool = False,
-) -> Any:
+) -> PyTree:
     """The Jacobian (or Hessian) of ``plan`` at ``args``, its products shared by the ranks of ``group``.
 
     >>> import torch, torchjac as tj
@@ -260,12 +255,12 @@ def _sharded(plan: JacobianPlan, ranks: Ranks, args: Args, lockstep: bool) -> Sh
 
 def over_batch(
     run: UserFunction,
-    *args: Any,
+    *args: object,
     batched: int | tuple[int, ...] = 0,
     group: dist.ProcessGroup | None = None,
     gather: Literal["rows", "all"] = "all",
-) -> Any:
-    """``run(*args)``, where each rank computes some samples: the first dimension of ``args[batched]`` is cut.
+) -> PyTree:
+    """The result of ``run(*args)``, each rank computing some samples: the first dimension of ``args[batched]`` is cut.
 
     >>> import torch, torchjac as tj
     >>> per_sample = torch.vmap(torch.func.jacrev(torch.sin))
@@ -297,7 +292,7 @@ def over_batch(
     start, stop = bounds[ranks.rank], bounds[ranks.rank + 1]
     few = slice(start, stop) if start < stop else slice(0, 1)
 
-    def work() -> Any:
+    def work() -> PyTree:
         with torch.no_grad():
             cut = [tree_map(lambda t: t[few], a) if p in positions else a for p, a in enumerate(args)]
             return tree_map(lambda t: t[: stop - start], run(*cut))

@@ -1,9 +1,9 @@
-"""From the products of each rank to the values of a Jacobian: which entries are whose, and how they come together.
+"""Joining: the values of a Jacobian from the products of all ranks, and the rank that each entry belongs to.
 
-    products of a rank -> local (what it can say by itself) -> own entries | its block of rows | all values
+    products of a rank -> local (values it has by itself) -> own entries | its block of rows | all values
 
-Dense products are rows or columns, and need no index. Entries that are read off colored products lie where their colors
-are, and a block of rows collects them from all ranks. Entries that are solved for need the products of all.
+Dense products are rows or columns, and need no index. An entry that is read off colored products is on the rank of its
+color, and a block of rows collects entries from all ranks. Entries that are solved for need the products of all ranks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Sums = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """What all joinings know: the stored pattern, the ranges of products, and whose rows are whose."""
+    """The layout that all joinings share: the stored pattern, and the ranges of products and of rows of each rank."""
 
     pattern: SparsityPattern
     bounds: Sequence[int]
@@ -34,19 +34,19 @@ class Layout:
 
     @property
     def rows(self) -> list[int]:
-        """Where the rows of each rank start, and the end."""
+        """The first row of each rank, and the end, (ranks + 1,)."""
         return even(self.pattern.shape[0], self.ranks.size)
 
     @property
     def entries(self) -> list[int]:
-        """Where the entries in the rows of each rank start, and the end."""
+        """The first entry in the rows of each rank, and the end, (ranks + 1,)."""
         m, n = self.pattern.shape
         full = self.pattern.nnz == m * n
         return [row * n if full else int(self.pattern.indptr[row]) for row in self.rows]
 
     @property
     def counts(self) -> list[int]:
-        """How many products each rank runs."""
+        """The number of products of each rank."""
         return np.diff(self.bounds).tolist()
 
     @property
@@ -61,13 +61,13 @@ class Layout:
 
 
 class Joining(Protocol):
-    """How the parts of the ranks become values, row by row."""
+    """A way to join the products of the ranks to values, row by row."""
 
     def local(self, products: list[torch.Tensor]) -> torch.Tensor:
-        """What this rank keeps of its products: one tensor a direction, (count, width) each."""
+        """The part of this rank, from its products: one tensor a direction, (count, width) each."""
 
     def own(self, local: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The entries that this rank has without asking others (ascending) and their values; every entry once."""
+        """The entries of this rank, ascending, and their values; every entry is on one rank."""
 
     def block(self, local: torch.Tensor) -> torch.Tensor:
         """The values of the entries in this rank's rows."""
@@ -77,22 +77,22 @@ class Joining(Protocol):
 
 
 class DenseRows:
-    """Product k is row k."""
+    """A joining of dense rows: product k is row k of the matrix."""
 
     def __init__(self, layout: Layout) -> None:
         self._at, self._n = layout, layout.pattern.shape[1]
 
     def local(self, products: list[torch.Tensor]) -> torch.Tensor:
-        """(rows of this rank, n)."""
+        """The rows of this rank, (rows, n)."""
         return products[0]
 
     def own(self, local: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whole rows."""
+        """The entries of whole rows, and their values."""
         start, stop = self._at.mine.start * self._n, self._at.mine.stop * self._n
         return torch.arange(start, stop, device=local.device), local.reshape(-1)
 
     def block(self, local: torch.Tensor) -> torch.Tensor:
-        """Without a message where products were cut as rows are."""
+        """The values in this rank's rows; without a message where products were cut like rows."""
         if list(self._at.bounds) == self._at.rows:
             return local.reshape(-1)
         sending, receiving = _overlaps(self._at.bounds, self._at.rows, self._at.ranks.rank)
@@ -100,28 +100,28 @@ class DenseRows:
         return self._at.ranks.swap(flat, [self._n * k for k in sending], [self._n * k for k in receiving])
 
     def all(self, local: torch.Tensor) -> torch.Tensor:
-        """One message to each other rank."""
+        """The values of all entries; one message to each other rank."""
         return _unpadded(self._at.ranks.gather(local, self._at.counts), self._at.counts).reshape(-1)
 
 
 class DenseColumns:
-    """Product k is column k; they are kept across, so that a block of rows of them is contiguous."""
+    """A joining of dense columns: product k is column k, stored so that a block of rows is contiguous."""
 
     def __init__(self, layout: Layout) -> None:
         self._at, self._m = layout, layout.pattern.shape[0]
 
     def local(self, products: list[torch.Tensor]) -> torch.Tensor:
-        """(m, columns of this rank)."""
+        """The columns of this rank, (m, columns)."""
         return products[0].T
 
     def own(self, local: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whole columns, row by row."""
+        """The entries of whole columns, row by row, and their values."""
         mine, n = self._at.mine, self._at.pattern.shape[1]
         rows = torch.arange(self._m, device=local.device)[:, None] * n
         return (rows + torch.arange(mine.start, mine.stop, device=local.device)).reshape(-1), local.reshape(-1)
 
     def block(self, local: torch.Tensor) -> torch.Tensor:
-        """From every rank its columns of these rows."""
+        """The values in this rank's rows; every rank sends those in its columns."""
         ranks, counts = self._at.ranks, self._at.counts
         heights = np.diff(self._at.rows).tolist()
         mine = heights[ranks.rank]
@@ -130,13 +130,16 @@ class DenseColumns:
         return torch.cat([part.reshape(mine, k) for part, k in zip(parts, counts, strict=True)], 1).reshape(-1)
 
     def all(self, local: torch.Tensor) -> torch.Tensor:
-        """One message to each other rank."""
+        """The values of all entries; one message to each other rank."""
         columns = self._at.ranks.gather(local.T.contiguous(), self._at.counts)
         return _unpadded(columns, self._at.counts).T.reshape(-1)
 
 
 class Direct:
-    """Entry e stands at ``places[e]`` of all products laid end to end: that of ``sizes`` = (count, width) each."""
+    """A joining of entries that are read off: entry e stands at ``places[e]`` of all products laid end to end.
+
+    ``sizes``: (count, width) of the products of each direction.
+    """
 
     def __init__(self, layout: Layout, places: Places, sizes: Sequence[tuple[int, int]], device: torch.device) -> None:
         self._at, self._device = layout, device
@@ -158,29 +161,29 @@ class Direct:
         self._all: torch.Tensor | None = None
 
     def local(self, products: list[torch.Tensor]) -> torch.Tensor:
-        """(entries of this rank,)."""
+        """The values of the entries of this rank, (entries,)."""
         flat = [p.reshape(-1) for p in products]
         return (flat[0] if len(flat) == 1 else torch.cat(flat)).index_select(0, self._read)
 
     def own(self, local: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Those of its colors."""
+        """The entries of this rank's colors, and their values."""
         return self._mine, local
 
     def block(self, local: torch.Tensor) -> torch.Tensor:
-        """From every rank what its colors gave in these rows."""
+        """The values in this rank's rows; every rank sends those of its colors."""
         rank, ranks = self._at.ranks.rank, self._at.ranks
         sending, receiving = self._between[rank].tolist(), self._between[:, rank].tolist()
         return ranks.swap(local, sending, receiving).index_select(0, self._put)
 
     def all(self, local: torch.Tensor) -> torch.Tensor:
-        """One message to each other rank."""
+        """The values of all entries; one message to each other rank."""
         if self._all is None:
             self._all = _tensor(self._gathered, self._device)
         return self._at.ranks.gather(local, self._owned).reshape(-1).index_select(0, self._all)
 
 
 class Solved:
-    """Entries that are solved for: every rank has the products of all, and keeps what is in its rows."""
+    """A joining of entries that are solved for: every rank receives all products and keeps the entries in its rows."""
 
     def __init__(
         self, layout: Layout, sizes: Sequence[tuple[int, int]], recover: Callable[[torch.Tensor], torch.Tensor]
@@ -194,45 +197,45 @@ class Solved:
         return torch.cat([p.reshape(-1) for p in products])
 
     def own(self, local: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Those in its rows."""
+        """The entries in this rank's rows, and their values."""
         block = self._at.block
         return torch.arange(block.start, block.stop, device=local.device), self.block(local)
 
     def block(self, local: torch.Tensor) -> torch.Tensor:
-        """Cut out of all."""
+        """The values in this rank's rows, cut out of all values."""
         return self.all(local)[self._at.block]
 
     def all(self, local: torch.Tensor) -> torch.Tensor:
-        """From the products of all."""
+        """The values of all entries, solved for from the products of all ranks."""
         return self._recover(_unpadded(self._at.ranks.gather(local, self._lengths), self._lengths))
 
 
 class Repeated:
-    """Values that every rank computes by itself, by a program that has no products to share."""
+    """A joining of nothing: every rank computes all values by a program, which has no products to share."""
 
     def __init__(self, layout: Layout) -> None:
         self._at = layout
 
     def local(self, products: list[torch.Tensor]) -> torch.Tensor:
-        """All values."""
+        """The values of all entries."""
         return products[0]
 
     def own(self, local: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Those in its rows."""
+        """The entries in this rank's rows, and their values."""
         block = self._at.block
         return torch.arange(block.start, block.stop, device=local.device), local[block]
 
     def block(self, local: torch.Tensor) -> torch.Tensor:
-        """Cut out of all."""
+        """The values in this rank's rows, cut out of all values."""
         return local[self._at.block]
 
     def all(self, local: torch.Tensor) -> torch.Tensor:
-        """They are here."""
+        """The values of all entries, which every rank has."""
         return local
 
 
 def _product(places: Places, sizes: Sequence[tuple[int, int]]) -> Places:
-    """In which of all products each place is."""
+    """The number of the product that each place is in."""
     product, before, start = np.zeros_like(places), 0, 0
     for count, width in sizes:
         inside = (places >= start) & (places < start + count * width)
@@ -242,7 +245,7 @@ def _product(places: Places, sizes: Sequence[tuple[int, int]]) -> Places:
 
 
 def _start(product: int, sizes: Sequence[tuple[int, int]]) -> int:
-    """Where product number ``product`` starts, all laid end to end."""
+    """The place where a product starts, all products laid end to end."""
     start = 0
     for count, width in sizes:
         start += min(product, count) * width
@@ -251,7 +254,7 @@ def _start(product: int, sizes: Sequence[tuple[int, int]]) -> int:
 
 
 def _overlaps(mine: Sequence[int], theirs: Sequence[int], rank: int) -> tuple[list[int], list[int]]:
-    """How much of this rank's part of ``mine`` is in each part of ``theirs``, and the other way round."""
+    """The overlap of this rank's range of ``mine`` with each range of ``theirs``, and the other way round."""
 
     def of(part: tuple[int, int], parts: Sequence[int]) -> list[int]:
         return [max(0, min(part[1], b) - max(part[0], a)) for a, b in itertools.pairwise(parts)]
@@ -260,7 +263,7 @@ def _overlaps(mine: Sequence[int], theirs: Sequence[int], rank: int) -> tuple[li
 
 
 def _unpadded(gathered: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
-    """The parts, (ranks, most, ...), end to end: a view where only the last is filled up."""
+    """The parts of (ranks, most, ...) end to end, without padding: a view where only the last parts are padded."""
     most = max(counts)
     full = [count for count in counts if count]
     if all(count == most for count in full[:-1]) and counts[: len(full)] == full:

@@ -1,11 +1,11 @@
-"""A plan whose products are shared by the ranks of a group: prepared on the first call, then run by every rank."""
+"""A plan whose products are shared by the ranks of a group: prepared on the first call, then run on every rank."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 from zlib import crc32
 
 import torch
@@ -17,6 +17,7 @@ from .._base.ranks import Ranks, Status
 from .._base.words import Args
 from .._coloring.recovery.direct import gather_index
 from .._function.flat import FlatFunction, ordinary
+from .._function.signature import Choices
 from .._matrices.layouts import Submatrix
 from .._matrices.pattern import SparsityPattern
 from .._plan.jacobian import JacobianPlan
@@ -39,7 +40,7 @@ _SMALL = 32  # so few products for each rank are shared evenly, without a measur
 
 
 class Sharded:
-    """The part of ``plan`` that this rank runs, and how it comes together with those of the others."""
+    """The products of ``plan`` that this rank runs, and their joining with those of the other ranks."""
 
     def __init__(self, plan: JacobianPlan, ranks: Ranks, args: Args, lockstep: bool) -> None:
         self.plan, self.ranks, self.lockstep = plan, ranks, lockstep
@@ -67,16 +68,16 @@ class Sharded:
         usual = statistics.median(times)
         self.bounds = cut(counts, costs, [usual / t if t else 1.0 for t in times]) if counts else [0] * (ranks.size + 1)
         self.layout = Layout(plan.pattern, self.bounds, ranks)
-        self._dense = plan.coloring is None and self._goal.part.entries is None
+        self._dense = plan.coloring is None and self._goal.stored_entries.places is None
         self.shard = None if self._repeated else self._shard_of(self._function)
         self.joining = self._join()
         self._fit(args)
-        self._checked: Any = None
+        self._checked: Choices | None = None  # of the arguments that were checked last
         self._program: Callable[[Args], torch.Tensor] | None = None
 
     @cached_property
     def block(self) -> Submatrix:
-        """The rows of this rank; distinct sets of columns stay shared."""
+        """The submatrix of this rank's rows; equal sets of columns stay shared."""
         (start, stop), n = self.layout.rows[self.ranks.rank : self.ranks.rank + 2], self.plan.shape[1]
         row_sets, indptr, indices = self.plan.pattern.index_sets
         pattern = SparsityPattern((stop - start, n), row_sets[start:stop], indptr, indices)
@@ -88,7 +89,7 @@ class Sharded:
         return Shard(function, self._parts, self.bounds, self.ranks.rank, self._dense, self.lockstep)
 
     def _with_shard(self, run: Callable[[Shard], T]) -> T:
-        """``run`` of the shard; of one that computes f in another way from now on, where PyTorch refuses this one."""
+        """The result of ``run(shard)``; where PyTorch refuses it, the shard computes f in another way from now on."""
         shard = self.shard
         assert shard is not None, "a program has no products"
         used = [shard]
@@ -131,19 +132,19 @@ class Sharded:
         if coloring is not None and coloring.by_substitution:
             assert isinstance(self.strategy, (Colored, Symmetric)), "what has colors"
             return Solved(layout, sizes, self.strategy.recover)
-        entries = self._goal.part.entries
+        stored = self._goal.stored_entries.places
         if coloring is None:
-            assert entries is not None, "a triangle of a dense Hessian"
-            return Direct(layout, entries, sizes, self._function.device)
+            assert stored is not None, "a triangle of a dense Hessian"
+            return Direct(layout, stored, sizes, self._function.device)
         places = gather_index(self._goal.whole, coloring)
-        return Direct(layout, places if entries is None else places[entries], sizes, self._function.device)
+        return Direct(layout, places if stored is None else places[stored], sizes, self._function.device)
 
     @property
     def _symmetric(self) -> bool:
         return self._kind.hessian and self.plan.options.entries is None
 
     def _fit(self, args: Args) -> None:
-        """How many products run at once, within this rank's own budget."""
+        """Set how many products run at once, within this rank's own memory budget."""
         shard = self.shard
         if shard is None:
             return
@@ -163,7 +164,7 @@ class Sharded:
     # ---- every call
 
     def local(self, args: Args) -> torch.Tensor:
-        """What this rank computes, once all have, of the same numbers."""
+        """The part of this rank, returned once every rank has computed its own part from equal arguments."""
         self._function.check(args)
         with torch.no_grad(), ordinary(args) as own:
             first = self._checked is None or not self._checked.same(self._function.choices(own))
@@ -198,7 +199,7 @@ class Sharded:
         return self._with_shard(lambda shard: self.joining.local(shard.run(args)))
 
     def _checked_local(self, args: Args, local: torch.Tensor, draws: RandomState) -> torch.Tensor:
-        """``local``, when the parts of all ranks agree with a product of plain autograd; then the compiled program."""
+        """The part of this rank, checked with all others against plain autograd; then the program is compiled."""
         while self.plan.options.check and not self._agree(args, local, draws):
             assert self.shard is not None, "checked by the plan otherwise"
             _rejected, statuses = self.ranks.together(self.shard.reject, lambda done: {"again": done})
@@ -214,7 +215,7 @@ class Sharded:
         return local
 
     def _agree(self, args: Args, local: torch.Tensor, draws: RandomState) -> bool:
-        """Whether J^T u, summed over the parts of all ranks, is what one product of plain autograd gives everywhere."""
+        """Whether J^T u, summed over the parts of all ranks, equals one product of plain autograd on every rank."""
         function = self._function
         u = random_numbers(function.m, local)
         dense = isinstance(self.joining, (DenseRows, DenseColumns))
@@ -233,7 +234,7 @@ class Sharded:
     def _by_column(
         self, local: torch.Tensor, own: tuple[torch.Tensor, torch.Tensor] | None, u: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """J^T u and the size of its terms, of this rank's entries alone."""
+        """Return J^T u and |J|^T |u|, of this rank's entries alone."""
         joining, n = self.joining, self.plan.shape[1]
         if isinstance(joining, DenseRows):
             part = u[self.layout.mine]
@@ -247,7 +248,7 @@ class Sharded:
         pattern, here = self.plan.pattern, entries.cpu().numpy()
         rows, columns = (torch.from_numpy(a[here]).to(u.device).long() for a in (pattern.rows, pattern.indices))
         pairs = [(rows, columns, values)]
-        if self._symmetric and self._goal.part.entries is not None:  # the other triangle
+        if self._symmetric and self._goal.stored_entries.places is not None:  # the other triangle
             off = rows != columns
             pairs.append((columns[off], rows[off], values[off]))
         for i, j, v in pairs:
@@ -257,13 +258,13 @@ class Sharded:
         return total, size
 
     def _explain(self, args: Args, local: torch.Tensor, draws: RandomState) -> None:
-        """All values on every rank, for the probe of the plan, which knows rounding and names an entry."""
+        """Gather all values on every rank and let the plan verify them: it knows rounding and names a wrong entry."""
         values = self.joining.all(local)
         now = self.plan.prepared
         self.ranks.together(lambda: now.kind.verify(now.goal, now.choice, now.strategy, args, values, draws))
 
     def _compile(self, args: Args, local: torch.Tensor) -> None:
-        """From the next call on; each rank its own program. A rank without products has nothing to compile."""
+        """Compile this rank's program for the next call. A rank without products has nothing to compile."""
         shard = self.shard
         options = self.plan.options.compile if isinstance(self.plan.options.compile, dict) else {}
 
@@ -281,7 +282,7 @@ class Sharded:
 
 
 def refuse_graph(args: Args) -> None:
-    """Raise where a gradient through the result seems to be wanted."""
+    """Raise InputError where an argument requires grad: the result would carry no graph."""
     if torch.is_grad_enabled() and any(isinstance(t, torch.Tensor) and t.requires_grad for t in tree_leaves(args)):
         raise InputError(
             "an argument requires grad, and results of several processes carry no graph",
@@ -292,7 +293,7 @@ def refuse_graph(args: Args) -> None:
 
 
 def _digest(args: Args) -> int:
-    """Of every bit of the arguments and its place: as good as certain to differ where they do."""
+    """A checksum of every bit of the arguments and its place: other arguments almost certainly have another one."""
     digest = 0
     for leaf in tree_leaves(args):
         if isinstance(leaf, torch.Tensor):
@@ -307,7 +308,7 @@ _ODD, _OTHER = 0x5851F42D4C957F2D, 0x14057B7EF767814F
 
 
 def _mixed(t: torch.Tensor) -> int:
-    """One number of all bits, on the device of ``t``; products are modulo 2^64."""
+    """A 64-bit checksum of all bits of a tensor, computed on its device; products are modulo 2^64."""
     if t.layout is not torch.strided:
         return 0
     t = torch.view_as_real(t.resolve_conj()) if t.is_complex() else t

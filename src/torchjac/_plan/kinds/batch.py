@@ -38,7 +38,7 @@ from ..._strategies.batched import Batch, Batched
 from ..._strategies.budget import fit_chunks
 from ..._strategies.candidates import Candidate, Choice
 from ..._strategies.strategy import Strategy
-from ..._strategies.symmetric import Part
+from ..._strategies.symmetric import StoredEntries
 from ..._verification.adjoint_probe import probe
 from ..._verification.gradient_probe import Combination, all_entries
 from ..batch_cache import modules_of
@@ -94,12 +94,12 @@ class BatchJacobian:
         if trace.seen.meeting is not None:
             self._confirm(function, args, batch, trace, trace.seen.meeting)
         refuse_complex(function)
-        part = self.part(batch.pattern(function), options)
-        return BatchGoal(function, part, options, once, run, batch=batch, trace=trace)
+        stored = self.stored_entries(batch.pattern(function), options)
+        return BatchGoal(function, stored, options, once, run, batch=batch, trace=trace)
 
-    def part(self, pattern: SparsityPattern, options: Options) -> Part:
+    def stored_entries(self, pattern: SparsityPattern, options: Options) -> StoredEntries:
         """Every entry."""
-        return Part(pattern, pattern, None)
+        return StoredEntries(pattern, pattern, None)
 
     def _batch_shape(self, args: Args) -> torch.Size:
         """The first dimensions of all batched tensors; InputError names one that has others."""

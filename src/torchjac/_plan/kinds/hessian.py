@@ -16,7 +16,7 @@ from ..._products.run import Run
 from ..._strategies.candidates import Choice
 from ..._strategies.hessian_candidates import choose_symmetric
 from ..._strategies.strategy import Strategy
-from ..._strategies.symmetric import Part, Symmetric
+from ..._strategies.symmetric import StoredEntries, Symmetric
 from ..._verification.adjoint_probe import probe
 from ..._verification.gradient_probe import Combination, all_entries
 from ..goal import Goal
@@ -43,11 +43,11 @@ class Hessian:
         function, pattern = retried(function, self._by_autograd, find)
         refuse_complex(function)
         gradient = gradient_of(function).settled()  # f ran, to find the pattern
-        return Goal(function.running(gradient), self.part(pattern, options), options, once, run)
+        return Goal(function.running(gradient), self.stored_entries(pattern, options), options, once, run)
 
-    def part(self, pattern: SparsityPattern, options: Options) -> Part:
+    def stored_entries(self, pattern: SparsityPattern, options: Options) -> StoredEntries:
         """All entries of the symmetric pattern, or one triangle."""
-        return Part.of(mirrored(pattern), options.uplo if isinstance(options, OptionsOfHessian) else "full")
+        return StoredEntries.of(mirrored(pattern), options.uplo if isinstance(options, OptionsOfHessian) else "full")
 
     def instead(self, function: FlatFunction, error: Exception) -> Other | None:
         """The gradient by plain autograd where torch.func refuses f; plain kernels where fast ones end at one."""
@@ -77,7 +77,7 @@ class Hessian:
         """Products with the seeds of a symmetric coloring."""
         coloring = choice.coloring
         assert coloring is None or isinstance(coloring, SymmetricColors), "a Hessian has symmetric colors"
-        return Symmetric(goal.function, goal.part, coloring, choice.direction)
+        return Symmetric(goal.function, goal.stored_entries, coloring, choice.direction)
 
     def fit(self, goal: Goal, strategy: Strategy, args: Args) -> None:
         """Set how many products run at once, within the memory that is allowed."""
@@ -114,6 +114,6 @@ def gradient_of(function: FlatFunction) -> GradientOf:
 
 def _mirrored(goal: Goal, values: torch.Tensor) -> torch.Tensor:
     """The values of all entries, from those that are stored."""
-    if goal.part.entries is None:
+    if goal.stored_entries.places is None:
         return values
-    return values.index_select(0, torch.from_numpy(goal.part.mirrored).to(values.device))
+    return values.index_select(0, torch.from_numpy(goal.stored_entries.mirrored).to(values.device))

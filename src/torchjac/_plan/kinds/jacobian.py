@@ -23,7 +23,7 @@ from ..._strategies.candidates import Choice, choose, choose_some
 from ..._strategies.colored import Colored
 from ..._strategies.dense import Dense
 from ..._strategies.strategy import Strategy
-from ..._strategies.symmetric import Part
+from ..._strategies.symmetric import StoredEntries
 from ..._verification.adjoint_probe import probe, probe_bytes
 from ..._verification.gradient_probe import Combination, all_entries
 from ..._verification.partial_probe import Some, probe_some, some_entries
@@ -50,11 +50,11 @@ class Jacobian:
 
         pattern = found_or_given(function, args, options, found)
         refuse_complex(function)
-        return Goal(function, self.part(pattern, options), options, once, run)
+        return Goal(function, self.stored_entries(pattern, options), options, once, run)
 
-    def part(self, pattern: SparsityPattern, options: Options) -> Part:
+    def stored_entries(self, pattern: SparsityPattern, options: Options) -> StoredEntries:
         """Every entry."""
-        return Part(pattern, pattern, None)
+        return StoredEntries(pattern, pattern, None)
 
     def instead(self, function: FlatFunction, error: Exception) -> Other | None:
         """There is no other way to compute a function that is differentiated once."""
@@ -108,14 +108,14 @@ class SomeEntries:
     def goal(self, function: FlatFunction, args: Args, options: Options, once: bool, run: Run | None) -> Goal:
         """The goal of the whole matrix, with fewer entries stored."""
         whole = self._of.goal(function, args, options, once, run)
-        return Goal(whole.function, self.part(whole.whole, options), options, once, run)
+        return Goal(whole.function, self.stored_entries(whole.whole, options), options, once, run)
 
-    def part(self, pattern: SparsityPattern, options: Options) -> Part:
+    def stored_entries(self, pattern: SparsityPattern, options: Options) -> StoredEntries:
         """The entries that are wanted. A pattern that may miss some of them is not asked: those are computed too."""
         wanted = wanted_entries(options.entries, pattern.shape)
         if pattern.scope == "local" or not isinstance(options.sparsity, str):
             pattern = pattern | wanted
-        return Part(pattern, pattern & wanted, None)
+        return StoredEntries(pattern, pattern & wanted, None)
 
     def instead(self, function: FlatFunction, error: Exception) -> Other | None:
         """The other way that there is for the whole matrix."""

@@ -15,7 +15,7 @@ from ..._matrices.pattern import SparsityPattern
 from ..._products.run import Run
 from ..._strategies.candidates import Choice
 from ..._strategies.strategy import Strategy
-from ..._strategies.symmetric import Part
+from ..._strategies.symmetric import StoredEntries
 from ..._verification.gradient_probe import Combination
 from ..goal import Goal
 from ..options import Options
@@ -53,7 +53,7 @@ class Kind(Protocol):
     def goal(self, function: FlatFunction, args: Args, options: Options, once: bool, run: Run | None) -> Goal:
         """The goal of a new plan: f runs, and its pattern is found or taken from the options."""
 
-    def part(self, pattern: SparsityPattern, options: Options) -> Part:
+    def stored_entries(self, pattern: SparsityPattern, options: Options) -> StoredEntries:
         """The entries of ``pattern`` that are stored."""
 
     def instead(self, function: FlatFunction, error: Exception) -> Other | None:

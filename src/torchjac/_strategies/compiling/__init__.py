@@ -1,1 +1,1 @@
-"""``compile=True``: a plan's program of tensor ops, compiled."""
+"""Compiling (``compile=True``): a plan's program of tensor ops, captured and compiled in regions."""

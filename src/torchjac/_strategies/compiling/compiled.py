@@ -1,4 +1,4 @@
-"""``compile=True``: products and decompression captured as one program of tensor ops, and compiled.
+"""A compiled program (``compile=True``): products and recovery captured as one graph of tensor ops, and compiled.
 
 The program is captured with ``make_fx`` (sturdier than tracing forward mode through Dynamo) and compiled by Inductor
 for one signature; it serves every x of it.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
+from torch.fx.node import Argument
 from torch.utils import _pytree as pytree
 
 from ..._base.user_frame import warn
 from ..._base.words import Args
 from ..._products.rounding import largest, near
+from .parts import CompileOptions
 from .regions import compile_products
 from .stages import compile_program
 
@@ -23,10 +24,10 @@ Values = Callable[[Args], torch.Tensor]
 
 
 class Compiled:
-    """``values`` compiled for arguments like ``args``; runs eagerly where it cannot be compiled: ``eager_because``.
+    """The function ``values``, compiled for arguments like ``args``.
 
-    ``constants`` are the tensors that the seeds are made of: what depends on them runs once a color. ``graph`` is the
-    program where there is one already.
+    It runs eagerly where it cannot be compiled, for the reason ``eager_because``. ``constants``: the tensors that the
+    seeds are made of; ops that depend on them run once a color. ``graph``: the program where one was captured already.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Compiled:
         values: Values,
         args: Args,
         constants: Sequence[torch.Tensor],
-        options: dict[str, Any],
+        options: CompileOptions,
         graph: torch.fx.GraphModule | None = None,
     ) -> None:
         self._values = values
@@ -66,12 +67,12 @@ class Compiled:
             self._drop("compiled values are not the eager ones")
 
     def say(self) -> None:
-        """Warn where it runs eagerly."""
+        """Warn where the program runs eagerly."""
         if self.eager_because:
             warn(f"compile=True runs eagerly, because {self.eager_because}")
 
     def __call__(self, args: Args) -> torch.Tensor:
-        """The values at ``args``: (nnz,); with a graph only if ``differentiable``; eager where it was not compiled."""
+        """The values at ``args``, (nnz,); with derivatives only if ``differentiable``; eager where not compiled."""
         if self._program is None:
             return self._values(args)
         if self.differentiable:
@@ -84,7 +85,7 @@ class Compiled:
 
         def program(*inputs: torch.Tensor) -> torch.Tensor:
             free = iter(inputs)
-            leaves: list[Any] = [next(free) if leaf is None else leaf[0] for leaf in self._fixed]
+            leaves: list[object] = [next(free) if leaf is None else leaf[0] for leaf in self._fixed]
             return self._values(pytree.tree_unflatten(leaves, self._spec))
 
         with torch.no_grad():
@@ -100,32 +101,32 @@ class Compiled:
 
 
 def _with_memory(graph: torch.fx.GraphModule) -> None:
-    """Zeros that are in memory, for the tangents of constants: PyTorch keeps those without, and Inductor reads them."""
+    """Replace zeros without memory, the tangents of constants, by zeros in memory: Inductor reads them."""
     for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten._efficientzerotensor.default):
         node.target = torch.ops.aten.zeros.default
 
 
 def _own_memory(graph: torch.fx.GraphModule) -> None:
-    """Copy what an index_put starts from, where it is an expanded tensor: Inductor writes to all its copies at once."""
+    """Copy the tensor that an index_put starts from, if it is expanded: Inductor would write to all copies at once."""
     for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.index_put.default):
         start = node.args[0]
         if isinstance(start, torch.fx.Node) and start.target is torch.ops.aten.expand.default:
             with graph.graph.inserting_before(node):
-                contiguous: dict[str, Any] = {"memory_format": torch.contiguous_format}
+                contiguous: dict[str, Argument] = {"memory_format": torch.contiguous_format}
                 copy = graph.graph.call_function(torch.ops.aten.clone.default, (start,), contiguous)
             node.replace_input_with(start, copy)
 
 
-def _split(args: Args) -> tuple[list[torch.Tensor], pytree.TreeSpec, list[tuple[Any] | None]]:
-    """(tensor leaves, tree, other leaves wrapped in 1-tuples with None where a tensor goes)."""
+def _split(args: Args) -> tuple[list[torch.Tensor], pytree.TreeSpec, list[tuple[object] | None]]:
+    """The tensor leaves, the tree, and all leaves in 1-tuples, with None in the place of a tensor."""
     flat, spec = pytree.tree_flatten(args)
     tensors = [leaf.detach() for leaf in flat if isinstance(leaf, torch.Tensor)]
     return tensors, spec, [None if isinstance(leaf, torch.Tensor) else (leaf,) for leaf in flat]
 
 
-def _one_tracing() -> AbstractContextManager[Any]:
-    """Inside, Dynamo takes floats for the constants they are, instead of tracing a second time once that is found."""
+def _one_tracing() -> AbstractContextManager[object]:
+    """A context in which Dynamo takes floats as constants at once, instead of tracing a second time."""
     import torch._dynamo
 
-    patch: AbstractContextManager[Any] = torch._dynamo.config.patch(specialize_float=True)
+    patch: AbstractContextManager[object] = torch._dynamo.config.patch(specialize_float=True)
     return patch

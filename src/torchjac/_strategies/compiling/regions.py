@@ -1,20 +1,19 @@
-"""Captured products, compiled in up to three regions: what f computes once, the products of each color, the gather.
+"""Captured products, compiled in up to three regions: the ops of f alone, the products of each color, the gather.
 
-Inductor would fold what depends on x alone into the loop over the colors, and evaluate every sine and exponential once
-a color: where f has such ops, its own part is compiled as a region apart. So is the gather at the end, where it is
+Inductor would fuse ops that depend on x alone into the loop over the colors, and evaluate every sine and exponential
+once a color: where f has such ops, they are compiled as a region of their own. So is the gather at the end, where it is
 large.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
-from .parts import SMALL, compile_parts, is_small_power, name_of
+from .parts import SMALL, CompileOptions, compile_parts, is_small_power, name_of
 
 # Ops that cost more than the memory traffic of writing their result once.
 _EXPENSIVE = frozenset(
@@ -26,9 +25,9 @@ _SEEDS = "_seeds_"
 
 
 def compile_products(
-    graph: GraphModule, constants: Sequence[torch.Tensor], options: dict[str, Any]
+    graph: GraphModule, constants: Sequence[torch.Tensor], options: CompileOptions
 ) -> tuple[Callable[..., torch.Tensor], int]:
-    """The compiled program, and of how many regions it is; ``constants``: what the seeds are made of."""
+    """The compiled program and its number of regions; ``constants``: the tensors that the seeds are made of."""
     _fold_seeds(graph, constants)
     apart = _once(graph, constants)
     if not any(map(_is_expensive, apart)):
@@ -41,7 +40,7 @@ def compile_products(
 
 
 def _recovery(graph: GraphModule) -> set[Node]:
-    """The gather of many values from the products, which ends the program, if it does."""
+    """The last node, if it gathers many values from the products; otherwise an empty set."""
     (last,) = graph.graph.output_node().args
     if not isinstance(last, Node) or last.target is not torch.ops.aten.index_select.default:
         return set()
@@ -52,8 +51,8 @@ def _recovery(graph: GraphModule) -> set[Node]:
 
 
 def _fold_seeds(graph: GraphModule, constants: Sequence[torch.Tensor]) -> None:
-    """Make the seeds constants ``_seeds_k``: computed here once, instead of from the colors in every call."""
-    known: dict[Node, Any] = {}
+    """Replace the seeds by constants ``_seeds_k``, computed here once instead of from the colors in every call."""
+    known: dict[Node, torch.Tensor] = {}
     seeds: list[Node] = []
     for node in graph.graph.nodes:
         inputs = node.all_input_nodes

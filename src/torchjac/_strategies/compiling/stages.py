@@ -1,21 +1,20 @@
-"""The program of direct accumulation, compiled stage by stage, its columns laid side by side as a compiler likes it."""
+"""The program of direct accumulation, compiled stage by stage, with columns interleaved so that it vectorises."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Interpreter, Node
 
 from ..._tangent.trace import is_view
 from .interleaving import interleave
-from .parts import SMALL, compile_parts, name_of
+from .parts import SMALL, CompileOptions, compile_parts, name_of
 
 _MOST_STAGES = 8  # each takes a second to compile
 
-# Options of Inductor: what is read twice is computed once; and one vectorised loop for as many ops as there are.
+# Options of Inductor: a result that is read twice is computed once (_ONCE); all ops in one vectorised loop (_ONE_LOOP).
 _ONCE = {"realize_opcount_threshold": 1, "realize_reads_threshold": 1}
 _ONE_LOOP = {
     "max_fusion_size": 1024,
@@ -23,19 +22,19 @@ _ONE_LOOP = {
     "cpp.enable_tiling_heuristics": False,
     "cpp.enable_loop_tail_vec": False,  # a few elements at the end, for half again as much code
 }
-_MANY = range(100, 1000)  # ops; beyond, one loop is too long to compile faster, and slower in parts
+_MANY = range(100, 1000)  # numbers of ops for one loop; beyond, it saves no time to compile, and parts run slower
 
 _SHIFTS = frozenset("slice_backward select_backward constant_pad_nd roll slice_scatter select_scatter flip".split())
 
 
 def compile_program(
-    graph: GraphModule, tensors: Sequence[torch.Tensor], options: dict[str, Any]
+    graph: GraphModule, tensors: Sequence[torch.Tensor], options: CompileOptions
 ) -> tuple[Callable[..., torch.Tensor], int]:
-    """Each stage of the program compiled by itself.
+    """The program with each stage compiled by itself, and its number of stages.
 
-    Of very many stages, as in a simulation of many steps, Inductor is told instead to write whatever it computes to
-    memory once. In a program of many ops it would trace and generate each again for everyone that reads it; there, one
-    loop for all of them keeps what is computed out of memory, and is vectorised though it reads rows.
+    With very many stages, as in a simulation of many steps, Inductor is told instead to write each result to memory
+    once. In a program of many ops it would trace and generate each op again for every reader; there, one loop for all
+    ops keeps results out of memory, and is vectorised even though it reads rows.
     """
     graph = _prepared(graph, tensors)
     stages = _stages(graph)
@@ -65,16 +64,16 @@ def _prepared(program: GraphModule, tensors: Sequence[torch.Tensor]) -> GraphMod
 
 
 class _Noting(Interpreter):
-    """Runs a program, and notes of each node what its result is like: a tensor without memory."""
+    """An interpreter that notes the shape and type of each node's result, as a tensor without memory of its own."""
 
-    def run_node(self, n: Node) -> Any:
-        out = super().run_node(n)
+    def run_node(self, n: Node) -> object:
+        out: object = super().run_node(n)
         n.meta["like"] = out.new_empty(()).expand(out.shape) if isinstance(out, torch.Tensor) else None
         return out
 
 
 def _stages(graph: GraphModule) -> dict[Node, int]:
-    """For each call, after how many others its stage comes.
+    """The number of the stage of each call.
 
     A stage of its own begins where the program says so, and where large computed tensors are shifted against each
     other: Inductor would compute them again for every shift.
@@ -93,14 +92,14 @@ def _stages(graph: GraphModule) -> dict[Node, int]:
 
 
 def _shifted(node: Node) -> Sequence[Node]:
-    """The operands that a call reads at other places than it writes."""
+    """The operands that a call reads at shifted places."""
     if name_of(node) not in _SHIFTS:
         return []
     return node.all_input_nodes[1:] if name_of(node).endswith("scatter") else node.all_input_nodes
 
 
 def _is_move(node: Node) -> bool:
-    """Whether a call only moves what it is given."""
+    """Whether a call only moves elements and computes nothing."""
     return node.target is operator.getitem or name_of(node) in _SHIFTS or is_view(node.target)
 
 
