@@ -168,15 +168,18 @@ class JacobianPlan:
             return evaluator.values(own)
 
     def matrix(self, *args: PyTree) -> PyTree:
-        """Return the Jacobian at ``args`` as an (m, n) SparseMatrix: pattern and values, with products and ``.gram()``.
+        """Return the Jacobian at ``args`` as an (m, n) SparseMatrix: its pattern and values.
 
-        It is differentiable. With a block layout there is a BlockMatrix for each output and input instead, nested as
-        the result of the plan is.
+        It has products, ``.T`` and ``.gram()``, and is differentiable. With a block layout there is a BlockMatrix for
+        each output and input instead, nested as the result of the plan is.
         """
         return self._result.matrix(self.values(*args))
 
     def operator(self, *args: PyTree) -> JacobianOperator:
-        """Return the (m, n) Jacobian at ``args`` as an operator: its products, not its values, and its pattern."""
+        """Return the (m, n) Jacobian at ``args`` as an operator, which computes products and knows the pattern.
+
+        It has ``@``, ``.T`` and ``A[i, j]``.
+        """
         self._function.check(args)
         with ordinary(args) as own:
             return JacobianOperator.of_plan(
@@ -196,7 +199,10 @@ class JacobianPlan:
             return self._function.call(args), result
 
     def check(self, *args: PyTree) -> None:
-        """Compare the Jacobian at ``args`` with an independent product; raise if they differ. It takes two products."""
+        """Compare the Jacobian at ``args`` with an independent product; raise if they differ.
+
+        It takes about two products.
+        """
         self._function.check(args)
         with ordinary(args) as own:
             self._evaluator.check(own)
