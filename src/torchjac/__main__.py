@@ -1,4 +1,4 @@
-"""``torchjac`` and ``python -m torchjac``."""
+"""The entry point of the command line, ``torchjac`` or ``python -m torchjac``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; the exit code: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted."""
+    """Run the command line, and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
         from .cli.commands import app
     except ModuleNotFoundError as error:

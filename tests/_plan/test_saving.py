@@ -121,6 +121,7 @@ def rewritten(path, **changes):
         ({"options": {}}, "not a complete file of a plan"),
         ({"mode": "sideways"}, "not a complete file .*sideways"),
         ({"args": {"tensor": [[9], "torch.float65", "cpu"]}}, "not a complete file .*float65"),
+        ({"args": [[9], "torch.float64", "cpu"]}, "not a complete file .*describes no tree"),
         ({"pattern": [[8, 9], "global", []]}, "8 rows do not name sets"),
         ({"args": {"tuple": [{"tensor": [[9], "torch.float64", "cuda:77"]}]}}, "made on cuda:77, which is not here"),
     ],

@@ -1,1 +1,1 @@
-"""Plans: everything about a Jacobian that does not depend on the numbers in x, prepared once."""
+"""Plans: all parts of a Jacobian that do not depend on the numbers in x are prepared once."""

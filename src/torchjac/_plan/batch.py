@@ -1,28 +1,28 @@
-"""Plans of batch Jacobians, made once for an f and remembered beside it."""
+"""The plan of a batch Jacobian, made once for a function and kept as long as the function lives."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import torch
 
 from .._base.errors import OptionError, SignatureError
 from .._base.words import Args, Check, UserFunction, choose
 from .._function.flat import Argnums, FlatFunction
-from .batch_cache import Remembered
+from .batch_cache import PlanCache
 from .jacobian import JacobianPlan, plan_for
 from .kinds.batch import BatchJacobian
-from .options import Options
+from .options import CompileOptions, Given, Options
 
 
 class BatchOptions(TypedDict, total=False):
-    """Keyword arguments of ``batch_jacobian``, with the meaning that they have in ``Options``."""
+    """The keyword arguments of ``batch_jacobian``; see ``Options`` for their meaning."""
 
     mode: Literal["auto", "forward", "reverse"]
     has_aux: bool
     check: Check
     memory: int | str | None
-    compile: bool | dict[str, Any]
+    compile: CompileOptions
 
 
 def batch_plan(
@@ -31,16 +31,16 @@ def batch_plan(
     argnums: Argnums,
     dims: int,
     batched: bool | tuple[bool, ...],
-    given: dict[str, Any],
+    given: Given,
 ) -> BatchPlan:
-    """The plan for f at arguments like ``args``: the one that was made before, if f is the same object."""
+    """Return the plan for f at arguments like ``args``: the earlier one, if f is the same object."""
     for name in given:
         if name not in BatchOptions.__annotations__:
             known = ", ".join(BatchOptions.__annotations__)
             raise OptionError(f"batch_jacobian has no option {name!r}", expected=f"one of batch_dims, batched, {known}")
     options = Options.parse(given)
     choose("mode", options.mode, Literal["auto", "forward", "reverse"])
-    own = _one_each(batched, len(args))
+    for_each = _one_each(batched, len(args))
     if not isinstance(dims, int) or dims < 1:
         raise OptionError(f"batch_dims={dims!r}", expected="how many dimensions come first: 1 or more")
     if options.check and torch._C._functorch.peek_interpreter_stack() is not None:
@@ -50,13 +50,13 @@ def batch_plan(
             why="f cannot be traced inside of a function that is being transformed",
         )
     # keys are compared, not hashed: options may hold a dict
-    key = (tuple(argnums) if isinstance(argnums, (list, tuple)) else argnums, dims, own, options)
-    return _REMEMBERED.of(
-        f, key, lambda plan: plan.fits(args), lambda g: BatchPlan(g, args, argnums, dims, own, options)
+    key = (tuple(argnums) if isinstance(argnums, (list, tuple)) else argnums, dims, for_each, options)
+    return _PLANS.of(
+        f, key, lambda plan: plan.fits(args), lambda g: BatchPlan(g, args, argnums, dims, for_each, options)
     )
 
 
-def _one_each(batched: Any, count: int) -> tuple[bool, ...]:
+def _one_each(batched: object, count: int) -> tuple[bool, ...]:
     each = (batched,) * count if isinstance(batched, bool) else batched
     if not isinstance(each, (tuple, list)) or len(each) != count or not all(isinstance(b, bool) for b in each):
         raise OptionError(
@@ -83,7 +83,7 @@ class BatchPlan(JacobianPlan):
         self._take_over(plan_for(BatchJacobian(dims, batched), function, args, options))
 
     def fits(self, args: Args) -> bool:
-        """Whether ``args`` look like those that the plan was made for."""
+        """Return whether ``args`` have the signature that the plan was made for."""
         try:
             self._function.check(args)
         except SignatureError:
@@ -91,4 +91,4 @@ class BatchPlan(JacobianPlan):
         return True
 
 
-_REMEMBERED: Remembered[BatchPlan] = Remembered()
+_PLANS: PlanCache[BatchPlan] = PlanCache()

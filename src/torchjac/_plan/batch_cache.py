@@ -1,7 +1,7 @@
-"""Plans of functions that are called again and again without a plan: kept beside f, for as long as f lives.
+"""A cache of plans for functions that are called many times without a plan; it keeps a plan as long as f lives.
 
-f is told by identity. A plan refers to it weakly, so that remembering does not keep it alive. Modules that f can be
-seen to use are looked at: in another mode, a BatchNorm is another function.
+The cache tells functions apart by identity. A plan refers to f weakly, so the cache does not keep f alive. The key
+includes the mode of the modules that f is seen to use: in training, a BatchNorm computes another function.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ import functools
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
+from torch.utils._pytree import PyTree
 
 from .._base.words import Args, UserFunction
 
-_MOST = 8  # plans for one f
+_PLANS_PER_FUNCTION = 8
 Plan = TypeVar("Plan")
 
 
-class Remembered(Generic[Plan]):
-    """``of(f, key, fits, make)``: the plan made for f and ``key`` that ``fits``, else ``make(f)``."""
+class PlanCache(Generic[Plan]):
+    """The newest plans of many functions, a few for each."""
 
     def __init__(self) -> None:
-        self._plans: dict[int, list[tuple[Any, Plan]]] = {}
+        self._plans: dict[int, list[tuple[Args, Plan]]] = {}
 
     def of(
         self,
@@ -33,10 +34,13 @@ class Remembered(Generic[Plan]):
         fits: Callable[[Plan], bool],
         make: Callable[[UserFunction], Plan],
     ) -> Plan:
-        """The plan; ``make`` gets a function that calls f and does not keep it alive."""
+        """Return the plan that was made for f and ``key`` and ``fits``, or a new one by ``make``.
+
+        ``make`` gets a function that calls f and does not keep it alive.
+        """
         owner = f.__self__ if isinstance(f, types.MethodType) else f
         try:
-            weak = _Weak(f)
+            weak = _WeakFunction(f)
             if id(owner) not in self._plans:
                 weakref.finalize(owner, self._plans.pop, id(owner), None)
         except TypeError:  # an object that cannot be referred to weakly
@@ -48,34 +52,38 @@ class Remembered(Generic[Plan]):
                 return plan
         plan = make(weak)
         plans.append((key, plan))
-        del plans[:-_MOST]
+        del plans[:-_PLANS_PER_FUNCTION]
         return plan
 
 
-class _Weak:
+class _WeakFunction:
+    """A function that calls f and does not keep it alive."""
+
     def __init__(self, f: UserFunction) -> None:
         self._f = weakref.WeakMethod(f) if isinstance(f, types.MethodType) else weakref.ref(f)
 
-    def behind(self) -> Any:
+    def function(self) -> UserFunction:
+        """Return f itself, which must still live."""
         f = self._f()
-        assert f is not None, "who asks for the plan of f holds f"
+        assert f is not None, "the caller of a plan of f holds f"
         return f
 
-    def __call__(self, *args: Any) -> Any:
-        return self.behind()(*args)
+    def __call__(self, *args: PyTree) -> PyTree:
+        return self.function()(*args)
 
 
-def modules_of(f: Any) -> Iterator[torch.nn.Module]:
-    """The modules that f is, is bound to, closes over, or calls by a global name, with all that are in them."""
+def modules_of(f: object) -> Iterator[torch.nn.Module]:
+    """Yield the modules that f is, is bound to, closes over, or calls by a global name, and the modules inside them."""
     for value in _reached(f):
         if isinstance(value, torch.nn.Module):
             yield from value.modules()
 
 
-def _reached(f: Any) -> Iterator[Any]:
+def _reached(f: object) -> Iterator[object]:
+    """Yield f and the objects that f is bound to, closes over, or calls by a global name."""
     yield f
-    if isinstance(f, _Weak):
-        yield from _reached(f.behind())
+    if isinstance(f, _WeakFunction):
+        yield from _reached(f.function())
     elif isinstance(f, functools.partial):
         yield from (*_reached(f.func), *f.args, *f.keywords.values())
     elif isinstance(f, types.MethodType):

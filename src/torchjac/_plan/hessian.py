@@ -1,8 +1,8 @@
-"""The plan of a Hessian: the plan of the Jacobian of grad f, and f's own value and gradient beside it."""
+"""The public plan class of Hessians: a Jacobian plan of grad f, which also returns the value and the gradient of f."""
 
 from __future__ import annotations
 
-from typing import Any
+from torch.utils._pytree import PyTree
 
 from .._base.errors import InputError, OptionError
 from .._base.random_state import RandomState
@@ -18,7 +18,7 @@ from .saving import Saved
 
 
 class HessianPlan(JacobianPlan):
-    """``plan(*args) -> H`` for every ``args`` like those it was made with.
+    """A prepared Hessian: ``plan(*args)`` evaluates it at any ``args`` like those that the plan was made with.
 
     >>> import torch, torchjac as tj
     >>> plan = tj.plan_hessian(lambda x: (x[1:] * x[:-1] ** 2).sum(), torch.rand(4), uplo="lower")
@@ -29,14 +29,14 @@ class HessianPlan(JacobianPlan):
     >>> plan.values(torch.arange(4.0))
     tensor([2., 0., 4., 2., 6., 4.])
 
-    It is the plan of the Jacobian of the gradient, and has all that such a plan has.
+    It is the plan of the Jacobian of the gradient, and has all methods of a Jacobian plan.
 
     Attributes
     ----------
-    pattern: the (n, n) SparsityPattern of what is stored: all entries, or one triangle.
-    coloring: a symmetric one, of all entries; None for a dense Hessian.
+    pattern: the (n, n) SparsityPattern of the stored entries: all, or one triangle.
+    coloring: the symmetric coloring of all entries; None for a dense Hessian.
     mode: "forward" (forward-over-reverse) or "reverse" (reverse-over-reverse).
-    num_products: Hessian-vector products of one call.
+    num_products: the number of Hessian-vector products in one call.
     """
 
     options: OptionsOfHessian
@@ -57,10 +57,11 @@ class HessianPlan(JacobianPlan):
         kind: Kind = Hessian() if options.entries is None else SomeEntries(Hessian())
         self._take_over(plan_for(kind, gradient, args, options, saved))
 
-    def value_grad_hessian(self, *args: Any) -> tuple[Any, Any, Any]:
-        """(f(*args), its gradient, its Hessian), of the same random numbers; with has_aux, f(*args) is (value, aux).
+    def value_grad_hessian(self, *args: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+        """Return f(*args), its gradient and its Hessian; with has_aux, f(*args) is the pair (value, aux).
 
-        Beside the Hessian this takes one evaluation of the gradient, which gives the value too.
+        All three belong to the same random numbers. Beside the Hessian this takes one evaluation of the gradient, which
+        gives the value too.
         """
         draws = RandomState(self._function.device)
         hessian = self.assembled(self.values(*args))

@@ -1,21 +1,22 @@
-"""The plan: everything about a Jacobian that does not depend on the numbers in x, prepared once.
+"""The public plan class of Jacobians: a plan is prepared once, and evaluated at many inputs.
 
     function -> pattern (detection) -> colors (coloring) -> products -> values (decompression) -> matrices
 
-A plan is composed: its ``Goal`` says what is wanted, its ``Kind`` what is particular to the derivative, ``prepare``
-chooses the strategy, and an ``Evaluator`` runs and verifies it, and owns all that changes. This module has what users
-call.
+A plan is composed: its ``Goal`` says which entries are wanted, its ``Kind`` holds what is particular to the derivative,
+``prepare`` chooses the strategy, and an ``Evaluator`` runs and verifies it, and owns all state that changes. This
+module has the methods that users call.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._pytree import PyTree
 
 from .._base.errors import FileError, OptionError, SignatureError
 from .._base.progress import progress
@@ -23,6 +24,7 @@ from .._base.random_state import RandomState
 from .._base.words import Args, Mode, UserFunction
 from .._coloring.colors import Coloring
 from .._function.flat import Argnums, FlatFunction, ordinary
+from .._matrices.drawing import thumbnail
 from .._operators.jacobian import JacobianOperator
 from .._products.run import Run
 from .._strategies.forecast import Work, table
@@ -36,9 +38,12 @@ from .report.explain import Facts, explain
 from .report.page import write_report
 from .saving import Saved, write
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 class JacobianPlan:
-    """``plan(*args) -> J`` for every ``args`` like those it was made with.
+    """A prepared Jacobian: ``plan(*args)`` evaluates it at any ``args`` like those that the plan was made with.
 
     >>> import torch, torchjac as tj
     >>> plan = tj.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(5), layout=torch.sparse_csr)
@@ -50,9 +55,9 @@ class JacobianPlan:
     Attributes
     ----------
     pattern: the (m, n) SparsityPattern.
-    coloring: which columns or rows share a product; None for a dense Jacobian.
+    coloring: the columns or rows that share a product; None for a dense Jacobian.
     mode: "forward", "reverse", "bidirectional" or "accumulate".
-    num_products: JVPs or VJPs of one call.
+    num_products: the number of JVPs and VJPs in one call.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class JacobianPlan:
         self._take_over(plan_for(kind, function, args, options, saved, once, run))
 
     def _take_over(self, prepared: Prepared) -> None:
-        """Evaluate what was prepared."""
+        """Become the plan that evaluates ``prepared``."""
         goal, kind = prepared.goal, prepared.kind
         self.options, self.pattern = goal.options, goal.stored
         self._evaluator = Evaluator(prepared)
@@ -78,51 +83,51 @@ class JacobianPlan:
         self._result = kind.result(goal, prepared.strategy)
         if goal.options.blocksize is not None:
             prepared.seconds["blocks"] = time.perf_counter() - start
-        self.shared: dict[Any, Any] = {}  # what ``distributed`` prepared for groups of ranks
+        self.shared: dict[Hashable, Any] = {}  # what ``distributed`` prepared, a layer above, by group of ranks
 
-    # ---- what it is
+    # ---- properties
 
     @property
     def prepared(self) -> Prepared:
-        """What runs now, and why: the goal, the kind of derivative, the choice and the strategy."""
+        """The prepared parts that run now: the goal, the kind of derivative, the choice and the strategy."""
         return self._evaluator.prepared
 
     @property
     def coloring(self) -> Coloring | None:
-        """Which columns or rows share a product; None for a dense Jacobian."""
+        """The coloring: the columns or rows that share a product; None for a dense Jacobian."""
         return self.prepared.choice.coloring
 
     @property
     def mode(self) -> Mode:
-        """What builds the Jacobian: products "forward", "reverse" or "bidirectional", or a program ("accumulate")."""
+        """The way to the values: products "forward", "reverse" or "bidirectional", or a program ("accumulate")."""
         return self.prepared.mode
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(m, n): ravelled outputs and inputs."""
+        """The shape (m, n): the numbers of ravelled outputs and ravelled inputs."""
         return self.pattern.shape
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What each stage of preparing took."""
+        """The seconds that each stage of the preparation took, by its name."""
         return self.prepared.seconds
 
     @property
     def num_products(self) -> int:
-        """How many products one call takes."""
+        """The number of products in one call."""
         return self.prepared.strategy.num_products
 
     @property
     def chunk(self) -> int:
-        """How many products run at once."""
+        """The number of products that run at once."""
         return max((side.products.chunk for side in self.prepared.strategy.sides), default=1)
 
-    def explain(self, *args: Any, ranks: int | Sequence[int] = ()) -> str:
-        """What was found, what was chosen and why, as text.
+    def explain(self, *args: PyTree, ranks: int | Sequence[int] = ()) -> str:
+        """Return a text about the plan: the pattern that was found, the strategy that was chosen, and the reasons.
 
-        With ``ranks``, such as ``plan.explain(x, ranks=(2, 8, 64, 1024))``, also what a call of
-        ``torchjac.distributed.jacobian`` would take on so many: time, bytes moved and memory, predicted from what a
-        product costs at ``args``, measured now.
+        With ``ranks``, such as ``plan.explain(x, ranks=(2, 8, 64, 1024))``, it also forecasts a call of
+        ``torchjac.distributed.jacobian`` on so many processes: its time, the bytes moved, and the memory, predicted
+        from the cost of a product at ``args``, which is measured now.
         """
         text = explain(self.facts())
         sizes = (ranks,) if isinstance(ranks, int) else tuple(ranks)
@@ -132,8 +137,8 @@ class JacobianPlan:
             raise OptionError(f"ranks={ranks!r}", expected="numbers of processes, such as ranks=(2, 8, 64, 1024)")
         return "\n".join([text, *table(self.work(*args), sizes)])
 
-    def work(self, *args: Any) -> Work:
-        """What there is to share among ranks, measured at ``args``."""
+    def work(self, *args: PyTree) -> Work:
+        """Measure, at ``args``, the work of one call that ranks can share."""
         self._function.check(args)
         with torch.no_grad(), ordinary(args) as own, RandomState(self._function.device).again():
             return self._evaluator.work(own)
@@ -144,33 +149,37 @@ class JacobianPlan:
             f"{type(self).__name__}({m} x {n}, {self.pattern.nnz:,} entries, {self.num_products} products, {self.mode})"
         )
 
-    # ---- what it does
+    # ---- evaluation
 
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
-        """The Jacobian at ``args``, in the layout and nesting that were asked for; (J, aux) with has_aux."""
+    def __call__(self, *args: PyTree, **keywords: object) -> PyTree:
+        """Return the Jacobian at ``args``, in the chosen layout and nesting; the pair (J, aux) with has_aux."""
         _refuse_keywords(keywords)
         if not self.options.has_aux:
             return self._result.result(self.values(*args))
         (_, aux), result = self.value_and_jacobian(*args)
         return result, aux
 
-    def values(self, *args: Any) -> torch.Tensor:
-        """The values of the pattern's entries at ``args``: (nnz,), row-major, differentiable."""
+    def values(self, *args: PyTree) -> torch.Tensor:
+        """Return the values of the pattern's entries at ``args``: a tensor (nnz,), row by row, differentiable."""
         evaluator = self._evaluator
         if evaluator.prepared.goal.function.admits(args) and not self.options.progress:
             return evaluator.values(args)
         with ordinary(args) as own, progress("evaluation", self.options.progress, counted=True):
             return evaluator.values(own)
 
-    def matrix(self, *args: Any) -> Any:
-        """The (m, n) SparseMatrix at ``args``, pattern and values: products, ``.T``, ``.gram()``, differentiable.
+    def matrix(self, *args: PyTree) -> PyTree:
+        """Return the Jacobian at ``args`` as an (m, n) SparseMatrix: its pattern and values.
 
-        With a block layout: the BlockMatrix of each output and input, nested as the result of the plan is.
+        It has products, ``.T`` and ``.gram()``, and is differentiable. With a block layout there is a BlockMatrix for
+        each output and input instead, nested as the result of the plan is.
         """
         return self._result.matrix(self.values(*args))
 
-    def operator(self, *args: Any) -> JacobianOperator:
-        """The (m, n) Jacobian at ``args``, known by its products: ``@``, ``.T``, ``A[i, j]``; it knows the pattern."""
+    def operator(self, *args: PyTree) -> JacobianOperator:
+        """Return the (m, n) Jacobian at ``args`` as an operator, which computes products and knows the pattern.
+
+        It has ``@``, ``.T`` and ``A[i, j]``.
+        """
         self._function.check(args)
         with ordinary(args) as own:
             return JacobianOperator.of_plan(
@@ -182,21 +191,24 @@ class JacobianPlan:
                 lambda: self._evaluator.vouch(own),
             )
 
-    def value_and_jacobian(self, *args: Any) -> tuple[Any, Any]:
-        """(f(*args), J); one more evaluation of f. With has_aux, f(*args) is the pair (output, aux)."""
+    def value_and_jacobian(self, *args: PyTree) -> tuple[PyTree, PyTree]:
+        """Return the pair (f(*args), J), by one more evaluation of f; with has_aux, f(*args) is (output, aux)."""
         draws = RandomState(self._function.device)
         result = self._result.result(self.values(*args))
-        with draws.again():  # the value that the Jacobian belongs to
+        with draws.again():  # the value of the same random numbers
             return self._function.call(args), result
 
-    def check(self, *args: Any) -> None:
-        """Compare the Jacobian at ``args`` with an independent product; raise if they differ. About two products."""
+    def check(self, *args: PyTree) -> None:
+        """Compare the Jacobian at ``args`` with an independent product; raise if they differ.
+
+        It takes about two products.
+        """
         self._function.check(args)
         with ordinary(args) as own:
             self._evaluator.check(own)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all but the function to a file (.npz, no pickle), for ``torchjac.load_plan(path, f)``."""
+        """Write the plan, without its function, to a file (.npz, no pickle) for ``torchjac.load_plan(path, f)``."""
         if self.options.entries is not None:
             raise FileError(
                 "a plan of some of the entries",
@@ -216,22 +228,22 @@ class JacobianPlan:
         return _made_again, (type(self), self._function.source, self._saved())
 
     def report(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page, without need of a network: the pattern to zoom into, colors, strategies, source lines.
+        """Write one HTML page about the plan: a pattern to zoom into, the colors, the strategies, and source lines.
 
         >>> import torch, torchjac as tj
         >>> tj.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(50)).report("report.html")
 
-        f runs once more, to tell which of its lines cost most entries.
+        The page needs no network. f runs once more, to find the lines that cost most entries.
         """
         write_report(path, self.facts())
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the pattern, by matplotlib, in the colors of the products and with lines between inputs and outputs.
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the pattern with matplotlib, in the colors of the products, with lines between inputs and outputs.
 
         >>> import torch, torchjac as tj
         >>> ax = tj.plan_jacobian(lambda x: x[1:] * x[:-1], torch.rand(50)).plot()
 
-        Returns the axes: ``ax``, or those of a new figure.
+        It returns the axes: ``ax``, or those of a new figure.
         """
         blocks = {
             "row_blocks": [leaf.start for leaf in self._function.outputs[1:]],
@@ -242,16 +254,16 @@ class JacobianPlan:
 
     def _repr_html_(self) -> str:
         text = escape(self.explain())
-        return f'<div style="display:flex;gap:1em;align-items:start">{self.pattern._thumbnail()}<pre>{text}</pre></div>'
+        return f'<div style="display:flex;gap:1em;align-items:start">{thumbnail(self.pattern)}<pre>{text}</pre></div>'
 
-    # ---- for the parts of the library that work with plans
+    # ---- for other modules of the library
 
-    def assembled(self, values: torch.Tensor) -> Any:
-        """What a call returns, from the values of the pattern's entries."""
+    def assembled(self, values: torch.Tensor) -> PyTree:
+        """Return the result of a call whose entries have these ``values``, (nnz,)."""
         return self._result.result(values)
 
     def facts(self) -> Facts:
-        """What there is to say about the plan."""
+        """Return the facts about the plan that its text and its page tell."""
         prepared = self.prepared
         return Facts(
             self.pattern,
@@ -289,7 +301,7 @@ def plan_for(
     once: bool = False,
     run: Run | None = None,
 ) -> Prepared:
-    """What a new plan runs, or one from a file."""
+    """Prepare a new plan, or restore the one that was read from a file."""
     if saved is not None:
         goal = Goal(function, kind.stored_entries(saved.pattern, options), options, once, run)
         function.expect(saved.output)
@@ -303,7 +315,7 @@ def plan_for(
     return prepared
 
 
-def _refuse_keywords(keywords: dict[str, Any]) -> None:
+def _refuse_keywords(keywords: dict[str, object]) -> None:
     if keywords:
         name = next(iter(keywords))
         raise SignatureError(

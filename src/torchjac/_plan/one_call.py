@@ -1,14 +1,13 @@
-"""One Jacobian, of a function that is not differentiated again: f runs once where its Jacobian is dense.
+"""The Jacobian of a function that is not differentiated again: f runs once where its Jacobian is small and dense.
 
-A plan is for many calls. A small dense Jacobian takes less time than to make one: its rows are computed and checked by
-the run that tells how many there are. Whatever is not that simple goes on to a plan, which takes over the run.
+A plan is for many calls, and takes longer to make than a small dense Jacobian to compute. Here the first run of f,
+which tells the number of rows, also serves to compute and check them. In all other cases a plan takes over the run.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from torch.utils._pytree import PyTree
 
 from .._base.random_state import random_numbers
 from .._base.words import Args, UserFunction
@@ -22,12 +21,12 @@ from .jacobian import JacobianPlan
 from .options import Options
 from .result import Assembly
 
-_ALONE = 4  # rows take no longer one by one, which is how a check would compute them
+_ONE_BY_ONE = 4  # up to so many rows are as fast one by one; a check would compute the same, and is left out
 
 
-def one_jacobian(f: UserFunction, args: Args, argnums: Argnums, options: Options) -> Any:
-    """What ``JacobianPlan(f, args, argnums, options)(*args)`` returns, without a pattern where it is not needed."""
-    if not options.may_be_dense or options.memory is not None:  # a run that is kept is not counted
+def one_jacobian(f: UserFunction, args: Args, argnums: Argnums, options: Options) -> PyTree:
+    """Return the same as ``JacobianPlan(f, args, argnums, options)(*args)``, without a pattern where none is needed."""
+    if not options.may_be_dense or options.memory is not None:  # the memory of a run that is kept is not counted
         return JacobianPlan(f, args, argnums, options, once=True)(*args)
     function = FlatFunction(f, args, argnums, options.has_aux)
     with ordinary(args) as own:
@@ -43,7 +42,7 @@ def one_jacobian(f: UserFunction, args: Args, argnums: Argnums, options: Options
 
 
 def _small(run: Run, pattern: SparsityPattern, options: Options) -> torch.Tensor | None:
-    """All m x n values, where their sum with random weights is one product of plain autograd; else it takes a plan."""
+    """Return all m x n values of a small dense Jacobian, checked by one product; None where it takes a plan."""
     function, (m, n) = run.function, pattern.shape
     simple = options.entries is None and not (options.has_aux or options.compile or options.progress)
     small = 0 < m <= chunk_size(m, m + n, function.dtype.itemsize) and is_cheap(m, n)
@@ -52,7 +51,7 @@ def _small(run: Run, pattern: SparsityPattern, options: Options) -> torch.Tensor
 
     reverse, units = run.reverse, torch.eye(m, dtype=function.dtype, device=function.device)
     try:
-        if m <= _ALONE:
+        if m <= _ONE_BY_ONE:
             return torch.stack([reverse.one(unit) for unit in units]).reshape(-1)
         rows = reverse.batch(units)
         if options.check:
@@ -60,6 +59,6 @@ def _small(run: Run, pattern: SparsityPattern, options: Options) -> torch.Tensor
             expected = reverse.one(u)
             if not near(u @ rows, expected, expected.abs()).all():
                 return None
-    except RuntimeError:  # what PyTorch refuses here a plan may do in another way
+    except RuntimeError:  # a plan may have another way where PyTorch refuses this one
         return None
     return rows.reshape(-1)

@@ -1,11 +1,11 @@
-"""From the values of all entries to the result: one matrix for each output and input leaf, in the layout asked for."""
+"""The results of plans, made from the values of all entries: a matrix in the chosen layout for each pair of leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch.utils._pytree import PyTree, tree_map
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 class Assembly:
-    """How the values of ``pattern`` become what a plan returns; index tensors are made once, when first needed.
+    """The assembly of a result from the values of ``pattern``; index tensors are made once, when first needed.
 
-    Dense blocks are looked for at once: it takes time, and their size may not fit.
+    The constructor finds the dense blocks: the search takes time, and raises where their size does not fit.
     """
 
     def __init__(self, function: FlatFunction, pattern: SparsityPattern, options: Options) -> None:
@@ -40,17 +40,17 @@ class Assembly:
 
     @property
     def blocks(self) -> tuple[Blocking, ...]:
-        """The dense blocks of each matrix; none where the layout has none."""
+        """The dense blocks of each matrix; empty where the layout has none."""
         return tuple(cut.blocks for cut in self._cuts.values() if isinstance(cut, BlockedSubmatrix))
 
-    def result(self, values: torch.Tensor) -> Any:
-        """Tensors in the layout and nesting that were asked for."""
+    def result(self, values: torch.Tensor) -> PyTree:
+        """Return the tensors in the chosen layout and nesting."""
         pieces = self._pieces
         return pieces.of(values) if isinstance(pieces, _Piece) else tree_map(lambda piece: piece.of(values), pieces)
 
     @cached_property
     def _pieces(self) -> PyTree:
-        """What makes each tensor of the result, nested like it; known once the output of f is."""
+        """The maker of each tensor of the result, in the same nesting; known once the output of f is."""
         layout = self._options.layout
 
         def piece(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> _Piece:
@@ -59,19 +59,19 @@ class Assembly:
 
         return self._nested(piece)
 
-    def matrix(self, values: torch.Tensor) -> Any:
-        """One SparseMatrix; with a block layout a BlockMatrix in place of each tensor of the result."""
+    def matrix(self, values: torch.Tensor) -> PyTree:
+        """Return one SparseMatrix; with a block layout a BlockMatrix in place of each tensor of the result."""
         if self._options.blocksize is None:
             return SparseMatrix(self._pattern, values)
 
         def blocks(cut: Cut, out: Leaf | None, leaf: Leaf | None) -> BlockMatrix:
-            assert isinstance(cut, BlockedSubmatrix)  # a block layout cuts into nothing else
+            assert isinstance(cut, BlockedSubmatrix)  # a block layout has no other parts
             return cut.block_matrix(values)
 
         return self._nested(blocks)
 
-    def _nested(self, make: Callable[[Cut, Leaf | None, Leaf | None], T]) -> Any:
-        """``make`` of the part of each output and input leaf, nested like jacrev; of the whole with ``ravel``."""
+    def _nested(self, make: Callable[[Cut, Leaf | None, Leaf | None], T]) -> PyTree:
+        """Return ``make(part, output, input)`` for each pair of leaves, nested like jacrev; just one with ``ravel``."""
         function = self._function
         if self._options.ravel:
             return make(self._cut("", (0, function.m), "", (0, function.n)), None, None)
@@ -92,7 +92,7 @@ class Assembly:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A tensor of the result: how it is written from all values, and the shape that it gets."""
+    """The maker of one tensor of the result: a function that writes it from all values, and its final shape."""
 
     write: Callable[[torch.Tensor], torch.Tensor]
     shape: torch.Size | None
@@ -103,25 +103,25 @@ class _Piece:
 
 
 class Blockwise:
-    """How the values of a batch become what is returned: for each pair of leaves the blocks that ``cut`` gives."""
+    """The assembly of a result from the values of a batch: for each pair of leaves the blocks that ``cut`` gives."""
 
     blocks: tuple[Blocking, ...] = ()
 
     def __init__(self, function: FlatFunction, cut: Callable[[torch.Tensor], BlocksByPath]) -> None:
         self._function, self._cut = function, cut
 
-    def result(self, values: torch.Tensor) -> Any:
-        """Tensors (*batch, *output, *input), nested like jacrev."""
+    def result(self, values: torch.Tensor) -> PyTree:
+        """Return the tensors (*batch, *output, *input), nested like jacrev."""
         blocks = self._cut(values)
         return self._function.nest(lambda y, x: blocks[y.path, x.path])
 
-    def matrix(self, values: torch.Tensor) -> Any:
-        """The tensors themselves: they are dense."""
+    def matrix(self, values: torch.Tensor) -> PyTree:
+        """Return the same tensors as ``result``: they are dense."""
         return self.result(values)
 
 
 def _block_sizes(function: FlatFunction, options: Options) -> dict[str, BlockSize]:
-    """The size of blocks for each input leaf, by its path; for the one matrix with ``ravel``, by the empty path."""
+    """Return the size of blocks for each input leaf by its path; for the one matrix of ``ravel`` the path is empty."""
     size = options.blocksize
     if size is None:
         return {}

@@ -1,8 +1,8 @@
-"""Plans in files: arrays and JSON in an ``.npz``, read without pickle, so that no file can make a program run code.
+"""The files of plans: arrays and JSON in an ``.npz``, read without pickle, so that no file can run code.
 
-A plan is mostly its pattern and coloring; of the arguments and the output only trees, shapes, dtypes and devices are
-kept. The function itself is not in the file: whoever loads a plan brings it along, and what the file says about it is
-compared with what it does.
+A file holds the pattern and the coloring of a plan. Of the arguments and the output it holds only the trees, shapes,
+dtypes and devices. It does not hold the function: the caller gives it again when a plan is loaded, and its arguments
+and output are compared with those in the file.
 """
 
 from __future__ import annotations
@@ -15,41 +15,71 @@ import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 from types import NoneType
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from torch.utils._pytree import PyTree
 
 from .._base.errors import FileError, SignatureError
 from .._base.files import replacing
 from .._base.version import __version__
-from .._base.words import Args, Mode, UserFunction, choose
+from .._base.words import Args, Mode, Scope, UserFunction, choose
 from .._coloring.colors import AcyclicColors, BidirectionalColors, Coloring, ColumnColors, RowColors, StarColors
 from .._function.flat import Argnums
 from .._matrices.notes import Note
 from .._matrices.pattern import SparsityPattern
-from .options import Options, OptionsOfHessian
+from .._matrices.row_sets import IntArray
+from .options import Given, Options, OptionsOfHessian
 
-# Raised by one when a file of the version before would be read wrongly.
 FORMAT = 1
+"""The number of the file format; it grows when an older file would be read wrongly."""
 
 _DTYPES = {str(v): v for v in vars(torch).values() if isinstance(v, torch.dtype)}
 _LAYOUTS = {str(v): v for v in vars(torch).values() if isinstance(v, torch.layout)}
-_PLAIN: dict[str, type[Any]] = {kind.__name__: kind for kind in (int, float, bool, complex, str, NoneType)}
-_MAPPINGS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "OrderedDict": OrderedDict}
-_SEQUENCES: dict[str, type[Any]] = {"list": list, "tuple": tuple}
+_PLAIN: dict[str, type[object]] = {kind.__name__: kind for kind in (int, float, bool, complex, str, NoneType)}
+_MAPPINGS: dict[str, type[dict[str | int, PyTree]]] = {"dict": dict, "OrderedDict": OrderedDict}
+_SEQUENCES: dict[str, type[list[PyTree]] | type[tuple[PyTree, ...]]] = {"list": list, "tuple": tuple}
 _OPTIONS: dict[str, type[Options]] = {"jacobian": Options, "hessian": OptionsOfHessian}
 _COLORINGS: dict[str, type[Coloring]] = {
     kind.__name__: kind for kind in (ColumnColors, RowColors, StarColors, AcyclicColors, BidirectionalColors)
 }
 
+_Arrays = dict[str, IntArray]
+"""The arrays of a file by their names; the JSON is among them, as bytes."""
+
+_Description = dict[str, object]
+"""A tree as JSON, in one item: the type of the tree, and its parts."""
+
+_Fields = dict[str, Any]
+"""The fields of a dataclass by their names, for its constructor."""
+
+_SavedColoring = tuple[str, _Fields]
+"""The name of a class of colorings, and its fields that are not arrays."""
+
+
+class _About(TypedDict):
+    """The JSON of a file; it holds the tuples as lists."""
+
+    torchjac: str
+    format: int
+    kind: str
+    args: _Description
+    output: _Description
+    argnums: Argnums
+    options: Given
+    pattern: tuple[tuple[int, int], Scope, list[tuple[str, str, str, int]]]
+    coloring: _SavedColoring | None
+    mode: Mode
+    seconds: dict[str, float]
+
 
 @dataclass(frozen=True)
 class Saved:
-    """All of a plan but its function; ``args`` and ``output`` are examples, whose numbers do not matter."""
+    """A plan without its function; ``args`` and ``output`` are examples, whose numbers do not matter."""
 
     args: Args
-    output: Any
+    output: PyTree
     argnums: Argnums
     options: Options
     pattern: SparsityPattern
@@ -59,15 +89,15 @@ class Saved:
 
     @property
     def kind(self) -> str:
-        """Of what it is the plan."""
+        """The kind of the plan, "jacobian" or "hessian"."""
         return "hessian" if isinstance(self.options, OptionsOfHessian) else "jacobian"
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
-    """Write a plan; a file that was there is replaced when the new one is complete, and not before."""
+    """Write a plan to a file; an older file is replaced only when the new one is complete."""
     row_sets, indptr, indices = saved.pattern.index_sets
-    arrays = {"pattern.row_sets": row_sets, "pattern.indptr": indptr, "pattern.indices": indices}
-    about = {
+    arrays: _Arrays = {"pattern.row_sets": row_sets, "pattern.indptr": indptr, "pattern.indices": indices}
+    about: _About = {
         "torchjac": __version__,
         "format": FORMAT,
         "kind": saved.kind,
@@ -75,11 +105,11 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "output": _describe(saved.output, "f(...)"),
         "argnums": saved.argnums,
         "options": _describe_options(saved.options),
-        "pattern": [
+        "pattern": (
             saved.pattern.shape,
             saved.pattern.scope,
             [(n.op, n.reason, n.line, n.nonzeros) for n in saved.pattern.notes],
-        ],
+        ),
         "coloring": _describe_coloring(saved.coloring, arrays),
         "mode": saved.mode,
         "seconds": saved.seconds,
@@ -90,10 +120,10 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
 
 
 def read(path: str | os.PathLike[str], f: UserFunction) -> Saved:
-    """The plan in a file, to go with ``f``; FileError when it is damaged, foreign, or of another format."""
+    """Read the plan of ``f`` from a file; FileError when the file is damaged, foreign, or of another format."""
     arrays = _arrays(path)
     try:
-        about = json.loads(arrays["about"].tobytes())
+        about: _About = json.loads(arrays["about"].tobytes())
         found = about["format"], about["kind"], about["torchjac"]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
@@ -111,7 +141,7 @@ def read(path: str | os.PathLike[str], f: UserFunction) -> Saved:
     return saved
 
 
-def _arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]:
+def _arrays(path: str | os.PathLike[str]) -> _Arrays:
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
@@ -131,7 +161,7 @@ def _damaged(path: str | os.PathLike[str], error: Exception) -> FileError:
     )
 
 
-def _saved(about: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Saved:
+def _saved(about: _About, arrays: _Arrays) -> Saved:
     (m, n), scope, notes = about["pattern"]
     row_sets, indptr = arrays["pattern.row_sets"], arrays["pattern.indptr"]
     sets = SparsityPattern.from_csr(indptr, arrays["pattern.indices"], (indptr.size - 1, n))  # checks every index
@@ -155,10 +185,10 @@ def _saved(about: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Sa
 
 def _accepts(f: UserFunction, args: Args, path: str | os.PathLike[str]) -> None:
     if not callable(f):
-        return  # FlatFunction says so better
+        return  # the error of FlatFunction says more
     try:
         signature = inspect.signature(f)
-    except ValueError:  # a builtin that does not tell
+    except ValueError:  # a builtin without a signature
         return
     try:
         signature.bind(*args)
@@ -173,8 +203,8 @@ def _accepts(f: UserFunction, args: Args, path: str | os.PathLike[str]) -> None:
 # ---- trees
 
 
-def _describe(tree: Any, path: str) -> Any:
-    """A tree as JSON: shape, dtype and device of a tensor, the type of anything else."""
+def _describe(tree: PyTree, path: str) -> _Description:
+    """Return a tree as JSON: shape, dtype and device of a tensor, the type of anything else."""
     kind = type(tree).__name__
     if isinstance(tree, torch.Tensor):
         return {"tensor": [list(tree.shape), str(tree.dtype), str(tree.device)]}
@@ -192,20 +222,22 @@ def _describe(tree: Any, path: str) -> Any:
     )
 
 
-def _example(description: dict[str, Any]) -> Any:
-    """A tree like the described one; its tensors are views of one number each."""
-    ((kind, inside),) = description.items()
-    if kind == "tensor":
-        shape, dtype, device = inside
-        return _somewhere(_DTYPES[dtype], device).expand(shape)
-    if kind == "plain":
-        return _PLAIN[inside]()
-    if kind in _SEQUENCES:
-        return _SEQUENCES[kind](map(_example, inside))
-    return _MAPPINGS[kind]((key, _example(leaf)) for key, leaf in inside)
+def _example(description: object) -> PyTree:
+    """Return a tree like the described one; its tensors are views of one number each."""
+    items = list(description.items()) if isinstance(description, dict) else []
+    match items:
+        case [("tensor", [list(shape), str(dtype), str(device)])]:
+            return _number(_DTYPES[dtype], device).expand(shape)
+        case [("plain", str(kind))]:
+            return _PLAIN[kind]()
+        case [(kind, list(inside))] if kind in _SEQUENCES:
+            return _SEQUENCES[kind](map(_example, inside))
+        case [(kind, list(inside))] if kind in _MAPPINGS:
+            return _MAPPINGS[kind]((key, _example(leaf)) for key, leaf in inside)
+    raise ValueError(f"{description!r:.100} describes no tree")
 
 
-def _somewhere(dtype: torch.dtype, device: str) -> torch.Tensor:
+def _number(dtype: torch.dtype, device: str) -> torch.Tensor:
     try:
         return torch.empty((), dtype=dtype, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
@@ -220,15 +252,15 @@ def _somewhere(dtype: torch.dtype, device: str) -> torch.Tensor:
 # ---- options and colorings
 
 
-def _describe_options(options: Options) -> dict[str, Any]:
+def _describe_options(options: Options) -> Given:
     out = {field.name: getattr(options, field.name) for field in fields(options)}
     out["layout"] = str(options.layout)
     if not (options.sparsity is None or isinstance(options.sparsity, str)):
-        out["sparsity"] = "given"  # it is the plan's pattern, which the file holds
+        out["sparsity"] = "given"  # the pattern of the plan, which is in the file
     return out
 
 
-def _options(described: dict[str, Any], pattern: SparsityPattern, kind: type[Options]) -> Options:
+def _options(described: Given, pattern: SparsityPattern, kind: type[Options]) -> Options:
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
     given["layout"] = _LAYOUTS[described["layout"]]
     if given["sparsity"] == "given":
@@ -236,24 +268,24 @@ def _options(described: dict[str, Any], pattern: SparsityPattern, kind: type[Opt
     return kind.parse(given)
 
 
-def _describe_coloring(coloring: Coloring | None, arrays: dict[str, Any]) -> Any:
+def _describe_coloring(coloring: Coloring | None, arrays: _Arrays) -> _SavedColoring | None:
     if coloring is None:
         return None
-    out: dict[str, Any] = {}
+    out: _Fields = {}
     for field in fields(coloring):
         value = getattr(coloring, field.name)
         if isinstance(value, np.ndarray):
             arrays[f"coloring.{field.name}"] = value
         else:
             out[field.name] = int(value) if isinstance(value, np.integer) else value
-    return [type(coloring).__name__, out]
+    return type(coloring).__name__, out
 
 
-def _coloring(described: Any, arrays: dict[str, Any], pattern: SparsityPattern) -> Coloring | None:
+def _coloring(described: _SavedColoring | None, arrays: _Arrays, pattern: SparsityPattern) -> Coloring | None:
     if described is None:
         return None
     name, plain = described
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+    given: _Fields = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
     given |= {key.removeprefix("coloring."): a for key, a in arrays.items() if key.startswith("coloring.")}
     coloring = _COLORINGS[name](**given)
     coloring.verify(pattern)  # O(nnz): a plan must not read entries where the products do not have them

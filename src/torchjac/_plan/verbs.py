@@ -1,9 +1,11 @@
-"""The public verbs: thin functions over plans."""
+"""The public functions of Jacobians and Hessians, each in a few lines over a plan."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Unpack
+from typing import Unpack
+
+from torch.utils._pytree import PyTree
 
 from .._base.words import UserFunction
 from .._detection.detect import detect, detect_hessian
@@ -20,8 +22,8 @@ from .options import HessianOptions, JacobianOptions, Options, OptionsOfHessian
 from .saving import read
 
 
-def jacobian_sparsity(f: UserFunction, *args: Any, argnums: Argnums = 0) -> SparsityPattern:
-    """Which entries of the Jacobian of ``f`` can be nonzero: (m, n) over ravelled outputs and selected inputs.
+def jacobian_sparsity(f: UserFunction, *args: PyTree, argnums: Argnums = 0) -> SparsityPattern:
+    """Return the pattern of the Jacobian of ``f``, (m, n): the entries that can be nonzero.
 
     >>> import torch, torchjac as tj
     >>> print(tj.jacobian_sparsity(lambda x: x.cumsum(0), torch.rand(4)))
@@ -33,14 +35,15 @@ def jacobian_sparsity(f: UserFunction, *args: Any, argnums: Argnums = 0) -> Spar
       │####│
       └────┘
 
-    f runs once (on copies of ``args``), differentiated in one random direction, while every op is followed. The
-    pattern may hold more than the truth, never less; ``notes`` say where and why. Time and memory grow with the
-    number of elements and entries, never with m x n.
+    Rows are ravelled outputs, columns are ravelled inputs that are differentiated. f runs once (on copies of ``args``),
+    differentiated in one random direction, while every op is followed. The pattern may hold more entries than the true
+    one, never fewer; ``notes`` say where and why. Time and memory grow with the number of elements and entries, never
+    with m x n.
 
     Parameters
     ----------
     f: maps tensors (or pytrees of tensors) to tensors (or pytrees).
-    argnums: which arguments count as inputs; a number, or a tuple of them.
+    argnums: the arguments that count as inputs; a number, or a tuple of them.
 
     Raises
     ------
@@ -51,8 +54,8 @@ def jacobian_sparsity(f: UserFunction, *args: Any, argnums: Argnums = 0) -> Spar
         return detect(FlatFunction(f, own, argnums), own)
 
 
-def hessian_sparsity(f: UserFunction, *args: Any, argnums: Argnums = 0) -> SparsityPattern:
-    """Which entries of the Hessian of a scalar ``f`` can be nonzero: (n, n) over the selected inputs, symmetric.
+def hessian_sparsity(f: UserFunction, *args: PyTree, argnums: Argnums = 0) -> SparsityPattern:
+    """Return the symmetric pattern of the Hessian of a scalar ``f``, (n, n): the entries that can be nonzero.
 
     >>> import torch, torchjac as tj
     >>> def chained(x):  # Rosenbrock
@@ -60,11 +63,12 @@ def hessian_sparsity(f: UserFunction, *args: Any, argnums: Argnums = 0) -> Spars
     >>> tj.hessian_sparsity(chained, torch.rand(1000))
     SparsityPattern(1000 x 1000, 2,998 entries, 0.3% dense, global)
 
-    Traced through the tangent program of the gradient: terms that are linear in x leave no entries.
+    Rows and columns are the ravelled inputs that are differentiated. The gradient is traced, so terms that are linear
+    in x leave no entries.
 
     Raises
     ------
-    OutputError: f returns something else than one scalar.
+    OutputError: f returns anything but one scalar.
     InputError: an input is not a floating point tensor, or argnums is out of range.
     """
     with ordinary(args) as own:
@@ -73,7 +77,7 @@ def hessian_sparsity(f: UserFunction, *args: Any, argnums: Argnums = 0) -> Spars
 
 
 def plan_jacobian(
-    f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack[JacobianOptions]
+    f: UserFunction, *args: PyTree, argnums: Argnums = 0, **options: Unpack[JacobianOptions]
 ) -> JacobianPlan:
     """Prepare the Jacobian of ``f`` once; the plan evaluates it at any inputs like ``args``.
 
@@ -88,31 +92,33 @@ def plan_jacobian(
     Parameters
     ----------
     f: maps tensors (or pytrees of tensors) to tensors (or pytrees).
-    argnums: which arguments are differentiated; a number, or a tuple of them.
+    argnums: the arguments that are differentiated; a number, or a tuple of them.
     layout: ``torch.strided`` (default), ``sparse_coo``, ``sparse_csr``, ``sparse_csc``, ``sparse_bsr``, ``sparse_bsc``.
-    blocksize: of the last two, (p, q), or one such pair for each input leaf: ``((2, 9), (2, 3))``. A block is stored if
-        any of its entries can be nonzero.
+    blocksize: the size of a block for ``sparse_bsr`` and ``sparse_bsc``: (p, q), or one such pair for each input leaf,
+        ``((2, 9), (2, 3))``. A block is stored if any of its entries can be nonzero.
     ravel: True for one (m, n) matrix over all leaves.
     mode: ``"forward"``, ``"reverse"``, ``"bidirectional"``, ``"accumulate"`` (no products, a program for entries), or
-        ``"auto"`` for the one that is predicted to cost least; auto also leaves a mode whose results turn out wrong.
+        ``"auto"`` for the one that is predicted to cost least; auto also gives up a mode whose results turn out wrong.
     sparsity: ``"detect"``, a pattern (ours, SciPy, torch) or None for a dense Jacobian.
-    entries: ``"diagonal"`` or a pattern, to compute and store only these; None for all.
+    entries: ``"diagonal"`` or a pattern, to compute and store only these entries; None for all.
     has_aux: f returns (output, aux).
     check: ``"first"`` (again when integers, flags or index tensors among ``args`` change), ``"always"`` or False.
-    memory: what a call may take beside its result, in bytes or as ``"500MiB"``; None for a share of what is free.
+    memory: the memory that a call may take beside its result, in bytes or as ``"500MiB"``; None for a share of what is
+        free.
     compile: True, or options of ``torch.compile``: one compiled program from the second call on; eager where a
         gradient is wanted.
     progress: True for a bar after a second, on a terminal or in a notebook.
 
     Notes
     -----
-    The values have the dtype that holds those of all inputs and outputs. Their gradients are compared once with
-    reverse-over-reverse. f runs several times, so what it changes (statistics of a BatchNorm in training) it changes
-    several times. What PyTorch refuses or gets wrong is done another way, announced once by a TorchjacWarning.
+    The values have the smallest dtype that holds the dtypes of all inputs and outputs. Their gradients are compared
+    once with reverse-over-reverse. f runs several times, so its side effects (statistics of a BatchNorm in training)
+    happen several times. Where PyTorch refuses an op or gets it wrong, the plan takes another way, and a
+    TorchjacWarning announces it once.
 
     Complex inputs and outputs are refused, as ``torch.func.jacrev`` does: a complex number has two derivatives, and
-    conventions for one differ. Say which is meant, by ``torch.view_as_real`` around f; the error has the line. Complex
-    numbers inside f are fine.
+    conventions for one differ. Say which one is meant, by ``torch.view_as_real`` around f; the error has the line.
+    Complex numbers inside f are fine.
 
     Keyword arguments are f's only through ``functools.partial(f, name=...)``. From several threads, plans are right
     as long as f draws no random numbers; forward products wait for one another.
@@ -127,7 +133,9 @@ def plan_jacobian(
     return JacobianPlan(f, args, argnums, Options.parse(dict(options)))
 
 
-def plan_hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]) -> HessianPlan:
+def plan_hessian(
+    f: UserFunction, *args: PyTree, argnums: Argnums = 0, **options: Unpack[HessianOptions]
+) -> HessianPlan:
     """Prepare the Hessian of a scalar ``f`` once; the plan evaluates it at any inputs like ``args``.
 
     >>> import torch, torchjac as tj
@@ -149,10 +157,10 @@ def plan_hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: U
     Parameters
     ----------
     f: maps tensors (or pytrees of tensors) to one real number in a tensor.
-    argnums: which arguments are differentiated; a tuple gives blocks nested as by ``torch.func.hessian``.
+    argnums: the arguments that are differentiated; a tuple gives blocks nested as by ``torch.func.hessian``.
     uplo: ``"lower"`` or ``"upper"`` for one triangle of the (n, n) matrix with its diagonal, ``"full"`` for all.
     recovery: ``"direct"`` reads every entry off a product, ``"substitution"`` solves for some and needs fewer products;
-        ``"auto"`` for what is predicted to be faster.
+        ``"auto"`` for the one that is predicted to be faster.
     mode: ``"forward"`` (over reverse), ``"reverse"`` (over reverse), or ``"auto"``: forward, unless it is clearly
         slower, or PyTorch has no forward formula of an op, or results or gradients through it turn out to be wrong.
     layout, ravel, sparsity, has_aux, check, memory, compile, progress: as for ``plan_jacobian``. A triangle in
@@ -165,7 +173,7 @@ def plan_hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: U
 
     Raises
     ------
-    OutputError: f returns something else than one real number.
+    OutputError: f returns anything but one real number.
     InputError, PatternError, OptionError: as for ``plan_jacobian``.
     """
     refuse_a_plan("plan_hessian")
@@ -173,7 +181,7 @@ def plan_hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: U
 
 
 def load_plan(path: str | os.PathLike[str], f: UserFunction) -> JacobianPlan | HessianPlan:
-    """The plan that ``plan.save(path)`` wrote, for the same function: nothing is detected or colored again.
+    """Return the plan that ``plan.save(path)`` wrote, for the same function: nothing is detected or colored again.
 
     >>> import torch, torchjac as tj
     >>> def f(x):
@@ -182,8 +190,8 @@ def load_plan(path: str | os.PathLike[str], f: UserFunction) -> JacobianPlan | H
     >>> tj.load_plan("products.npz", f)
     JacobianPlan(4 x 5, 8 entries, 2 products, reverse)
 
-    The file is data: loading it runs no code. What f returns is compared with the file on the first call, and so is
-    its pattern (``check="first"``).
+    The file is data: loading it runs no code. The output and the pattern of f are compared with those of the file on
+    the first call (``check="first"``).
 
     Raises
     ------
@@ -196,8 +204,8 @@ def load_plan(path: str | os.PathLike[str], f: UserFunction) -> JacobianPlan | H
     return JacobianPlan(f, saved.args, saved.argnums, saved.options, saved)
 
 
-def jacobian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack[JacobianOptions]) -> Any:
-    """The Jacobian of ``f`` at ``args``: ``plan_jacobian(f, *args, ...)(*args)``, with the same options.
+def jacobian(f: UserFunction, *args: PyTree, argnums: Argnums = 0, **options: Unpack[JacobianOptions]) -> PyTree:
+    """Return the Jacobian of ``f`` at ``args``: ``plan_jacobian(f, *args, ...)(*args)``, with the same options.
 
     >>> import torch, torchjac as tj
     >>> tj.jacobian(lambda x: x[1:] * x[:-1], torch.arange(4.0), layout=torch.sparse_csr).to_dense()
@@ -206,9 +214,9 @@ def jacobian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpac
             [0., 0., 3., 2.]])
 
     Shapes and nesting are those of ``torch.func.jacrev``; with a sparse layout every block is a 2-D matrix over
-    the ravelled output and input leaf. Keep a plan when the same function is differentiated again. No pattern is
-    looked for where a dense result costs less than the look, or beyond an all-to-all layer, and f then runs once, if
-    reverse mode is the cheaper one; a plan always knows the pattern.
+    the ravelled output and input leaf. Keep a plan when the same function is differentiated again. A plan always knows
+    the pattern; this function does not detect it where a dense result costs less than the detection, or behind an
+    all-to-all layer, and then f runs once, if reverse mode is cheaper.
     """
     parsed = Options.parse(dict(options))
     if inside_transform():
@@ -218,8 +226,8 @@ def jacobian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpac
     return one_jacobian(f, args, argnums, parsed)
 
 
-def hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack[HessianOptions]) -> Any:
-    """The Hessian of a scalar ``f`` at ``args``: ``plan_hessian(f, *args, ...)(*args)``, with the same options.
+def hessian(f: UserFunction, *args: PyTree, argnums: Argnums = 0, **options: Unpack[HessianOptions]) -> PyTree:
+    """Return the Hessian of a scalar ``f`` at ``args``: ``plan_hessian(f, *args, ...)(*args)``, with the same options.
 
     >>> import torch, torchjac as tj
     >>> tj.hessian(lambda x: (x[1:] * x[:-1] ** 2).sum(), torch.arange(4.0), layout=torch.sparse_csr).to_dense()
@@ -238,13 +246,13 @@ def hessian(f: UserFunction, *args: Any, argnums: Argnums = 0, **options: Unpack
 
 def batch_jacobian(
     f: UserFunction,
-    *args: Any,
+    *args: PyTree,
     argnums: Argnums = 0,
     batch_dims: int = 1,
     batched: bool | tuple[bool, ...] = True,
     **options: Unpack[BatchOptions],
-) -> Any:
-    r"""The Jacobian of every sample: f maps (\*batch, \*in) to (\*batch, \*out), the result is (\*batch, \*out, \*in).
+) -> PyTree:
+    r"""Return the Jacobian of every sample, (\*batch, \*out, \*in), where f maps (\*batch, \*in) to (\*batch, \*out).
 
     >>> import torch, torchjac as tj
     >>> network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
@@ -259,29 +267,31 @@ def batch_jacobian(
     Parameters
     ----------
     f: maps tensors (or pytrees) to tensors (or pytrees) that all begin with the batch dimensions.
-    argnums: which arguments are differentiated; a number, or a tuple of them.
-    batch_dims: how many dimensions belong to the batch.
-    batched: True or False for each argument; all samples share one that is not batched. Differentiated by it, the
-        result is (\*batch, \*out, \*shared), in a JVP for each of its elements.
+    argnums: the arguments that are differentiated; a number, or a tuple of them.
+    batch_dims: the number of dimensions that belong to the batch.
+    batched: True or False for each argument; all samples share an argument that is not batched. The Jacobian by
+        such an argument is (\*batch, \*out, \*shared), and takes a JVP for each of its elements.
     mode: ``"forward"``, ``"reverse"``, or ``"auto"`` for the fewest products.
     has_aux: f returns (output, aux), and the result is (J, aux).
-    check: ``"first"`` (the first time that this f, by identity, meets such arguments), ``"always"``, or False.
-    memory: what a call may take beside its result, in bytes or as ``"500MiB"``.
+    check: ``"first"`` (the first call of this f, told by identity, with such arguments), ``"always"``, or False.
+    memory: the memory that a call may take beside its result, in bytes or as ``"500MiB"``.
     compile: True, or options of ``torch.compile``.
 
     Notes
     -----
     The check traces f on three samples along each batch dimension, to find ops that mix samples, and compares the
-    result with one product over the whole batch. It is made once for an f and a signature, and again when a module that
-    f is, closes over or names changes between training and evaluation. A lambda that is made anew for each call is
-    another f each time: keep it, or pass ``check=False``. Where the trace leaves doubt, every call is checked.
+    result with one product over the whole batch. It is made once for an f and a signature, and again when a module
+    changes between training and evaluation, if f is this module, closes over it or names it. A lambda that is made anew
+    for each call is another f each time: keep it, or pass ``check=False``. Where the trace leaves a doubt, every call
+    is checked.
 
-    From 128 samples on (on a GPU, from 131,072) products run one after another: as fast, and in the memory of one.
+    From 128 samples on (on a GPU, from 131,072) products run one after another: as fast as all at once, and in the
+    memory of one.
 
     Raises
     ------
-    InteractionError: samples are not independent; names two of them, and the op that mixes them.
+    InteractionError: samples are not independent; the error names two of them, and the op that mixes them.
     InputError, OutputError: an argument or output does not begin with the batch dimensions.
-    DerivativeMismatchError: a formula of PyTorch is wrong, and no other way is right.
+    DerivativeMismatchError: a derivative formula of PyTorch is wrong, and no other way is right.
     """
     return batch_plan(f, args, argnums, batch_dims, batched, dict(options))(*args)

@@ -1,1 +1,1 @@
-"""What a plan says about itself: as text, as numbers, as a page."""
+"""The reports about a plan: a text, numbers for JSON, and an HTML page."""

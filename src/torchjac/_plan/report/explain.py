@@ -1,4 +1,4 @@
-"""The text of ``plan.explain()``."""
+"""The facts about a plan, and the text of ``plan.explain()`` that tells them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..._strategies.candidates import Candidate, Choice
 
 @dataclass(frozen=True)
 class Facts:
-    """What there is to say about a plan."""
+    """The facts about a plan that its text, its JSON and its page tell."""
 
     pattern: SparsityPattern
     mode: Mode
@@ -26,16 +26,16 @@ class Facts:
     memory: int | None
     itemsize: int
     whole: int
-    """Entries of the pattern, of which those of ``pattern`` are wanted."""
+    """The number of entries that can be nonzero; those of ``pattern`` are wanted."""
     blocks: tuple[Blocking, ...]
-    """Of a block layout, one for each matrix."""
+    """The dense blocks of each matrix; empty without a block layout."""
     hessian: bool = False
     inputs: tuple[Leaf, ...] = ()
     outputs: tuple[Leaf, ...] = ()
 
 
 def explain(plan: Facts) -> str:
-    """Pattern, colors, strategy, memory and preparation time of a plan, one line each, and what else was considered."""
+    """Return the pattern, colors, strategy, memory and times of a plan, a line for each, and its other candidates."""
     m, n = plan.pattern.shape
     share = f"{100 * plan.pattern.nnz / (m * n):.3g}% dense" if m * n else "empty"
     found = f"{'detected' if plan.detected else 'given'} in {plan.seconds['detection']:.4f} s"

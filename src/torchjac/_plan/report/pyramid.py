@@ -1,13 +1,13 @@
 """A pattern for a page that zooms: densities at several resolutions, and the entries themselves where they are few.
 
-Arrays are compressed (zlib) and written in base64; the page reads them back with what a browser has.
+Arrays are compressed (zlib) and written in base64; every browser can read them back.
 """
 
 from __future__ import annotations
 
 import base64
 import zlib
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,28 @@ from ..._coloring.colors import Coloring, ColumnColors, RowColors
 from ..._matrices.pattern import SparsityPattern
 
 _FINEST, _COARSEST = 1024, 128
-_MOST_ENTRIES, _MOST_BYTES = 8_000_000, 6 * 2**20  # entries are embedded up to so many, compressed to so much
+_MOST_ENTRIES, _MOST_BYTES = 8_000_000, 6 * 2**20  # so many entries are embedded at most, in so many compressed bytes
 
 
-def pyramid(pattern: SparsityPattern) -> list[dict[str, Any]]:
-    """Densities, finest first: of blocks, 0 where there is no entry and 1 ... 255 for up to all."""
+class Level(TypedDict):
+    """The densities of a pattern at one resolution."""
+
+    height: int
+    width: int
+    data: str
+
+
+class PageColors(TypedDict):
+    """The color of each column, row or entry, one of the three, and the number of colors."""
+
+    columns: str | None
+    rows: str | None
+    entries: str | None
+    count: int
+
+
+def pyramid(pattern: SparsityPattern) -> list[Level]:
+    """Return the densities of blocks, finest first: 0 for a block without entries, 1 ... 255 for few to all."""
     sides = [_FINEST >> k for k in range((_FINEST // _COARSEST).bit_length())]
     sizes = [tuple(min(size, side) for size in pattern.shape) for side in sides]
     return [
@@ -39,7 +56,7 @@ def _shades(pattern: SparsityPattern, height: int, width: int) -> npt.NDArray[np
 
 
 def entries(pattern: SparsityPattern) -> dict[str, str] | None:
-    """Entries a row, and each column as a step from the one before; None where that is too much for a page."""
+    """Return the entries of each row, and each column as a step from the last one; None if too large for a page."""
     if pattern.nnz > _MOST_ENTRIES:
         return None
     steps = np.diff(pattern.indices, prepend=0).astype(np.int32)
@@ -52,11 +69,11 @@ def entries(pattern: SparsityPattern) -> dict[str, str] | None:
     return {"counts": encode(np.diff(pattern.indptr).astype(np.int32)), "steps": data}
 
 
-def colors(coloring: Coloring | None, pattern: SparsityPattern) -> dict[str, Any] | None:
-    """The product of each entry: by its column, by its row, or one by one where columns and rows have colors."""
+def colors(coloring: Coloring | None, pattern: SparsityPattern) -> PageColors | None:
+    """Return the color of each column, of each row, or of each entry where columns and rows have colors."""
     if coloring is None:
         return None
-    sides: dict[str, Any] = {"columns": None, "rows": None, "entries": None}
+    sides: PageColors = {"columns": None, "rows": None, "entries": None, "count": coloring.num_colors}
     match coloring:
         case ColumnColors():
             sides["columns"] = encode(coloring.colors)
@@ -66,10 +83,10 @@ def colors(coloring: Coloring | None, pattern: SparsityPattern) -> dict[str, Any
             sides["entries"] = encode(coloring.of_entries(pattern))
         case _:
             return None
-    return {**sides, "count": coloring.num_colors}
+    return sides
 
 
-def encode(array: npt.NDArray[Any]) -> str:
-    """Little-endian bytes, compressed, in base64."""
+def encode(array: npt.NDArray[np.generic]) -> str:
+    """Return the array as little-endian bytes, compressed, in base64."""
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return base64.b64encode(zlib.compress(np.ascontiguousarray(little).tobytes(), 6)).decode()

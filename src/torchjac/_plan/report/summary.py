@@ -1,10 +1,9 @@
-"""A plan in numbers and words, as plain data: what JSON and the report say."""
+"""The summary of a plan as plain data, for JSON and for the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -22,13 +21,16 @@ from ..._strategies.candidates import REVERSE_COST, Candidate
 from .explain import Facts
 
 UnitCosts = tuple[UnitCost | None, UnitCost | None]
-"""Of a JVP and of a VJP, measured; None where PyTorch has no formula."""
+"""The measured costs of a JVP and of a VJP; None where PyTorch has no formula."""
 
-_BATCH = 8  # products that are timed at once
+Json = dict[str, object]
+"""An object of JSON."""
+
+_BATCH = 8  # so many products are timed at once
 
 
 def measure(function: FlatFunction, args: Args) -> UnitCosts:
-    """What products cost at ``args``, of both directions."""
+    """Measure the cost of products at ``args``, in both directions."""
     return _measure(function, "forward", function.n, args), _measure(function, "reverse", function.m, args)
 
 
@@ -43,7 +45,7 @@ def _measure(function: FlatFunction, way: Direction, size: int, args: Args) -> U
 
 
 def with_colors(facts: Facts) -> Facts:
-    """The same, with the colors that products would have where the plan accumulates and needs none."""
+    """Return the facts with the colors that products would have, also where the plan accumulates and needs none."""
     pattern = facts.pattern
     if facts.choice.coloring is not None or facts.mode != "accumulate":
         return facts
@@ -52,8 +54,8 @@ def with_colors(facts: Facts) -> Facts:
     return replace(facts, choice=replace(facts.choice, coloring=coloring))
 
 
-def summarize(facts: Facts, costs: Sequence[Cost] = (), units: UnitCosts | None = None) -> dict[str, Any]:
-    """Everything ``explain`` says and more, as JSON knows it. ``units``: to predict times that the plan did not."""
+def summarize(facts: Facts, costs: Sequence[Cost] = (), units: UnitCosts | None = None) -> Json:
+    """Return the facts that ``explain`` tells, and more, for JSON; ``units`` predict missing times."""
     pattern, coloring = facts.pattern, facts.choice.coloring
     m, n = pattern.shape
     return {
@@ -87,12 +89,12 @@ def summarize(facts: Facts, costs: Sequence[Cost] = (), units: UnitCosts | None 
     }
 
 
-def _leaf(leaf: Leaf) -> dict[str, Any]:
+def _leaf(leaf: Leaf) -> Json:
     dtype = str(leaf.dtype).removeprefix("torch.")
     return {"name": leaf.path, "shape": list(leaf.shape), "dtype": dtype, "start": leaf.start, "stop": leaf.stop}
 
 
-def _strategy(candidate: Candidate, facts: Facts, units: UnitCosts | None) -> dict[str, Any]:
+def _strategy(candidate: Candidate, facts: Facts, units: UnitCosts | None) -> Json:
     seconds = candidate.seconds
     if seconds is None and units is not None and candidate.counts is not None:
         seconds = _predicted(units, candidate.counts)
@@ -111,7 +113,7 @@ def _predicted(units: UnitCosts, counts: tuple[int, int]) -> float | None:
 
 
 def _bytes(candidate: Candidate, facts: Facts) -> int | None:
-    """Of products and values of one call."""
+    """Return the bytes of the products and values of one call; None where the products are not counted."""
     if candidate.counts is None:
         return None
     (m, n), (forward, reverse) = facts.pattern.shape, candidate.counts
