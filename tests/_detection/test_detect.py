@@ -379,3 +379,21 @@ def test_sums_over_elements_that_depend_on_the_same_inputs(rows):
     x = torch.rand(rows, 3)
     pattern = tj.jacobian_sparsity(lambda x: (x + x.roll(1, 1) + x.roll(2, 1)).sum(1), x)
     assert torch.equal(pattern.to_dense(), torch.eye(rows, dtype=torch.bool).repeat_interleave(3, 1))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+def test_padding_of_images_in_other_memory_formats_keeps_its_entries(mode):
+    """``contiguous`` calls itself a view and copies: the pattern was empty."""
+    x = rand(1, 3, 4, 4)
+
+    def last(x):
+        return F.pad(x.contiguous(memory_format=torch.channels_last), (1, 1, 1, 1), mode)
+
+    def permuted(x):
+        return F.pad(x.permute(0, 3, 1, 2), (1, 1, 1, 1), mode)
+
+    for f in (last, permuted):
+        np.testing.assert_array_equal(tj.jacobian_sparsity(f, x).to_dense().numpy(), observed(f, x, 2))
+        np.testing.assert_array_equal(
+            tj.hessian_sparsity(lambda x, f=f: (f(x) ** 3).sum(), x).to_dense().numpy(), np.eye(48, dtype=bool)
+        )

@@ -24,7 +24,7 @@ from .carry import carry
 from .reading import Reading
 from .relations import Everything, Ids, Pointwise, Relations
 from .rules import RULES
-from .shadow import Shadow, has_memory
+from .shadow import Shadow, has_memory, memory
 from .values import ValueTrace, tensors
 
 _NO_RULE = "no rule for this op: each of its outputs is taken to depend on all of its inputs"
@@ -65,7 +65,7 @@ class Trace(ValueTrace):
         operands = call.operands
         before = [self.shadow.read(t) for t in operands] if self.reading.curious else []
         call.out = self.run(func, args, kwargs, inputs)
-        if not is_view(func):
+        if not (is_view(func) and _aliases(call.out, inputs)):
             self._follow(call, operands, before)
         return call.out
 
@@ -113,6 +113,12 @@ class Trace(ValueTrace):
 def _carries(t: torch.Tensor) -> bool:
     """Whether derivatives can pass through t."""
     return has_memory(t) and (t.is_floating_point() or t.is_complex())
+
+
+def _aliases(out: Any, inputs: list[torch.Tensor]) -> bool:
+    """Whether every result is memory of an input; ``contiguous`` and ``to`` may copy, whatever their schemas say."""
+    known = {memory(t).untyped_storage()._cdata for t in inputs if has_memory(t)}
+    return all(memory(t).untyped_storage()._cdata in known for t in tensors((out,)) if has_memory(t))
 
 
 @cache
