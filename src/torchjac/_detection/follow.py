@@ -18,6 +18,7 @@ from .._tangent.reading import Reading
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
 from .._tangent.values import ValueTrace
+from .._tangent.watch import Watch
 
 
 def forward(function: FlatFunction, args: Args, reading: Reading, seeds: Ids) -> tuple[Ids, Trace]:
@@ -30,7 +31,8 @@ def forward(function: FlatFunction, args: Args, reading: Reading, seeds: Ids) ->
         trace.mark(primal)
 
     def push() -> Ids:
-        results: Sequence[torch.Tensor] = torch.func.jvp(function.bind(args), primals, tangents)[1]
+        with torch.enable_grad():  # as reverse mode has it: f may ask
+            results: Sequence[torch.Tensor] = torch.func.jvp(function.bind(args, Watch(trace)), primals, tangents)[1]
         return _read(trace, results)
 
     return traced(function, trace, push), trace
@@ -47,7 +49,8 @@ def backward(
 
     def run() -> tuple[torch.Tensor, ...]:
         with torch.enable_grad():
-            return function.bind(args)(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
+            f = function.bind(args, Watch(before))
+            return f(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
 
     results = traced(function, before, run)
     trace = Trace(make_reading(), before)

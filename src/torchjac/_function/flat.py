@@ -7,7 +7,7 @@ concatenation of their leaves, (n,), and of the output leaves, (m,); this file a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from torch.utils import _pytree as pytree
 
 from .._base.errors import InputError, OutputError, SignatureError
 from .._base.words import Args, UserFunction
+from .levels import as_under_autograd
+from .subclasses import dressed, is_dressed, plain
 
 Argnums = int | tuple[int, ...]
 
@@ -147,6 +149,9 @@ class FlatFunction:
 
     def leaves(self, args: Args) -> list[torch.Tensor]:
         """The selected leaves of ``args``, in order."""
+        return [leaf if type(leaf) is torch.Tensor else plain(leaf) for leaf in self._given(args)]
+
+    def _given(self, args: Args) -> list[torch.Tensor]:
         return [leaf for p in self.positions for leaf in pytree.tree_leaves(args[p])]
 
     def choices(self, args: Args) -> Choices:
@@ -156,15 +161,22 @@ class FlatFunction:
         others = [a for p, a in enumerate(args) if p not in self.positions]
         return Choices(pytree.tree_leaves(others))
 
-    def bind(self, args: Args) -> Callable[..., tuple[torch.Tensor, ...]]:
-        """The function of the selected leaves alone, with every other argument held fixed."""
+    def bind(
+        self, args: Args, within: AbstractContextManager[object] | None = None
+    ) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The function of the selected leaves alone, with every other argument held fixed; f runs ``within`` that."""
+        given = self._given(args)
+        subclasses = any(map(is_dressed, given))
 
         def flat(*leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
             full, start = list(args), 0
+            if subclasses:
+                leaves = tuple(map(dressed, leaves, given))
             for position, spec in zip(self.positions, self._arg_specs, strict=True):
                 full[position] = pytree.tree_unflatten(leaves[start : start + spec.num_leaves], spec)
                 start += spec.num_leaves
-            out = self.call(tuple(full))
+            with within or nullcontext():
+                out = self.call(tuple(full))
             return self._flatten_output(split_aux(out)[0] if self.has_aux else out)
 
         return flat
@@ -176,6 +188,10 @@ class FlatFunction:
 
     def call(self, args: Args) -> Any:
         """f(*args); what f writes to in place are copies, so that the caller's tensors stay as they are."""
+        with as_under_autograd():
+            return self._call(args)
+
+    def _call(self, args: Args) -> Any:
         if self._works_in_place is False:
             return self.f(*args)
         copies = on_tensors(torch.clone, args)
@@ -188,6 +204,9 @@ class FlatFunction:
 
     def _flatten_output(self, out: Any) -> tuple[torch.Tensor, ...]:
         flat, spec = pytree.tree_flatten(out)
+        if any(map(is_dressed, flat)):
+            flat = list(map(plain, flat))
+            out = pytree.tree_unflatten(flat, spec)
         if self._out_spec is None:
             self.outputs = _output_leaves(out)
             self._out_spec = spec

@@ -16,6 +16,7 @@ from .._base.errors import OutputError
 from .._base.words import Args
 from .flat import Argnums, FlatFunction, describe, split_aux
 from .normalisation import Elementary
+from .subclasses import all_dressed
 
 _TENSOR = object()  # stands where a tensor goes
 
@@ -61,7 +62,7 @@ class GradientOf:
         others: list[Any] = []
 
         def scalar(*inner: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
-            y, aux = self._run(inner)
+            y, aux = self._run(all_dressed(inner, args))
             flat, spec = pytree.tree_flatten(aux)
             others[:] = [spec, [_TENSOR if isinstance(leaf, torch.Tensor) else leaf for leaf in flat]]
             return y.reshape(()), [y, *(leaf for leaf in flat if isinstance(leaf, torch.Tensor))]

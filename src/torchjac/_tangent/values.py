@@ -86,10 +86,13 @@ class ValueTrace(TorchDispatchMode):
         if func.namespace not in ("aten", "prims"):
             self.foreign.add(name)
         if name in VALUE_READERS:
-            self.local = True
-            reason = "a value computed from x is read and may decide what runs: holds where the same is decided"
-            self.note(VALUE_READERS[name], reason)
+            self.decide(VALUE_READERS[name])
         return True
+
+    def decide(self, op: str) -> None:
+        """A value computed from x leaves PyTorch by ``op``: what comes after may be for this x only."""
+        self.local = True
+        self.note(op, "a value computed from x is read and may decide what runs: holds where the same is decided")
 
     def settle(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any, marked: bool) -> None:
         """Results are new memory, and hold values computed from x if the op was given some."""
