@@ -76,13 +76,15 @@ def test_pattern_is_sound_in_other_dtypes(op: Any, dtype: torch.dtype) -> None:
 def test_pattern_is_sound_wherever_the_inputs_lie_in_memory(op: Any) -> None:
     for case, layout in product(cases(op, samples=2), LAYOUTS):
         relaid = in_layout(case, layout)
-        if reverse_pattern(relaid, case.leaves) is None:  # PyTorch refuses, for example to write into expanded memory
+        try:
+            seen = [reverse_pattern(relaid, leaves) for leaves in islice(points(case), 2)]
+        except RuntimeError:  # equal rows are a singular matrix
+            continue
+        if seen[0] is None:  # PyTorch refuses, for example to write into expanded memory
             continue
         got = pattern_of(relaid)
-        for leaves in islice(points(case), 2):
-            seen = reverse_pattern(relaid, leaves)
-            missed = seen is not None and seen.shape == got.shape and (seen & ~got).any()
-            assert not missed, f"{relaid.name} misses entries"
+        for one in seen:
+            assert one is None or one.shape != got.shape or not (one & ~got).any(), f"{relaid.name} misses entries"
 
 
 def test_at_least_85_percent_of_the_ops_are_exact() -> None:

@@ -13,6 +13,7 @@ import torch
 from .._base.errors import not_differentiable
 from .._base.words import Args
 from .._function.flat import FlatFunction
+from .._tangent.chosen import Choosers
 from .._tangent.isolation import normal, traced
 from .._tangent.reading import Reading
 from .._tangent.relations import Ids
@@ -43,7 +44,7 @@ def backward(
 ) -> tuple[Ids, Trace]:
     """(n,) ids of the inputs, for (m,) ids of the outputs; the makers are called when m is known."""
     primals = tuple(leaf.detach().clone().requires_grad_() for leaf in function.leaves(args))
-    before = ValueTrace()
+    before = ValueTrace(Choosers())
     for primal in primals:
         before.mark(primal)
 

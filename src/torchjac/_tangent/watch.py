@@ -7,13 +7,14 @@ to them do reach a mode one floor higher. It looks on, and changes nothing.
 from __future__ import annotations
 
 import sys
+from types import FrameType
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from .._base.words import Args
-from .._function.levels import innermost
+from .._function import levels
 from .values import ValueTrace, tensors
 
 _T: Any = torch.Tensor
@@ -34,6 +35,17 @@ _POINTERS = {
     _T.storage: "storage",
     _T.is_leaf.__get__: "is_leaf",
 }
+# How many places a mask has is a value too.
+_COUNTS = {
+    _T.shape.__get__: "shape",
+    _T.size: "size",
+    _T.numel: "numel",
+    _T.nelement: "numel",
+    _T.__len__: "len",
+    _T.__iter__: "iter",
+}
+_WAYS = _EXITS | _POINTERS | _COUNTS
+_BETWEEN = ("torch._tensor", "torch.overrides", levels.__name__)  # methods written in Python, and another mode
 _OF_THE_HOUSE = ("torch", "torchjac")
 
 
@@ -45,13 +57,21 @@ class Watch(TorchFunctionMode):
         self._trace = trace
 
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
-        way = _EXITS.get(func)
-        if way is None and func in _POINTERS and not _is_of_the_house(sys._getframe(1).f_globals):
-            way = _POINTERS[func]
-        if way is not None and any(self._trace.is_marked(innermost(t)) for t in tensors(args)):
-            self._trace.decide(way)
+        if func in _WAYS:
+            self._look(func, args, _is_of_the_house(sys._getframe(1)))
         return func(*args, **(kwargs or {}))
 
+    def _look(self, func: Any, args: Args, by_the_house: bool) -> None:
+        trace, given = self._trace, [levels.innermost(t) for t in tensors(args)]
+        if func in _COUNTS:
+            if not by_the_house and any(map(trace.is_counted, given)):
+                trace.decide(_COUNTS[func])
+        elif (func in _EXITS or not by_the_house) and any(map(trace.is_marked, given)):
+            trace.decide(_WAYS[func])
 
-def _is_of_the_house(module: dict[str, Any]) -> bool:
-    return str(module.get("__name__", "")).partition(".")[0] in _OF_THE_HOUSE
+
+def _is_of_the_house(frame: FrameType | None) -> bool:
+    """Whether it is PyTorch that asks."""
+    while frame is not None and frame.f_globals.get("__name__") in _BETWEEN:
+        frame = frame.f_back
+    return frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _OF_THE_HOUSE

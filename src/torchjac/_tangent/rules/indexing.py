@@ -127,11 +127,11 @@ def index_put(call: Call) -> Relations:
 def masked_scatter(call: Call) -> Relations:
     """The places where ``mask`` holds take the elements of ``source`` in order."""
     x, mask, source = call["self"], call["mask"], call["source"]
+    relations: list[Relation] = [Pointwise(x)] if call.depends(x) else []
     if call.marked(mask):
-        return _everything(call)
+        return [*relations, Everything(source)] if call.depends(source) else relations
     target = flat_places(call.out.shape)[mask.cpu().expand(call.out.shape)]
     head = source.reshape(-1)[: target.numel()]
-    relations: list[Relation] = [Pointwise(x)] if call.depends(x) else []
     return [*relations, Scatter(head, target, replaces=True)]
 
 
@@ -172,10 +172,12 @@ def _widened(call: Call, source: torch.Tensor) -> Relation:
 
 def _write(call: Call, target: torch.Tensor, source: Any, *, adds: bool, places: Any = None) -> Relations:
     """``self`` with ``source`` (a tensor that broadcasts to the target's shape, or a number) written at ``target``."""
-    base, marked = call["self"], call.marked(call["index"] if places is None else places)
+    base, places = call["self"], call["index"] if places is None else places
     relations: list[Relation] = [Pointwise(base)] if call.depends(base) else []
-    if marked:
-        return [*relations, _widened(call, source)] if call.depends(source) else relations
+    if not call.depends(source) and call.from_x(places):
+        return relations
+    if call.marked(places):
+        return [*relations, _widened(call, source)]
     if call.depends(source):
         where = (
             source[tuple(slice(s) for s in target.shape)] if source.dim() == target.dim() and source.dim() else source
