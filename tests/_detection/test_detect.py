@@ -397,3 +397,30 @@ def test_padding_of_images_in_other_memory_formats_keeps_its_entries(mode):
         np.testing.assert_array_equal(
             tj.hessian_sparsity(lambda x, f=f: (f(x) ** 3).sum(), x).to_dense().numpy(), np.eye(48, dtype=bool)
         )
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((1, 2, 40, 1), {"size": (16, 1), "mode": "bilinear", "antialias": True}),
+        ((1, 1, 40, 5), {"size": (16, 3), "mode": "bicubic", "antialias": True}),
+        ((1, 1, 3, 40), {"size": (7, 13), "mode": "bicubic"}),
+        ((1, 1, 4, 5, 1), {"size": (7, 3, 1), "mode": "trilinear", "align_corners": True}),
+        ((1, 1, 90), {"scale_factor": 2.3, "mode": "linear"}),
+        ((1, 1, 90), {"scale_factor": 0.3, "mode": "nearest-exact"}),
+        ((1, 1, 90), {"size": 1, "mode": "linear"}),
+    ],
+    ids=str,
+)
+def test_interpolation_reads_what_it_reads(shape, options):
+    x = rand(*shape)
+
+    def f(x):
+        return F.interpolate(x, **options)
+
+    np.testing.assert_array_equal(tj.jacobian_sparsity(f, x).to_dense().numpy(), dense_jacobian(f, (x,)).numpy() != 0)
+
+
+def test_long_signals_are_interpolated_without_the_square_of_their_length():
+    x = torch.rand(1, 1, 100_000, dtype=D)
+    assert tj.jacobian_sparsity(lambda x: F.interpolate(x, scale_factor=2, mode="linear"), x).nnz == 400_000 - 2

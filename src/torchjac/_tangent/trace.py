@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from .._base.errors import MemoryLimitError
 from .._base.words import Args
 from .call import Call, base_name, returns_views, written
 from .carry import carry
@@ -73,7 +74,10 @@ class Trace(ValueTrace):
         before = [self._seen(t) for t in operands] if self.reading.curious else []
         call.out = self.run(func, args, kwargs, inputs)
         if not (is_view(func) and _aliases(call.out, inputs)):
-            self._follow(call, operands, before)
+            try:
+                self._follow(call, operands, before)
+            except MemoryLimitError as error:
+                raise error.at(base_name(func), self.line()) from None
         return call.out
 
     def _follow(self, call: Call, operands: list[torch.Tensor], before: list[Ids]) -> None:
