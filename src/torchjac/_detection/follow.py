@@ -30,13 +30,17 @@ def forward(function: FlatFunction, args: Args, reading: Reading, seeds: Ids) ->
     for leaf, tangent, primal in zip(function.inputs, tangents, primals, strict=True):
         trace.seed(tangent, seeds[leaf.start : leaf.stop].reshape(leaf.shape))
         trace.mark(primal)
+    for t in function.others(args):
+        trace.give(t)
 
     def push() -> Ids:
         with torch.enable_grad():  # as reverse mode has it: f may ask
             results: Sequence[torch.Tensor] = torch.func.jvp(function.bind(args, Watch(trace)), primals, tangents)[1]
         return _read(trace, results)
 
-    return traced(function, trace, push), trace
+    ids = traced(function, trace, push)
+    function.others_choose |= trace.others_choose
+    return ids, trace
 
 
 def backward(
@@ -47,6 +51,8 @@ def backward(
     before = ValueTrace(Choosers())
     for primal in primals:
         before.mark(primal)
+    for t in function.others(args):
+        before.give(t)
 
     def run() -> tuple[torch.Tensor, ...]:
         with torch.enable_grad():
@@ -54,6 +60,7 @@ def backward(
             return f(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
 
     results = traced(function, before, run)
+    function.others_choose |= before.others_choose
     trace = Trace(make_reading(), before)
     seeds = make_seeds()
     cotangents = [normal(t) for t in results]

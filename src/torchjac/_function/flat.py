@@ -58,11 +58,14 @@ def _version(t: torch.Tensor) -> int:
 
 
 class Choices:
-    """Arguments that can change a pattern: index tensors, masks, integers, strings. Floats and their tensors cannot."""
+    """Arguments that can change a pattern: index tensors, masks, integers, strings.
 
-    def __init__(self, leaves: Sequence[Any]) -> None:
+    Floating point tensors are among them where ``floats``, because f computes masks or indices from them.
+    """
+
+    def __init__(self, leaves: Sequence[Any], floats: bool = False) -> None:
         self.plain = [a for a in leaves if not isinstance(a, (torch.Tensor, float))]
-        self.tensors = [a for a in leaves if isinstance(a, torch.Tensor) and not a.is_floating_point()]
+        self.tensors = [a for a in leaves if isinstance(a, torch.Tensor) and (floats or not a.is_floating_point())]
         self.versions = [_version(t) for t in self.tensors]
 
     def same(self, other: Choices) -> bool:
@@ -101,6 +104,7 @@ class FlatFunction:
         self.n = self.inputs[-1].stop
         self.outputs: list[Leaf] = []
         self._out_spec: pytree.TreeSpec | None = None
+        self.others_choose = False  # whether a trace saw masks or indices computed from ``others``
         self._works_in_place: bool | None = None  # whether f writes to its arguments; None until it ran once
 
     @property
@@ -158,8 +162,17 @@ class FlatFunction:
         """The arguments that are not differentiated and may decide which inputs f reads."""
         if len(self.positions) == len(args):
             return Choices(())
-        others = [a for p, a in enumerate(args) if p not in self.positions]
-        return Choices(pytree.tree_leaves(others))
+        return Choices(self._others(args), self.others_choose)
+
+    def others(self, args: Args) -> list[torch.Tensor]:
+        """The floating point tensors among the arguments that are not differentiated."""
+        if len(self.positions) == len(args):
+            return []
+        return [t for t in self._others(args) if isinstance(t, torch.Tensor) and t.is_floating_point()]
+
+    def _others(self, args: Args) -> list[Any]:
+        leaves: list[Any] = pytree.tree_leaves([a for p, a in enumerate(args) if p not in self.positions])
+        return leaves
 
     def bind(
         self, args: Args, within: AbstractContextManager[object] | None = None

@@ -53,6 +53,7 @@ class Trace(ValueTrace):
             self._marked, self._choices, self._lines = before._marked, before._choices, before._lines
             self._born, self.local, self._counted = before._born, before.local, before._counted
             self._costs.update(before._costs)
+            self._others, self.others_choose = before._others, before.others_choose
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
         """Let t be a part of v; ``ids`` of t's shape say which."""

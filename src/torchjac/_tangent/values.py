@@ -18,6 +18,7 @@ from .._matrices.notes import Note
 from .call import Call, base_name, returns_views, writes, written
 from .chosen import PUTS, TAKES, Choosers
 from .journal import Journal
+from .numbering import is_choice
 from .registry import HALF_FORWARD
 from .relations import Along
 from .rules import CHOICES, VALUE_FREE, VALUE_READERS
@@ -45,6 +46,8 @@ class ValueTrace(TorchDispatchMode):
         self._born: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
         self._lines: dict[int, str] = {}
         self.choosers = choosers
+        self.others_choose = False  # whether a mask, index or decision was computed from what ``give`` was told of
+        self._others: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
         self._counted: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
 
     @classmethod
@@ -56,6 +59,15 @@ class ValueTrace(TorchDispatchMode):
         """Let t hold values that depend on x."""
         storage = memory(t).untyped_storage()
         self._marked[storage] = self._born[storage] = True
+
+    def give(self, t: torch.Tensor) -> None:
+        """Let t be an argument that is not part of x, and may be another in the next call."""
+        if has_memory(t):
+            self._others[memory(t).untyped_storage()] = True
+
+    def is_given(self, t: torch.Tensor) -> bool:
+        """Whether t may hold values that depend on what ``give`` was told of."""
+        return has_memory(t) and memory(t).untyped_storage() in self._others
 
     def is_marked(self, t: torch.Tensor) -> bool:
         """Whether t may hold values that depend on x."""
@@ -76,7 +88,19 @@ class ValueTrace(TorchDispatchMode):
         marked = self.look(func, args, inputs)
         out = func(*args, **kwargs)
         self.settle(func, args, kwargs, out, marked)
+        if self._others and any(map(self.is_given, inputs)):
+            self._pass_on(func, tensors((out,)))
         return out
+
+    def _pass_on(self, func: Any, outs: list[torch.Tensor]) -> None:
+        """Results of what was given; masks and indices among them choose."""
+        name = base_name(func)
+        if name in VALUE_FREE:
+            return
+        for t in outs:
+            self.give(t)
+        chooses = any(is_choice(t) or t.layout is not torch.strided for t in outs)
+        self.others_choose |= chooses or name in VALUE_READERS or "grid_sampler" in name
 
     def protect(self, func: Any, args: Args, kwargs: dict[str, Any]) -> None:
         """Save what the op is about to overwrite, if it is older than the trace."""

@@ -66,8 +66,10 @@ class Watch(TorchFunctionMode):
         if func in _COUNTS:
             if not by_the_house and any(map(trace.is_counted, given)):
                 trace.decide(_COUNTS[func])
-        elif (func in _EXITS or not by_the_house) and any(map(trace.is_marked, given)):
-            trace.decide(_WAYS[func])
+        elif func in _EXITS or not by_the_house:
+            trace.others_choose |= any(map(trace.is_given, given))
+            if any(map(trace.is_marked, given)):
+                trace.decide(_WAYS[func])
 
 
 def _is_of_the_house(frame: FrameType | None) -> bool:
