@@ -43,8 +43,8 @@ def _collected(call: Call) -> Relation:
     require(16 * entries, f"{entries:,} places that a grid reads", instead="a smaller grid")
     plane = torch.arange(n * channels).reshape(n, channels, 1, 1) * torch.Size(inputs).numel()
     target = torch.where(places[:, None] >= 0, places[:, None] + plane, -1)
-    points = grad.reshape(n, channels, -1, 1) if grad.is_contiguous() else grad.flatten(2)[..., None]
-    return Scatter(points.expand(target.shape), target)
+    points = grad.unsqueeze(-1).expand(*grad.shape, places.shape[-1])  # a view, as reshape need not be
+    return Scatter(points, target.reshape(points.shape))
 
 
 def read_places(call: Call, inputs: Sequence[int]) -> torch.Tensor:

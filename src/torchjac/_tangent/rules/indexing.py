@@ -98,8 +98,8 @@ def scatter(call: Call) -> Relations:
 @rule("put")
 def put(call: Call) -> Relations:
     """The ravelled self with ``source`` written, or added, at ``index``."""
-    target = flat_places(call["self"].shape).reshape(-1)[call["index"].cpu()]
-    return _write(call, target, call["source"].reshape(call["index"].shape), adds=bool(call["accumulate"]))
+    target = flat_places(call["self"].shape).reshape(-1)[call["index"].cpu()].reshape(call["source"].shape)
+    return _write(call, target, call["source"], adds=bool(call["accumulate"]))
 
 
 @rule("index_add", "index_copy", "index_fill", "index_reduce")
@@ -130,9 +130,10 @@ def masked_scatter(call: Call) -> Relations:
     relations: list[Relation] = [Pointwise(x)] if call.depends(x) else []
     if call.marked(mask):
         return [*relations, Everything(source)] if call.depends(source) else relations
-    target = flat_places(call.out.shape)[mask.cpu().expand(call.out.shape)]
-    head = source.reshape(-1)[: target.numel()]
-    return [*relations, Scatter(head, target, replaces=True)]
+    places = flat_places(call.out.shape)[mask.cpu().expand(call.out.shape)]
+    target = torch.full((source.numel(),), -1)  # of source's own shape: a reshaped source may be a copy
+    target[: places.numel()] = places
+    return [*relations, Scatter(source, target.reshape(source.shape), replaces=True)]
 
 
 @rule("embedding_dense_backward")
