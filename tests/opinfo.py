@@ -53,6 +53,25 @@ def cases(op: Any, dtype: torch.dtype = torch.float64, samples: int = MAX_SAMPLE
                 yield case
 
 
+def _channels_last(t: torch.Tensor) -> torch.Tensor:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return t.contiguous(memory_format=formats[t.dim()]) if t.dim() in formats else t
+
+
+LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "channels last": _channels_last,
+    "permuted": lambda t: t.permute(*reversed(range(t.dim()))).contiguous().permute(*reversed(range(t.dim()))),
+    "strided": lambda t: torch.stack([t, t.flip(0) if t.dim() else t], -1)[..., 0],
+    "expanded": lambda t: t[:1].expand(t.shape) if t.dim() else t,
+}
+
+
+def in_layout(case: Case, layout: str) -> Case:
+    """The same op on inputs that lie otherwise in memory (for "expanded" on rows that are all the first one)."""
+    relaid = LAYOUTS[layout]
+    return Case(f"{case.name}, {layout}", lambda *leaves: case.f(*map(relaid, leaves)), case.leaves)
+
+
 def _seed() -> None:
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002  # the samples of torch's own database draw from the legacy generator

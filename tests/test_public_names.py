@@ -14,7 +14,7 @@ VERBS = (
 OBJECTS = "BlockMatrix Coloring HessianPlan JacobianOperator JacobianPlan Note SparseMatrix SparsityPattern".split()
 ERRORS = (
     "DerivativeMismatchError FileError InputError InteractionError OptionError OutputError PatternError SignatureError "
-    "RankError StalePatternError TorchjacError TorchjacWarning".split()
+    "MemoryLimitError RankError StalePatternError TorchjacError TorchjacWarning".split()
 )
 
 

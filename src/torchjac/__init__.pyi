@@ -5,6 +5,7 @@ from ._base.errors import DerivativeMismatchError as DerivativeMismatchError
 from ._base.errors import FileError as FileError
 from ._base.errors import InputError as InputError
 from ._base.errors import InteractionError as InteractionError
+from ._base.errors import MemoryLimitError as MemoryLimitError
 from ._base.errors import OptionError as OptionError
 from ._base.errors import OutputError as OutputError
 from ._base.errors import PatternError as PatternError

@@ -379,3 +379,48 @@ def test_sums_over_elements_that_depend_on_the_same_inputs(rows):
     x = torch.rand(rows, 3)
     pattern = tj.jacobian_sparsity(lambda x: (x + x.roll(1, 1) + x.roll(2, 1)).sum(1), x)
     assert torch.equal(pattern.to_dense(), torch.eye(rows, dtype=torch.bool).repeat_interleave(3, 1))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+def test_padding_of_images_in_other_memory_formats_keeps_its_entries(mode):
+    """``contiguous`` calls itself a view and copies: the pattern was empty."""
+    x = rand(1, 3, 4, 4)
+
+    def last(x):
+        return F.pad(x.contiguous(memory_format=torch.channels_last), (1, 1, 1, 1), mode)
+
+    def permuted(x):
+        return F.pad(x.permute(0, 3, 1, 2), (1, 1, 1, 1), mode)
+
+    for f in (last, permuted):
+        np.testing.assert_array_equal(tj.jacobian_sparsity(f, x).to_dense().numpy(), observed(f, x, 2))
+        np.testing.assert_array_equal(
+            tj.hessian_sparsity(lambda x, f=f: (f(x) ** 3).sum(), x).to_dense().numpy(), np.eye(48, dtype=bool)
+        )
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((1, 2, 40, 1), {"size": (16, 1), "mode": "bilinear", "antialias": True}),
+        ((1, 1, 40, 5), {"size": (16, 3), "mode": "bicubic", "antialias": True}),
+        ((1, 1, 3, 40), {"size": (7, 13), "mode": "bicubic"}),
+        ((1, 1, 4, 5, 1), {"size": (7, 3, 1), "mode": "trilinear", "align_corners": True}),
+        ((1, 1, 90), {"scale_factor": 2.3, "mode": "linear"}),
+        ((1, 1, 90), {"scale_factor": 0.3, "mode": "nearest-exact"}),
+        ((1, 1, 90), {"size": 1, "mode": "linear"}),
+    ],
+    ids=str,
+)
+def test_interpolation_reads_what_it_reads(shape, options):
+    x = rand(*shape)
+
+    def f(x):
+        return F.interpolate(x, **options)
+
+    np.testing.assert_array_equal(tj.jacobian_sparsity(f, x).to_dense().numpy(), dense_jacobian(f, (x,)).numpy() != 0)
+
+
+def test_long_signals_are_interpolated_without_the_square_of_their_length():
+    x = torch.rand(1, 1, 100_000, dtype=D)
+    assert tj.jacobian_sparsity(lambda x: F.interpolate(x, scale_factor=2, mode="linear"), x).nnz == 400_000 - 2

@@ -8,13 +8,13 @@ stops being so, fails its test: the table stays true.
 from __future__ import annotations
 
 import warnings
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from opinfo import Case, cases, entries, full_name, points, reverse_pattern
+from opinfo import LAYOUTS, Case, cases, entries, full_name, in_layout, points, reverse_pattern
 from opinfo_loose import LOOSE
 
 import torchjac as tj
@@ -69,6 +69,21 @@ def test_pattern_is_sound_in_other_dtypes(op: Any, dtype: torch.dtype) -> None:
         for leaves in islice(points(case), 6):
             seen = reverse_pattern(case, leaves)
             assert seen is None or not (seen & ~got).any()
+
+
+@pytest.mark.parametrize("op", entries(), ids=full_name)
+def test_pattern_is_sound_wherever_the_inputs_lie_in_memory(op: Any) -> None:
+    for case, layout in product(cases(op, samples=2), LAYOUTS):
+        relaid = in_layout(case, layout)
+        try:
+            seen = [reverse_pattern(relaid, leaves) for leaves in islice(points(case), 2)]
+        except RuntimeError:  # equal rows are a singular matrix
+            continue
+        if seen[0] is None:  # PyTorch refuses, for example to write into expanded memory
+            continue
+        got = pattern_of(relaid)
+        for one in seen:
+            assert one is None or one.shape != got.shape or not (one & ~got).any(), f"{relaid.name} misses entries"
 
 
 def test_at_least_85_percent_of_the_ops_are_exact() -> None:

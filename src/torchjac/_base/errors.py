@@ -45,6 +45,15 @@ class StalePatternError(TorchjacError, RuntimeError):
     entry: tuple[int, int] = (-1, -1)  # the row and column of a missing entry
 
 
+class MemoryLimitError(TorchjacError, MemoryError):
+    """Something would take more memory than is allowed, or than half of what is free; it was not tried."""
+
+    def at(self, op: str, line: str) -> MemoryLimitError:
+        """The same, said of the op that asked for it and the user's line."""
+        where = f"{op}, at {line}" if line else op
+        return MemoryLimitError(f"{where}: {self.got}", expected=self.expected, why=self.why, instead=self.instead)
+
+
 class InteractionError(TorchjacError, ValueError):
     """The samples of a batch, which were to be independent of each other, are not."""
 

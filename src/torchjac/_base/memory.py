@@ -59,7 +59,9 @@ def available(device: torch.device) -> int:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + unused)
-    return int(min(_free_in_system(Path("/proc/meminfo")), _free_in_group(Path("/sys/fs/cgroup"))))
+    proc = Path("/proc")
+    free = _free_in_system(proc / "meminfo"), _free_in_group(Path("/sys/fs/cgroup")), _free_in_process(proc)
+    return int(min(free))
 
 
 def _free_in_system(meminfo: Path) -> int:
@@ -73,6 +75,19 @@ def _free_in_group(folder: Path) -> float:
     if not (limit.exists() and used.exists()) or (text := limit.read_text().strip()) == "max":
         return math.inf
     return max(0, int(text) - int(used.read_text()))
+
+
+def _free_in_process(proc: Path) -> float:
+    """What ``ulimit -v`` leaves; no limit where none is set, or where there is no such thing."""
+    used = proc / "self" / "statm"
+    if not used.exists():
+        return math.inf
+    import resource  # not on Windows
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    return max(0, limit - int(used.read_text().split()[0]) * resource.getpagesize())
 
 
 class PeakBytes(TorchDispatchMode):

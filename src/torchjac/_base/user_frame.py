@@ -13,7 +13,7 @@ from types import FrameType
 from .errors import TorchjacWarning
 
 _PACKAGE = __name__.partition(".")[0]
-_BETWEEN = frozenset({_PACKAGE, "torch", "scipy", "functools", "contextlib"})  # they call what they are given
+_BETWEEN = frozenset({_PACKAGE, "torch", "scipy", "functools", "contextlib", "copy"})  # they call what they are given
 _PROBLEMS = "demo"
 _GENERATED = ("<frozen", "<string>", "<eval")
 

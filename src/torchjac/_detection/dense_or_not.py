@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from .._base.errors import REFUSALS
+from .._base.errors import REFUSALS, MemoryLimitError
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._matrices.pattern import SparsityPattern
@@ -41,7 +41,7 @@ def pattern_or_full(function: FlatFunction, args: Args, vjps: VJPs | None = None
     sets = _UntilFull(n, max(1, min(m, n) // 2))
     try:
         pattern = detect(function, args, sets)
-    except _FullError:
+    except (_FullError, MemoryLimitError):  # a pattern that has no room saves no products
         return SparsityPattern.full((m, n))
     return SparsityPattern.full((m, n)) if sets.full else pattern
 

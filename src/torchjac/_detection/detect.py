@@ -50,7 +50,7 @@ def detect_hessian(gradient: GradientOf, function: FlatFunction, args: Args) -> 
 
 def mirrored(pattern: SparsityPattern) -> SparsityPattern:
     """The smallest symmetric pattern that holds ``pattern``: itself, where it is symmetric."""
-    if pattern == pattern.T:
+    if pattern.nnz == pattern.shape[0] * pattern.shape[1] or pattern == pattern.T:
         return pattern
     symmetric = pattern | pattern.T
     symmetric.provenance = pattern.provenance

@@ -13,11 +13,13 @@ import torch
 from .._base.errors import not_differentiable
 from .._base.words import Args
 from .._function.flat import FlatFunction
+from .._tangent.chosen import Choosers
 from .._tangent.isolation import normal, traced
 from .._tangent.reading import Reading
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
 from .._tangent.values import ValueTrace
+from .._tangent.watch import Watch
 
 
 def forward(function: FlatFunction, args: Args, reading: Reading, seeds: Ids) -> tuple[Ids, Trace]:
@@ -28,12 +30,17 @@ def forward(function: FlatFunction, args: Args, reading: Reading, seeds: Ids) ->
     for leaf, tangent, primal in zip(function.inputs, tangents, primals, strict=True):
         trace.seed(tangent, seeds[leaf.start : leaf.stop].reshape(leaf.shape))
         trace.mark(primal)
+    for t in function.others(args):
+        trace.give(t)
 
     def push() -> Ids:
-        results: Sequence[torch.Tensor] = torch.func.jvp(function.bind(args), primals, tangents)[1]
+        with torch.enable_grad():  # as reverse mode has it: f may ask
+            results: Sequence[torch.Tensor] = torch.func.jvp(function.bind(args, Watch(trace)), primals, tangents)[1]
         return _read(trace, results)
 
-    return traced(function, trace, push), trace
+    ids = traced(function, trace, push)
+    function.others_choose |= trace.others_choose
+    return ids, trace
 
 
 def backward(
@@ -41,15 +48,19 @@ def backward(
 ) -> tuple[Ids, Trace]:
     """Return (n,) ids of the inputs, for (m,) ids of the outputs, and the trace; makers are called once m is known."""
     primals = tuple(leaf.detach().clone().requires_grad_() for leaf in function.leaves(args))
-    before = ValueTrace()
+    before = ValueTrace(Choosers())
     for primal in primals:
         before.mark(primal)
+    for t in function.others(args):
+        before.give(t)
 
     def run() -> tuple[torch.Tensor, ...]:
         with torch.enable_grad():
-            return function.bind(args)(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
+            f = function.bind(args, Watch(before))
+            return f(*(primal.view_as(primal) for primal in primals))  # f may write to its inputs
 
     results = traced(function, before, run)
+    function.others_choose |= before.others_choose
     trace = Trace(make_reading(), before)
     seeds = make_seeds()
     cotangents = [normal(t) for t in results]

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from .._base.memory_limit import require
 from .._tangent.relations import Along, Ids, Window
 from .set_table import Ints, SetTable
 
+_PLACED = 24  # bytes for each place that an output reads
 _TIDY_AT = 4_000_000  # entries of the table before the first look for sets that are not in use
 
 
@@ -89,6 +91,8 @@ class IndexSets:
         if window.places.numel() == 0:
             return ids.new_zeros((*ids.shape[:-1], out_len))
         width = int(counts.max())
+        read = ids.shape[:-1].numel() * min(out_len * width, 4 * window.places.numel())
+        require(_PLACED * read, f"{read:,} places that are read", instead="the op by slices, or sparsity=None")
         if out_len * width <= 4 * window.places.numel():  # nearly regular: one row for every output
             slot = torch.arange(window.places.numel()) - window.starts[window.out]
             positions = torch.full((out_len, width), ids.shape[-1])

@@ -11,6 +11,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from .._base.memory_limit import require
+
 Ints = npt.NDArray[np.int64]
 Members = npt.NDArray[np.int32 | np.int64]
 """The indices in sets: int32 where n allows it."""
@@ -19,6 +21,15 @@ T = TypeVar("T", bound=np.generic)
 
 _SMALL_SETS = 16  # below this mean size, finding equal sets costs more than keeping them twice
 
+
+_FEW = 10_000  # entries that nobody asks about
+_TAKEN = 24  # bytes an entry that is copied out of the table takes: its place, a step, itself
+_UNITED = 40  # and that of a boolean product
+_LOOKED_UP = 80  # and one that a binary search looks for
+_INSTEAD = (
+    "sparsity=None for a dense Jacobian, sparsity=a pattern of your own, torchjac.register_rule for an op of your own, "
+    "or allow more memory"
+)
 
 _LARGE_SETS = 64  # from this size on, a set is asked whether it holds the rest before the union is written out
 
@@ -48,11 +59,18 @@ class SetTable:
         lengths = self._indptr[ids + 1] - starts
         indptr = np.zeros(ids.size + 1, np.int64)
         np.cumsum(lengths, out=indptr[1:])
+        self._ask(int(indptr[-1]), _TAKEN)
         if ids.size and ids[-1] - ids[0] == ids.size - 1 and _rising(ids):
             return indptr, self._indices[starts[0] : starts[0] + indptr[-1]]
         where = np.repeat(starts - indptr[:-1], lengths)
         where += np.arange(where.size)
         return indptr, self._indices[where]
+
+    def _ask(self, entries: int, each: int) -> None:
+        """Raise MemoryLimitError where there is no room to work on so many entries."""
+        if entries > _FEW:
+            held = self._indptr.nbytes + self._indices.nbytes
+            require(entries * each, f"index sets of {entries:,} entries", instead=_INSTEAD, held=held)
 
     def union(self, a: Ints, b: Ints) -> Ints:
         """Return the elementwise union of two id arrays of one shape (k,)."""
@@ -122,6 +140,7 @@ class SetTable:
         group = np.repeat(np.arange(largest.size), np.diff(indptr))
         asked = (big >= _LARGE_SETS) & (big >= 8 * rest)
         member = asked[group] & (ids != largest[group])
+        self._ask(int(lengths[member].sum()), _LOOKED_UP)
         counts, wanted = self.take(ids[member])
         query = np.repeat(group[member], np.diff(counts))
         missing = ~self._holds(largest[query], wanted)
@@ -143,6 +162,7 @@ class SetTable:
         """Return the boolean product (groups x sets) @ (sets x n), in CSR with sorted indices."""
         from scipy.sparse import csr_array
 
+        self._ask(int(self.lengths(ids).sum()), _UNITED)
         counts, flat = self.take(ids)
         if np.may_share_memory(flat, self._indices):  # a part of the table, and SciPy sorts and shortens in place
             flat = flat.copy()
@@ -162,6 +182,7 @@ class SetTable:
 
     def _append(self, indptr: Ints, indices: Members, inverse: Ints | None) -> Ints:
         first, old, count = self.size, self.nnz, indptr.size - 1
+        self._ask(2 * (old + indices.size), self._indices.itemsize)
         self._indptr = _room(self._indptr, first + 1, count)
         self._indices = _room(self._indices, old, indices.size)
         self._indptr[first + 1 : first + 1 + count] = old + indptr[1:]

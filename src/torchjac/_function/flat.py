@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch.utils import _pytree as pytree
@@ -17,7 +17,9 @@ from torch.utils._pytree import PyTree
 from .._base.errors import InputError, OutputError
 from .._base.words import Args, UserFunction
 from .leaves import Leaf, describe, input_leaves, output_leaves, split_aux, with_paths
+from .levels import as_under_autograd
 from .signature import Choices, signature_error, signature_of, version_of
+from .subclasses import dressed, is_dressed, plain
 
 Argnums = int | tuple[int, ...]
 
@@ -48,8 +50,11 @@ class FlatFunction:
         self.outputs: list[Leaf] = []
         self._out_spec: pytree.TreeSpec | None = None
         self._returns_bare = False  # a tensor, and no tree
+        self.others_choose = False  # whether a trace saw masks or indices computed from ``others``
         self._works_in_place: bool | None = None  # whether f writes to its arguments; None until it ran once
-        self.all_bare = self._takes_bare and self.positions == tuple(range(len(args)))
+        self.all_bare = (
+            self._takes_bare and self.positions == tuple(range(len(args))) and not any(map(is_dressed, args))
+        )
 
     @property
     def m(self) -> int:
@@ -124,24 +129,43 @@ class FlatFunction:
 
     def leaves(self, args: Args) -> list[torch.Tensor]:
         """The leaves of the differentiated arguments in ``args``, in order."""
+        return [leaf if type(leaf) is torch.Tensor else plain(leaf) for leaf in self._given(args)]
+
+    def _given(self, args: Args) -> list[torch.Tensor]:
         return [leaf for p in self.positions for leaf in pytree.tree_leaves(args[p])]
 
     def choices(self, args: Args) -> Choices:
         """The arguments that are not differentiated and may decide which inputs f reads."""
         if len(self.positions) == len(args):
             return Choices(())
-        others = [a for p, a in enumerate(args) if p not in self.positions]
-        return Choices(pytree.tree_leaves(others))
+        return Choices(self._others(args), self.others_choose)
 
-    def bind(self, args: Args) -> Callable[..., tuple[torch.Tensor, ...]]:
-        """The function of the selected leaves alone, with every other argument held fixed."""
+    def others(self, args: Args) -> list[torch.Tensor]:
+        """The floating point tensors among the arguments that are not differentiated."""
+        if len(self.positions) == len(args):
+            return []
+        return [t for t in self._others(args) if isinstance(t, torch.Tensor) and t.is_floating_point()]
+
+    def _others(self, args: Args) -> list[object]:
+        leaves: list[object] = pytree.tree_leaves([a for p, a in enumerate(args) if p not in self.positions])
+        return leaves
+
+    def bind(
+        self, args: Args, within: AbstractContextManager[object] | None = None
+    ) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """The function of the selected leaves alone, with every other argument held fixed; f runs ``within`` that."""
+        given = self._given(args)
+        subclasses = any(map(is_dressed, given))
 
         def flat(*leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
             full, start = list(args), 0
+            if subclasses:
+                leaves = tuple(map(dressed, leaves, given))
             for position, spec in zip(self.positions, self._arg_specs, strict=True):
                 full[position] = pytree.tree_unflatten(leaves[start : start + spec.num_leaves], spec)
                 start += spec.num_leaves
-            out = self.call(tuple(full))
+            with within or nullcontext():
+                out = self.call(tuple(full))
             return self._flatten_output(split_aux(out)[0] if self.has_aux else out)
 
         return flat
@@ -153,6 +177,12 @@ class FlatFunction:
 
     def call(self, args: Args) -> PyTree:
         """Return ``f(*args)``; an f that writes to its arguments in place gets copies of them."""
+        if torch._C._functorch.peek_interpreter_stack() is None:
+            return self._call(args)
+        with as_under_autograd():
+            return self._call(args)
+
+    def _call(self, args: Args) -> PyTree:
         if self._works_in_place is False:
             return self.f(*args)
         copies = on_tensors(torch.clone, args)
@@ -167,6 +197,9 @@ class FlatFunction:
         if self._returns_bare and isinstance(out, torch.Tensor) and out.shape == self.outputs[0].shape:
             return (out,)
         flat, spec = pytree.tree_flatten(out)
+        if any(map(is_dressed, flat)):
+            flat = list(map(plain, flat))
+            out = pytree.tree_unflatten(flat, spec)
         if self._out_spec is None:
             self._returns_bare = isinstance(out, torch.Tensor)
             self.outputs = output_leaves(out)

@@ -19,7 +19,7 @@ class Frozen:
 
     def __init__(self, function: FlatFunction, args: Args) -> None:
         self._function = function
-        self._choices = Choices(_plain_leaves(function, args), floats=True)
+        self._choices = Choices(_plain_leaves(function, args), numbers=True)
         self._captured = Captured(function.source)
 
     def forget_changed(self) -> None:
@@ -29,7 +29,7 @@ class Frozen:
     def same(self, args: Args) -> bool:
         """Whether a program that was captured then holds at ``args`` now."""
         return self._captured.holds() and (
-            self._function.all_bare or self._choices.same(Choices(_plain_leaves(self._function, args), floats=True))
+            self._function.all_bare or self._choices.same(Choices(_plain_leaves(self._function, args), numbers=True))
         )
 
 

@@ -19,6 +19,7 @@ from .flat import Argnums, FlatFunction
 from .kernels import with_reference_kernels
 from .leaves import describe, split_aux
 from .normalisation import ElementaryNormalisations
+from .subclasses import all_dressed
 
 _TENSOR = object()  # stands where a tensor goes
 
@@ -74,7 +75,7 @@ class GradientOf:
         others: list[tuple[pytree.TreeSpec, list[object]]] = []
 
         def scalar(*inner: PyTree) -> tuple[torch.Tensor, list[torch.Tensor]]:
-            y, aux = self._run(inner)
+            y, aux = self._run(all_dressed(inner, args))
             flat, spec = pytree.tree_flatten(aux)
             others[:] = [(spec, [_TENSOR if isinstance(leaf, torch.Tensor) else leaf for leaf in flat])]
             return y.reshape(()), [y, *(leaf for leaf in flat if isinstance(leaf, torch.Tensor))]

@@ -23,13 +23,14 @@ def version_of(t: torch.Tensor) -> int:
 class Choices:
     """Arguments that can change a pattern: index tensors, masks, integers, strings. Floats and their tensors cannot.
 
-    ``floats``: they count too, for a program that holds them fixed.
+    Floating point tensors are among them where ``floats``, because f computes masks or indices from them. Floats are
+    among them where ``numbers``, because a program holds them fixed.
     """
 
-    def __init__(self, leaves: Sequence[object], floats: bool = False) -> None:
-        plain = [a for a in leaves if not isinstance(a, torch.Tensor) and (floats or not isinstance(a, float))]
+    def __init__(self, leaves: Sequence[object], floats: bool = False, numbers: bool = False) -> None:
+        plain = [a for a in leaves if not isinstance(a, torch.Tensor) and (numbers or not isinstance(a, float))]
         self.plain = [a.copy() if isinstance(a, np.ndarray) else a for a in plain]
-        self.tensors = [a for a in leaves if isinstance(a, torch.Tensor) and not a.is_floating_point()]
+        self.tensors = [a for a in leaves if isinstance(a, torch.Tensor) and (floats or not a.is_floating_point())]
         self.versions = [version_of(t) for t in self.tensors]
 
     def same(self, other: Choices) -> bool:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from .._base.errors import PatternError
+from .._base.memory_limit import require
 from .._base.words import Scope
 from . import drawing
 from .notes import Cost, Note, Provenance, Step
@@ -178,13 +179,20 @@ class SparsityPattern:
         in_order = np.array_equal(self.indptr, self._set_indptr)
         if in_order and np.array_equal(starts, self._set_indptr[:-1]):
             return self._set_indices
+        self._ask(3 * 8)
         shift = np.repeat(starts - self.indptr[:-1], np.diff(self.indptr))
         shift += np.arange(self.nnz)
         return self._set_indices[shift]
 
+    def _ask(self, each: int) -> None:
+        """Raise MemoryLimitError where there is no room for ``each`` bytes an entry."""
+        what = f"the {self.nnz:,} entries of a {self.shape[0]} x {self.shape[1]} pattern, one by one,"
+        require(self.nnz * each, what, instead="layout=torch.strided, a JacobianOperator, or entries= of those wanted")
+
     @cached_property
     def rows(self) -> IntArray:
         """The rows of the entries, in the same order as ``indices``: (nnz,), NumPy."""
+        self._ask(8)
         return np.repeat(np.arange(self.shape[0], dtype=index_dtype(self.shape[0])), np.diff(self.indptr))
 
     @cached_property
@@ -237,6 +245,8 @@ class SparsityPattern:
 
     def to_dense(self) -> torch.Tensor:
         """The pattern as a dense (m, n) ``torch.bool`` tensor; m x n bytes."""
+        m, n = self.shape
+        require(m * n, f"a dense pattern of {m} x {n} places", instead="pattern.to_scipy()")
         dense = torch.zeros(self.shape, dtype=torch.bool)
         dense[torch.from_numpy(self.rows.astype(np.int64)), self.col_indices] = True
         return dense

@@ -44,6 +44,15 @@ def writes(op: torch._ops.OpOverload) -> frozenset[str]:
     return frozenset(declared.union(_SILENT_WRITES.get(base_name(op), ())))
 
 
+@cache
+def returns_views(op: torch._ops.OpOverload) -> bool:
+    """Whether every output aliases an input whose numbers the op leaves alone, or may do so."""
+    schema = op._schema
+    if torch.Tag.inplace_view in op.tags:
+        return True
+    return bool(schema.returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+
+
 def written(op: torch._ops.OpOverload, args: Args, kwargs: dict[str, Any]) -> list[torch.Tensor]:
     """The tensors that the op writes to."""
     found: list[torch.Tensor] = []
@@ -90,10 +99,14 @@ class Call:
 
     def marked(self, value: object) -> bool:
         """Whether ``value`` is a tensor (or a list with one) that was computed from x."""
-        values = value if isinstance(value, (list, tuple)) else (value,)
-        found = any(isinstance(v, torch.Tensor) and self._marked(v) for v in values)
+        found = self.from_x(value)
         self.widened = self.widened or found
         return found
+
+    def from_x(self, value: Any) -> bool:
+        """The same, for one who does not take it to be any value."""
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        return any(isinstance(v, torch.Tensor) and self._marked(v) for v in values)
 
     @property
     def operands(self) -> list[torch.Tensor]:

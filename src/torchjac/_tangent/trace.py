@@ -18,14 +18,20 @@ from typing import Any
 
 import torch
 
+from .._base.errors import MemoryLimitError
 from .._base.words import Args
-from .call import Call, base_name, written
+from .call import Call, base_name, returns_views, written
 from .carry import carry
+from .chosen import Choosers
 from .reading import Reading
 from .relations import Everything, Ids, Pointwise, Relations
 from .rules import RULES
-from .shadow import Shadow, has_memory
+from .selected import Choice, Rows
+from .selection import SelectedShadow, Selections
+from .shadow import has_memory, memory
 from .values import ValueTrace, tensors
+
+is_view = returns_views
 
 _NO_RULE = "no rule for this op: each of its outputs is taken to depend on all of its inputs"
 _WIDENED = "values computed from x choose: each output is taken to depend on all that could be chosen"
@@ -38,13 +44,16 @@ class Trace(ValueTrace):
     """
 
     def __init__(self, reading: Reading, before: ValueTrace | None = None) -> None:
-        super().__init__()
+        super().__init__(Choosers() if before is None else before.choosers)
+        assert self.choosers is not None, "a trace before this one, without choosers"
         self.reading = reading
-        self.shadow = Shadow(reading)
+        self.shadow = SelectedShadow(reading, self._read_as_all)
+        self._selections = Selections(self.shadow, self.choosers, reading)
         if before is not None:
             self._marked, self._choices, self._lines = before._marked, before._choices, before._lines
-            self._born, self.local = before._born, before.local
+            self._born, self.local, self._counted = before._born, before.local, before._counted
             self._costs.update(before._costs)
+            self._others, self.others_choose = before._others, before.others_choose
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:
         """Make t a part of v; ``ids``, of t's shape, say which part."""
@@ -63,10 +72,13 @@ class Trace(ValueTrace):
                 return out
         call = Call(func, args, kwargs, self.shadow.covers, self.is_marked, self.choice)
         operands = call.operands
-        before = [self.shadow.read(t) for t in operands] if self.reading.curious else []
+        before = [self._seen(t) for t in operands] if self.reading.curious else []
         call.out = self.run(func, args, kwargs, inputs)
-        if not is_view(func):
-            self._follow(call, operands, before)
+        if not (is_view(func) and _aliases(call.out, inputs)):
+            try:
+                self._follow(call, operands, before)
+            except MemoryLimitError as error:
+                raise error.at(base_name(func), self.line()) from None
         return call.out
 
     def _follow(self, call: Call, operands: list[torch.Tensor], before: list[Ids]) -> None:
@@ -75,6 +87,8 @@ class Trace(ValueTrace):
         if not outs:  # some ops only write to their arguments
             outs = [t for t in written(call.op, call.args, call.kwargs) if _carries(t)]
         if not outs:
+            return
+        if self._follow_selected(call, operands, outs, before):
             return
         relations = self._relations(call, operands, len(outs))
         new = [carry(r, t.shape, self.shadow.read, self.reading) for r, t in zip(relations, outs, strict=True)]
@@ -86,9 +100,64 @@ class Trace(ValueTrace):
             added = sum(max(self.reading.entries(ids) - most, 0) for ids in new)
             if added or reason == _NO_RULE:
                 self.note(base_name(call.op), reason, added)
+        if call.widened:
+            self._widened(call, outs)
         for t, ids in zip(outs, new, strict=True):
             self.shadow.write(t, ids)
         self.reading.tidy(self.shadow.all_ids)
+
+    def _follow_selected(
+        self, call: Call, operands: list[torch.Tensor], outs: list[torch.Tensor], before: list[Ids]
+    ) -> bool:
+        """Follow a call that takes, keeps or puts back what x chooses; False if it does neither."""
+        taken = self._selections.take(call, self.line) if len(outs) == 1 and not outs[0].is_complex() else None
+        if taken is not None:
+            self._write([(outs[0], *taken)], call, before)
+            return True
+        put = self._selections.put(call, self.line) if len(outs) == 1 else None
+        if put is not None:
+            self._write([(outs[0], None, put)], call, before)
+            return True
+        rows = self._selections.kept(operands)
+        if rows is None:
+            return False
+        relations = self._relations(call, operands, len(outs))
+        seen = [self._selections.through(rows, r, t) for r, t in zip(relations, outs, strict=True)]
+        if any(ids is None for ids in seen):
+            return False
+        self._write([(t, rows.choice, ids) for t, ids in zip(outs, seen, strict=True) if ids is not None], call, before)
+        return True
+
+    def _write(self, found: list[tuple[torch.Tensor, Choice | None, Ids]], call: Call, before: list[Ids]) -> None:
+        for t, choice, ids in found:
+            if self.reading.curious:
+                ids = self.reading.arrive(base_name(call.op), self.line(), before, ids)
+            if choice is None:
+                self.shadow.write(t, ids)
+            else:
+                self.shadow.write_places(t, choice, ids)
+        self.reading.tidy(self.shadow.all_ids)
+
+    def _seen(self, t: torch.Tensor) -> Ids:
+        places = self.shadow.places(t)
+        return self.shadow.read(t) if places is None else places
+
+    def _read_as_all(self, rows: Rows, more: int) -> None:
+        """A selected tensor is taken for all that could have been chosen."""
+        choice = rows.choice
+        if more > 0:
+            self.note(choice.op, _WIDENED, more, choice.line)
+        if choice.decides or (rows.shape[choice.dim] == 0 and rows.ids.any()):
+            self.decide("nonzero" if choice.decides else choice.op, choice.line)
+
+    def _widened(self, call: Call, outs: list[torch.Tensor]) -> None:
+        """A rule was told that an index may be any: not so where positions were read, or there is none."""
+        read = [self.choosers.positions(t) for t in tensors(call.args)] if self.choosers is not None else []
+        for positions in read:
+            if positions is not None:
+                self.decide("nonzero", positions.line)
+        if any(t.numel() == 0 for t in (*call.operands, *outs)):
+            self.decide(base_name(call.op))
 
     def _relations(self, call: Call, operands: list[torch.Tensor], outputs: int) -> tuple[Relations, ...]:
         """For each floating point output of the call, how it depends on the operands."""
@@ -115,20 +184,17 @@ def _carries(t: torch.Tensor) -> bool:
     return has_memory(t) and (t.is_floating_point() or t.is_complex())
 
 
+def _aliases(out: Any, inputs: list[torch.Tensor]) -> bool:
+    """Whether every result is memory of an input; ``contiguous`` and ``to`` may copy, whatever their schemas say."""
+    known = {memory(t).untyped_storage()._cdata for t in inputs if has_memory(t)}
+    return all(memory(t).untyped_storage()._cdata in known for t in tensors((out,)) if has_memory(t))
+
+
 @cache
 def is_pointwise(op: torch._ops.OpOverload) -> bool:
     """Whether the op is tagged pointwise, and takes tensors rather than lists of them (which need not fit)."""
     lists = any("List[Tensor]" in str(argument.type) for argument in op._schema.arguments)
     return torch.Tag.pointwise in op.tags and not lists
-
-
-@cache
-def is_view(op: torch._ops.OpOverload) -> bool:
-    """Whether every output aliases an input whose numbers the op leaves alone."""
-    schema = op._schema
-    if torch.Tag.inplace_view in op.tags:
-        return True
-    return bool(schema.returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
 
 
 def decomposition(op: torch._ops.OpOverload) -> Any:

@@ -16,19 +16,26 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .._base.words import Args, Kwargs, OpResult
 from .._matrices.notes import Note
-from .call import Call, base_name, writes, written
+from .call import Call, base_name, returns_views, writes, written
+from .chosen import PUTS, TAKES, Choosers
 from .journal import Journal
+from .numbering import is_choice
 from .registry import HALF_FORWARD
 from .relations import Along
 from .rules import CHOICES, VALUE_FREE, VALUE_READERS
 from .shadow import has_memory, memory
 from .source import user_line
 
+_COUNTING = frozenset({"index", "_unsafe_index", "masked_select", "nonzero"})  # by a mask: as many as it has places
+
 
 class ValueTrace(TorchDispatchMode):
-    """Use as a context: ``mark`` the tensors of x, run f inside."""
+    """Use as a context: ``mark`` the tensors of x, run f inside.
 
-    def __init__(self) -> None:
+    ``choosers``: remembers what is chosen by x; without it the positions where a mask holds are values that f reads.
+    """
+
+    def __init__(self, choosers: Choosers | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         self._costs: dict[Note, int] = {}
         self.local = False
@@ -39,6 +46,10 @@ class ValueTrace(TorchDispatchMode):
         self._choices: WeakKeyDictionary[torch.UntypedStorage, Along] = WeakKeyDictionary()
         self._born: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
         self._lines: dict[int, str] = {}
+        self.choosers = choosers
+        self.others_choose = False  # whether a mask, index or decision was computed from what ``give`` was told of
+        self._others: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
+        self._counted: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -49,6 +60,15 @@ class ValueTrace(TorchDispatchMode):
         """Note that t holds values that depend on x."""
         storage = memory(t).untyped_storage()
         self._marked[storage] = self._born[storage] = True
+
+    def give(self, t: torch.Tensor) -> None:
+        """Let t be an argument that is not part of x, and may be another in the next call."""
+        if has_memory(t):
+            self._others[memory(t).untyped_storage()] = True
+
+    def is_given(self, t: torch.Tensor) -> bool:
+        """Whether t may hold values that depend on what ``give`` was told of."""
+        return has_memory(t) and memory(t).untyped_storage() in self._others
 
     def is_marked(self, t: torch.Tensor) -> bool:
         """Whether t may hold values that depend on x."""
@@ -71,7 +91,19 @@ class ValueTrace(TorchDispatchMode):
         marked = self.look(func, args, inputs)
         out = func(*args, **kwargs)
         self.settle(func, args, kwargs, out, marked)
+        if self._others and any(map(self.is_given, inputs)):
+            self._pass_on(func, tensors((out,)))
         return out
+
+    def _pass_on(self, func: Any, outs: list[torch.Tensor]) -> None:
+        """Results of what was given; masks and indices among them choose."""
+        name = base_name(func)
+        if name in VALUE_FREE:
+            return
+        for t in outs:
+            self.give(t)
+        chooses = any(is_choice(t) or t.layout is not torch.strided for t in outs)
+        self.others_choose |= chooses or name in VALUE_READERS or "grid_sampler" in name
 
     def protect(self, func: Any, args: Args, kwargs: dict[str, Any]) -> None:
         """Save what the op is about to overwrite, if it is older than the trace."""
@@ -79,6 +111,8 @@ class ValueTrace(TorchDispatchMode):
             for t in written(func, args, kwargs):
                 if has_memory(t) and memory(t).untyped_storage() not in self._born:
                     self.journal.save(memory(t))
+                if self.choosers is not None and has_memory(t):
+                    self.choosers.numbering.wrote(t)
 
     def look(self, func: torch._ops.OpOverload, args: Args, inputs: list[torch.Tensor]) -> bool:
         """Return whether the op is given values computed from x; note decisions on such values."""
@@ -88,11 +122,39 @@ class ValueTrace(TorchDispatchMode):
         self.names.update([name, *(f"{name} {word}" for word in args if isinstance(word, str))])
         if func.namespace not in ("aten", "prims"):
             self.foreign.add(name)
-        if name in VALUE_READERS:
-            self.local = True
-            reason = "a value computed from x is read and may decide what runs: holds where the same is decided"
-            self.note(VALUE_READERS[name], reason)
+        if name in VALUE_READERS and not (name == "nonzero" and self.choosers is not None):
+            self.decide(VALUE_READERS[name])
+        if self.choosers is not None and not returns_views(func):
+            self._look_for_positions(name, inputs, args)
         return True
+
+    def _look_for_positions(self, name: str, inputs: list[torch.Tensor], args: Args) -> None:
+        """Positions where a mask holds may choose; an op that computes with them reads them."""
+        assert self.choosers is not None
+        for t in inputs:
+            positions = self.choosers.positions(t)
+            if positions is not None and (t is args[0] or name not in (*TAKES, *PUTS)):
+                self.decide("nonzero", positions.line)
+
+    def is_counted(self, t: torch.Tensor) -> bool:
+        """Whether how many elements t has depends on x."""
+        return has_memory(t) and memory(t).untyped_storage() in self._counted
+
+    def _count(self, name: str, args: Args, kwargs: dict[str, Any], outs: list[torch.Tensor]) -> None:
+        """Remember which results have as many elements as a mask has places."""
+        given = tensors(args) + tensors(kwargs.values()) + [t for a in args if isinstance(a, list) for t in tensors(a)]
+        fixed = {t.shape for t in given if not self.is_counted(t)}
+        made = name in _COUNTING and any(t.dtype in (torch.bool, torch.uint8) or name == "nonzero" for t in given)
+        if made or any(map(self.is_counted, given)):
+            for t in outs:
+                if has_memory(t) and t.dim() and (made or t.shape not in fixed):
+                    self._counted[memory(t).untyped_storage()] = True
+
+    def decide(self, op: str, line: str | None = None) -> None:
+        """A value computed from x leaves PyTorch by ``op``: what comes after may be for this x only."""
+        self.local = True
+        reason = "a value computed from x is read and may decide what runs: holds where the same is decided"
+        self.note(op, reason, line=line)
 
     def settle(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any, marked: bool) -> None:
         """Note that results are new memory, and hold values computed from x if the op was given some."""
@@ -105,14 +167,20 @@ class ValueTrace(TorchDispatchMode):
                     self._born.setdefault(storage, True)
                 if marked:
                     self._marked[storage] = True
+        if marked and self.choosers is not None and not func._schema.is_mutable:
+            self.choosers.numbering.made(func, args, kwargs, tensors((out,)))
+            if name == "nonzero":
+                self.choosers.found(out, args[0], self.line())
+        if marked and (name in _COUNTING or self._counted):
+            self._count(name, args, kwargs, tensors((out,)))
         if marked and name in CHOICES:
             call = Call(func, args, kwargs)
             call.out = out
             self._choices[out[1].untyped_storage()] = CHOICES[name](call)
 
-    def note(self, op: str, reason: str, nonzeros: int = 0) -> None:
+    def note(self, op: str, reason: str, nonzeros: int = 0, line: str | None = None) -> None:
         """Remember, once for each line of the user's code, what made the result larger or local, and by how much."""
-        note = Note(op, reason, self.line())
+        note = Note(op, reason, self.line() if line is None else line)
         self._costs[note] = self._costs.get(note, 0) + nonzeros
 
     @property

@@ -109,8 +109,8 @@ def scatter(call: Call) -> Relations:
 @rule("put")
 def put(call: Call) -> Relations:
     """The ravelled self with ``source`` written, or added, at ``index``."""
-    target = flat_places(call["self"].shape).reshape(-1)[call["index"].cpu()]
-    return _write(call, target, call["source"].reshape(call["index"].shape), adds=bool(call["accumulate"]))
+    target = flat_places(call["self"].shape).reshape(-1)[call["index"].cpu()].reshape(call["source"].shape)
+    return _write(call, target, call["source"], adds=bool(call["accumulate"]))
 
 
 @rule("index_add", "index_copy", "index_fill", "index_reduce")
@@ -138,12 +138,13 @@ def index_put(call: Call) -> Relations:
 def masked_scatter(call: Call) -> Relations:
     """Write the elements of ``source``, in order, at the places where ``mask`` holds."""
     x, mask, source = call["self"], call["mask"], call["source"]
-    if call.marked(mask):
-        return _everything(call)
-    target = flat_places(call.out.shape)[mask.cpu().expand(call.out.shape)]
-    head = source.reshape(-1)[: target.numel()]
     relations: list[Relation] = [Pointwise(x)] if call.depends(x) else []
-    return [*relations, Scatter(head, target, replaces=True)]
+    if call.marked(mask):
+        return [*relations, Everything(source)] if call.depends(source) else relations
+    places = flat_places(call.out.shape)[mask.cpu().expand(call.out.shape)]
+    target = torch.full((source.numel(),), -1)  # of source's own shape: a reshaped source may be a copy
+    target[: places.numel()] = places
+    return [*relations, Scatter(source, target.reshape(source.shape), replaces=True)]
 
 
 @rule("embedding_dense_backward")
@@ -183,9 +184,11 @@ def _widened(call: Call, source: torch.Tensor) -> Relation:
 
 def _write(call: Call, target: torch.Tensor, source: object, *, adds: bool, places: object = None) -> Relations:
     """Relate the output to ``self`` and to ``source``, a number or a tensor broadcast to ``target``, written there."""
-    base, marked = call["self"], call.marked(call["index"] if places is None else places)
+    base, places = call["self"], call["index"] if places is None else places
     relations: list[Relation] = [Pointwise(base)] if call.depends(base) else []
-    if marked:
+    if not call.depends(source) and call.from_x(places):
+        return relations
+    if call.marked(places):
         return [*relations, _widened(call, source)] if call.depends(source) else relations
     if call.depends(source):
         where = (

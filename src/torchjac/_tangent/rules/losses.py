@@ -6,7 +6,7 @@ import torch
 
 from ..call import Call
 from ..registry import rule
-from ..relations import Mix, Relation, Relations, Window
+from ..relations import Mix, Relations, Window
 
 
 @rule("glu_jvp")
@@ -55,16 +55,6 @@ def margin_loss_backward(call: Call) -> Relations:
     """Grad () or (N,) -> (N, C) or (C,)."""
     grad = call["grad_output"]
     return [Mix(grad, (*range(grad.dim()), *[None] * (call["self"].dim() - grad.dim())))]
-
-
-@rule("grid_sampler_2d_backward", "grid_sampler_3d_backward")
-def grid_sampler_backward(call: Call) -> tuple[Relations, ...]:
-    """Grad (N, C, *out) -> input (N, C, *in), any place of a plane; grid (N, *out, d), over all channels."""
-    grad, x = call["grad_output"], call["input"]
-    spatial = x.dim() - 2
-    wanted: list[Relation] = [Mix(grad, (0, 1, *[None] * spatial)), Mix(grad, (0, *range(2, 2 + spatial), None))]
-    made = [isinstance(t, torch.Tensor) for t in call.out]  # the gradient of the grid comes unasked
-    return tuple([relation] for relation, there in zip(wanted, made, strict=True) if there)
 
 
 @rule("_segment_reduce_backward")

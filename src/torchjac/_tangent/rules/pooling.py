@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..._base.memory_limit import require
 from ..call import Call
 from ..registry import CHOICES, RULES, rule
 from ..relations import Along, Mix, Relations, Window
@@ -120,16 +121,16 @@ UPSAMPLE = [f"_upsample{n}" if n.startswith("_") else f"upsample_{n}" for n in _
 def upsample(call: Call) -> Relations:
     """Interpolate with fixed weights; a weight that is exactly zero is no dependence."""
     x, k = call["self"], spatial_dims(call)
-    weights = interpolation_weights(call, x.shape[-k:], call.out.shape[-k:])
-    return [windows(x, [window_of_weights(w.T) for w in weights])]
+    return [windows(x, interpolation_windows(call, x.shape[-k:], call.out.shape[-k:]))]
 
 
 @rule(*(f"{name}_backward" for name in UPSAMPLE))
 def upsample_backward(call: Call) -> Relations:
     """Interpolate by the transposed weights."""
     grad, k = call["grad_output"], spatial_dims(call)
-    weights = interpolation_weights(call, list(call["input_size"])[-k:], grad.shape[-k:])
-    return [windows(grad, [window_of_weights(w) for w in weights])]
+    inputs = list(call["input_size"])[-k:]
+    forward = interpolation_windows(call, inputs, grad.shape[-k:])
+    return [windows(grad, [w.transposed(n) for w, n in zip(forward, inputs, strict=True)])]
 
 
 def window_of_weights(weights: torch.Tensor) -> Window:
@@ -138,20 +139,45 @@ def window_of_weights(weights: torch.Tensor) -> Window:
     return Window.of_pairs(out, place, weights.shape[0])
 
 
-def interpolation_weights(call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> list[torch.Tensor]:
-    """(in, out) weights along each dimension, from the op itself on unit vectors."""
-    name = call.op._schema.name.split("::")[1].removesuffix("_backward")
-    op, count = getattr(torch.ops.aten, name), len(inputs)
-    corners = [call["align_corners"]] if call.has("align_corners") else []
-    scales = _scales(call, count)
+def interpolation_windows(call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> list[Window]:
+    """The inputs that each output reads along each dimension, from the op itself.
+
+    It is given unit vectors, many in one: a unit at every ``step``-th place, further apart than an output can reach.
+    """
+    if "_aa" in call.op._schema.name:  # an output reaches as far as the image is larger
+        return [window_of_weights(w.T) for w in interpolation_weights(call, inputs, outputs)]
     found = []
     for k, (i, o) in enumerate(zip(inputs, outputs, strict=True)):
-        shape, size = [1, i, *[1] * count], [1] * count
-        shape[2 + k], size[k] = i, o
-        given: list[float | None] = [None] * count
-        given[k] = scales[k]
-        found.append(op(torch.eye(i, dtype=torch.float64).reshape(shape), size, *corners, *given).reshape(i, o))
+        step = min(i, 8 * max(1, -(-i // max(o, 1))) + 8)
+        units = (torch.arange(i)[None, :] % step == torch.arange(step)[:, None]).double()
+        first, out = _interpolated(call, units, k, outputs).nonzero(as_tuple=True)
+        centre = (out + 0.5) * (i / max(o, 1)) - 0.5
+        place = first + step * ((centre - first) / step).round().long()
+        place = torch.where(place < 0, place + step, torch.where(place >= i, place - step, place))
+        found.append(Window.of_pairs(out, place, o))
     return found
+
+
+def interpolation_weights(call: Call, inputs: Sequence[int], outputs: Sequence[int]) -> list[torch.Tensor]:
+    """(in, out) weights along each dimension, from the op itself on unit vectors."""
+    for i, o in zip(inputs, outputs, strict=True):
+        require(8 * i * (i + o), f"the {i} x {o} weights of an interpolation", instead="smaller images")
+    eyes = [torch.eye(i, dtype=torch.float64) for i in inputs]
+    return [_interpolated(call, eye, k, outputs) for k, eye in enumerate(eyes)]
+
+
+def _interpolated(call: Call, rows: torch.Tensor, k: int, outputs: Sequence[int]) -> torch.Tensor:
+    """Each of ``rows`` (r, in) interpolated as dimension k is, (r, out)."""
+    name = call.op._schema.name.split("::")[1].removesuffix("_backward")
+    op, count = getattr(torch.ops.aten, name), len(outputs)
+    corners = [call["align_corners"]] if call.has("align_corners") else []
+    # two pixels wide: one pixel wide, an antialiased image is read at other rows than it should be
+    shape, size = ([*[2] * k, length, *[2] * (count - k - 1)] for length in (rows.shape[1], outputs[k]))
+    images = rows.reshape(-1, *[1] * k, rows.shape[1], *[1] * (count - k - 1)).expand(-1, *shape)
+    given: list[float | None] = [None] * count
+    given[k] = _scales(call, count)[k]
+    out: torch.Tensor = op(images[:, None].contiguous(), size, *corners, *given)
+    return out[:, 0].movedim(1 + k, -1).flatten(1, -2)[:, 0] if count > 1 else out[:, 0]
 
 
 def _scales(call: Call, count: int) -> list[float | None]:
