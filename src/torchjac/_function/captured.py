@@ -36,6 +36,11 @@ class Captured:
         walk.function(f)
         self._identical, self._equal, self._arrays = walk.identical, walk.equal, walk.arrays
 
+    @property
+    def empty(self) -> bool:
+        """Whether f reads nothing beside its arguments."""
+        return not (self._identical or self._equal or self._arrays)
+
     def forget_changed(self) -> None:
         """Look no more at what has changed since: f itself changes it when it runs."""
         self._identical = [(p, k, v) for p, k, v in self._identical if _read(p, k) is v]
@@ -132,6 +137,8 @@ class _Walk:
         if isinstance(value, np.ndarray) and value.size <= _SMALL:
             self.arrays.append((place, key, value.copy()))
             return
+        if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] in _FOREIGN:
+            return
         self.identical.append((place, key, value))
         if id(value) in self._seen:
             return
@@ -145,8 +152,7 @@ class _Walk:
         elif isinstance(value, dict):
             self._items(value, list(value))
         elif isinstance(value, types.ModuleType):
-            if value.__name__.partition(".")[0] not in _FOREIGN:
-                self._items(vars(value), [name for name in self._names if name in vars(value)])
+            self._items(vars(value), [name for name in self._names if name in vars(value)])
         elif not isinstance(value, (torch.Tensor, type)) and type(value).__module__.partition(".")[0] != "builtins":
             self._object(value)
 

@@ -125,7 +125,7 @@ class Evaluator:
         """Remember for what the values were verified; what f changes itself, or always, is not looked at."""
         state.forget_changed()
         self._checked_for, self._verified = choices, self._verified + 1
-        self._state = state if self._verified <= _VERIFIED else None
+        self._state = None if state.empty or self._verified > _VERIFIED else state
 
     def vouch(self, args: Args) -> None:
         """Make the check that a call with ``args`` would make."""

@@ -56,16 +56,16 @@ class Choosers:
 
     def __init__(self) -> None:
         self.numbering = Numbering()
-        self._positions: WeakKeyDictionary[torch.UntypedStorage, Positions] = WeakKeyDictionary()
+        self.found_at: WeakKeyDictionary[torch.UntypedStorage, Positions] = WeakKeyDictionary()
 
     def found(self, out: torch.Tensor, mask: torch.Tensor, line: str) -> None:
         """``out`` are the positions where ``mask`` holds."""
         positions = Positions(self.numbering.number(mask), mask.dim(), out.stride(), line)
-        self._positions[out.untyped_storage()] = positions
+        self.found_at[out.untyped_storage()] = positions
 
     def positions(self, t: torch.Tensor) -> Positions | None:
         """Of which mask t holds the positions, if it is (a view of) what ``nonzero`` returned."""
-        return self._positions.get(t.untyped_storage()) if self._positions and is_choice(t) else None
+        return self.found_at.get(t.untyped_storage()) if self.found_at and is_choice(t) else None
 
     def chosen(self, call: Call, line: str) -> Chosen | None:
         """By what the call takes or writes, if that is of a kind that is followed."""

@@ -25,7 +25,7 @@ class SelectedShadow(Shadow):
 
     def __init__(self, reading: Reading, widened: Widened) -> None:
         super().__init__(reading)
-        self._rows: WeakKeyDictionary[torch.UntypedStorage, Rows] = WeakKeyDictionary()
+        self.selected: WeakKeyDictionary[torch.UntypedStorage, Rows] = WeakKeyDictionary()
         self._widened = widened
 
     def covers(self, t: torch.Tensor) -> bool:
@@ -33,9 +33,9 @@ class SelectedShadow(Shadow):
 
     def rows(self, t: torch.Tensor) -> Rows | None:
         """What is selected in t's storage."""
-        if not self._rows or not has_memory(t):
+        if not self.selected or not has_memory(t):
             return None
-        return self._rows.get(memory(t).untyped_storage())
+        return self.selected.get(memory(t).untyped_storage())
 
     def places(self, t: torch.Tensor) -> Ids | None:
         """The ids of all places that t was chosen from; None where it was not chosen, or is only a part of it."""
@@ -53,7 +53,7 @@ class SelectedShadow(Shadow):
     def write(self, t: torch.Tensor, ids: Ids) -> None:
         rows = self.rows(t)
         if rows is not None and rows.is_all(t):
-            del self._rows[t.untyped_storage()]
+            del self.selected[t.untyped_storage()]
         elif rows is not None:
             self._flatten(t, rows)
         super().write(t, ids)
@@ -65,18 +65,18 @@ class SelectedShadow(Shadow):
         if seen is not None:
             seen.copy_(ids)
         elif t.numel() * t.element_size() == storage.nbytes():
-            self._cells.pop(storage, None)
-            self._rows[storage] = fresh
+            self.cells.pop(storage, None)
+            self.selected[storage] = fresh
         else:
             self.write(t, self._all_choices(fresh))
 
     def _flatten(self, t: torch.Tensor, rows: Rows) -> None:
         """What is selected in t's storage is plain numbers from now on, because a part of it is asked for."""
-        del self._rows[t.untyped_storage()]
+        del self.selected[t.untyped_storage()]
         super().write(rows.whole(t), self._all_choices(rows))
 
     def all_ids(self) -> list[Ids]:
-        return [*super().all_ids(), *(rows.ids for rows in self._rows.values())]
+        return [*super().all_ids(), *(rows.ids for rows in self.selected.values())]
 
     def _all_choices(self, rows: Rows) -> Ids:
         """Each element may be any of those that it was chosen from."""

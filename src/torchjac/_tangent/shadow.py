@@ -39,16 +39,16 @@ class Shadow:
     """The ids of every storage; a storage without ids holds nothing that depends on v."""
 
     def __init__(self, reading: Reading) -> None:
-        self._cells: WeakKeyDictionary[torch.UntypedStorage, _Cells] = WeakKeyDictionary()
+        self.cells: WeakKeyDictionary[torch.UntypedStorage, _Cells] = WeakKeyDictionary()
         self._reading = reading
 
     def covers(self, t: torch.Tensor) -> bool:
         """Whether some slot of t's storage depends on v."""
-        return has_memory(t) and memory(t).untyped_storage() in self._cells
+        return has_memory(t) and memory(t).untyped_storage() in self.cells
 
     def read(self, t: torch.Tensor) -> torch.Tensor:
         """The ids of t's elements, of t's shape; a view of the shadow where possible, so do not write to it."""
-        if not self.covers(t):
+        if not has_memory(t) or memory(t).untyped_storage() not in self.cells:
             return torch.zeros((), dtype=torch.int64).expand(t.shape)
         parts = self._parts(memory(t))
         ids = parts[0]
@@ -67,7 +67,7 @@ class Shadow:
 
     def all_ids(self) -> list[torch.Tensor]:
         """Every id tensor that is alive, for the reading to compact its tables."""
-        return [cells.ids for cells in self._cells.values()]
+        return [cells.ids for cells in self.cells.values()]
 
     def _parts(self, t: torch.Tensor) -> list[torch.Tensor]:
         """Views into the shadow, one for each unit that an element of t is made of (two for a complex number)."""
@@ -79,9 +79,9 @@ class Shadow:
 
     def _cells_of(self, t: torch.Tensor, unit: int) -> _Cells:
         storage = t.untyped_storage()
-        cells = self._cells.get(storage)
+        cells = self.cells.get(storage)
         if cells is None:
-            cells = self._cells[storage] = _Cells(unit, torch.zeros(storage.nbytes() // unit, dtype=torch.int64))
+            cells = self.cells[storage] = _Cells(unit, torch.zeros(storage.nbytes() // unit, dtype=torch.int64))
         if cells.unit > unit:  # the same bytes seen as smaller elements: each inherits from the larger one
             cells.ids = cells.ids.repeat_interleave(cells.unit // unit)
             cells.unit = unit

@@ -13,25 +13,27 @@ depends on v is exactly what automatic differentiation computes from v. For each
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 
 from .._base.errors import MemoryLimitError
-from .._base.words import Args
+from .._base.words import Args, Kwargs, OpResult
 from .call import Call, base_name, returns_views, written
 from .carry import carry
-from .chosen import Choosers
+from .chosen import PUTS, TAKES, Choosers
 from .reading import Reading
 from .relations import Everything, Ids, Pointwise, Relations
 from .rules import RULES
 from .selected import Choice, Rows
 from .selection import SelectedShadow, Selections
-from .shadow import has_memory, memory
+from .shadow import Shadow, has_memory, memory
 from .values import ValueTrace, tensors
 
 is_view = returns_views
+
+_TIDY_EVERY = 4  # ops
 
 _NO_RULE = "no rule for this op: each of its outputs is taken to depend on all of its inputs"
 _WIDENED = "values computed from x choose: each output is taken to depend on all that could be chosen"
@@ -49,6 +51,8 @@ class Trace(ValueTrace):
         self.reading = reading
         self.shadow = SelectedShadow(reading, self._read_as_all)
         self._selections = Selections(self.shadow, self.choosers, reading)
+        self._untidy = 0
+        self.followed = (self.shadow.cells, self.shadow.selected)
         if before is not None:
             self._marked, self._choices, self._lines = before._marked, before._choices, before._lines
             self._born, self.local, self._counted = before._born, before.local, before._counted
@@ -59,19 +63,24 @@ class Trace(ValueTrace):
         """Make t a part of v; ``ids``, of t's shape, say which part."""
         self.shadow.write(t, ids)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
-        inputs = tensors(args) + tensors(kwargs.values())
-        if not any(map(self.shadow.covers, inputs)):
-            return self.run(func, args, kwargs, inputs)
+    def covers(self, t: torch.Tensor) -> bool:
+        """Whether some slot of t's storage depends on v."""
+        if torch._is_zerotensor(t) or t.device.type == "meta":
+            return False
+        storage = (t if t.layout is torch.strided else memory(t)).untyped_storage()
+        return any(storage in kept for kept in self.followed)
+
+    def follow(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, inputs: list[torch.Tensor]) -> OpResult:
+        """Run an op that is given what depends on v, and note what its results depend on."""
         simpler = decomposition(func)
         if simpler is not None:
             with self:
                 out = simpler(*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        call = Call(func, args, kwargs, self.shadow.covers, self.is_marked, self.choice)
-        operands = call.operands
+        call = Call(func, args, kwargs, self.covers, self.is_marked, self.choice)
+        # call.operands looks at arguments by name, to leave out= out
+        operands = call.operands if "out" in kwargs else self._distinct(inputs)
         before = [self._seen(t) for t in operands] if self.reading.curious else []
         call.out = self.run(func, args, kwargs, inputs)
         if not (is_view(func) and _aliases(call.out, inputs)):
@@ -81,19 +90,32 @@ class Trace(ValueTrace):
                 raise error.at(base_name(func), self.line()) from None
         return call.out
 
+    def _distinct(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The inputs that depend on v, each once."""
+        found: list[torch.Tensor] = []
+        for t in inputs:
+            if self.covers(t) and not any(t is known for known in found):
+                found.append(t)
+        return found
+
     def _follow(self, call: Call, operands: list[torch.Tensor], before: list[Ids]) -> None:
         """Note what the outputs of a call depend on."""
-        outs = [t for t in tensors((call.out,)) if _carries(t)]
+        outs = [call.out] if isinstance(call.out, torch.Tensor) else tensors((call.out,))
+        outs = [t for t in outs if _carries(t)]
         if not outs:  # some ops only write to their arguments
             outs = [t for t in written(call.op, call.args, call.kwargs) if _carries(t)]
         if not outs:
             return
-        if self._follow_selected(call, operands, outs, before):
+        name = base_name(call.op)
+        selects = len(self.shadow.selected) > 0 or name in TAKES or name in PUTS
+        if selects and self._follow_selected(call, operands, outs, before):
             return
         relations = self._relations(call, operands, len(outs))
-        new = [carry(r, t.shape, self.shadow.read, self.reading) for r, t in zip(relations, outs, strict=True)]
+        plain = not self.shadow.selected  # then it is the shadow that it is a kind of
+        read = partial(Shadow.read, self.shadow) if plain else self.shadow.read
+        new = [carry(r, t.shape, read, self.reading) for r, t in zip(relations, outs, strict=True)]
         if self.reading.curious:
-            new = [self.reading.arrive(base_name(call.op), self.line(), before, ids) for ids in new]
+            new = [self.reading.arrive(name, self.line(), before, ids) for ids in new]
         reason = self._why_larger(call)
         if reason:
             most = max((self.reading.entries(self.shadow.read(t)) for t in operands), default=0)
@@ -102,9 +124,16 @@ class Trace(ValueTrace):
                 self.note(base_name(call.op), reason, added)
         if call.widened:
             self._widened(call, outs)
+        write = partial(Shadow.write, self.shadow) if plain and not self.shadow.selected else self.shadow.write
         for t, ids in zip(outs, new, strict=True):
-            self.shadow.write(t, ids)
-        self.reading.tidy(self.shadow.all_ids)
+            write(t, ids)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Let the reading compact its tables, now and then."""
+        self._untidy += 1
+        if self._untidy % _TIDY_EVERY == 0:
+            self.reading.tidy(self.shadow.all_ids)
 
     def _follow_selected(
         self, call: Call, operands: list[torch.Tensor], outs: list[torch.Tensor], before: list[Ids]
@@ -136,7 +165,7 @@ class Trace(ValueTrace):
                 self.shadow.write(t, ids)
             else:
                 self.shadow.write_places(t, choice, ids)
-        self.reading.tidy(self.shadow.all_ids)
+        self._tidy()
 
     def _seen(self, t: torch.Tensor) -> Ids:
         places = self.shadow.places(t)
@@ -181,7 +210,8 @@ class Trace(ValueTrace):
 
 def _carries(t: torch.Tensor) -> bool:
     """Whether derivatives can pass through t."""
-    return has_memory(t) and (t.is_floating_point() or t.is_complex())
+    known = not torch._is_zerotensor(t) and t.device.type != "meta"
+    return known and (t.is_floating_point() or t.is_complex())
 
 
 def _aliases(out: Any, inputs: list[torch.Tensor]) -> bool:

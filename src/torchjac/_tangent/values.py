@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +27,7 @@ from .rules import CHOICES, VALUE_FREE, VALUE_READERS
 from .shadow import has_memory, memory
 from .source import user_line
 
+_LOOKS = frozenset({"is_same_size", "_has_same_storage_numel"})
 _COUNTING = frozenset({"index", "_unsafe_index", "masked_select", "nonzero"})  # by a mask: as many as it has places
 
 
@@ -50,6 +52,7 @@ class ValueTrace(TorchDispatchMode):
         self.others_choose = False  # whether a mask, index or decision was computed from what ``give`` was told of
         self._others: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
         self._counted: WeakKeyDictionary[torch.UntypedStorage, bool] = WeakKeyDictionary()
+        self.followed: tuple[WeakKeyDictionary[torch.UntypedStorage, Any], ...] = ()  # memory that ``follow`` is for
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -82,17 +85,37 @@ class ValueTrace(TorchDispatchMode):
         self, func: torch._ops.OpOverload, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> OpResult:
         kwargs = kwargs or {}
-        return self.run(func, args, kwargs, tensors(args) + tensors(kwargs.values()))
+        if asks_nothing(func):
+            return func(*args, **kwargs)
+        inputs = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
+        if self.followed and any(storage in kept for storage in storages(inputs) for kept in self.followed):
+            return self.follow(func, args, kwargs, inputs)
+        return self.run(func, args, kwargs, inputs)
+
+    def follow(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, inputs: list[torch.Tensor]) -> OpResult:
+        """Run an op that is given memory of one of ``followed``."""
+        return self.run(func, args, kwargs, inputs)
 
     def run(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, inputs: list[torch.Tensor]) -> OpResult:
         """Run an op whose tensor arguments are ``inputs``, and mark its results if it was given marked ones."""
-        self._remember_line()
-        self.protect(func, args, kwargs)
-        marked = self.look(func, args, inputs)
+        number = torch._C._autograd._get_sequence_nr() - 1  # of the node made for an op just before
+        if number not in self._lines:  # in the backward of that node f is not running
+            self._lines[number] = self.line()
+        if writes(func):
+            self._protect(func, args, kwargs)
+        given = storages(inputs)
+        marked = any(storage in self._marked for storage in given)
+        if marked:
+            self._look(func, args, inputs)
         out = func(*args, **kwargs)
-        self.settle(func, args, kwargs, out, marked)
-        if self._others and any(map(self.is_given, inputs)):
-            self._pass_on(func, tensors((out,)))
+        outs = tensors((out,))
+        if marked and base_name(func) not in VALUE_FREE:
+            self._mark_results(func, args, kwargs, out, outs)
+        elif not func._schema.is_mutable:
+            for storage in storages(outs):
+                self._born.setdefault(storage, True)
+        if self._others and any(storage in self._others for storage in given):
+            self._pass_on(func, outs)
         return out
 
     def _pass_on(self, func: Any, outs: list[torch.Tensor]) -> None:
@@ -105,28 +128,24 @@ class ValueTrace(TorchDispatchMode):
         chooses = any(is_choice(t) or t.layout is not torch.strided for t in outs)
         self.others_choose |= chooses or name in VALUE_READERS or "grid_sampler" in name
 
-    def protect(self, func: Any, args: Args, kwargs: dict[str, Any]) -> None:
+    def _protect(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs) -> None:
         """Save what the op is about to overwrite, if it is older than the trace."""
-        if writes(func):
-            for t in written(func, args, kwargs):
-                if has_memory(t) and memory(t).untyped_storage() not in self._born:
-                    self.journal.save(memory(t))
-                if self.choosers is not None and has_memory(t):
-                    self.choosers.numbering.wrote(t)
+        for t in written(func, args, kwargs):
+            if has_memory(t) and memory(t).untyped_storage() not in self._born:
+                self.journal.save(memory(t))
+            if self.choosers is not None and has_memory(t):
+                self.choosers.numbering.wrote(t)
 
-    def look(self, func: torch._ops.OpOverload, args: Args, inputs: list[torch.Tensor]) -> bool:
-        """Return whether the op is given values computed from x; note decisions on such values."""
-        if not any(map(self.is_marked, inputs)):
-            return False
+    def _look(self, func: torch._ops.OpOverload, args: Args, inputs: list[torch.Tensor]) -> None:
+        """Note decisions on values computed from x, which the op is given."""
         name = base_name(func)
         self.names.update([name, *(f"{name} {word}" for word in args if isinstance(word, str))])
         if func.namespace not in ("aten", "prims"):
             self.foreign.add(name)
         if name in VALUE_READERS and not (name == "nonzero" and self.choosers is not None):
             self.decide(VALUE_READERS[name])
-        if self.choosers is not None and not returns_views(func):
+        if self.choosers is not None and self.choosers.found_at and not returns_views(func):
             self._look_for_positions(name, inputs, args)
-        return True
 
     def _look_for_positions(self, name: str, inputs: list[torch.Tensor], args: Args) -> None:
         """Positions where a mask holds may choose; an op that computes with them reads them."""
@@ -156,24 +175,22 @@ class ValueTrace(TorchDispatchMode):
         reason = "a value computed from x is read and may decide what runs: holds where the same is decided"
         self.note(op, reason, line=line)
 
-    def settle(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any, marked: bool) -> None:
-        """Note that results are new memory, and hold values computed from x if the op was given some."""
-        name = base_name(func)
-        marked = marked and name not in VALUE_FREE
-        for t in tensors((out,)):
-            if has_memory(t):
-                storage = memory(t).untyped_storage()
-                if not func._schema.is_mutable:
-                    self._born.setdefault(storage, True)
-                if marked:
-                    self._marked[storage] = True
-        if marked and self.choosers is not None and not func._schema.is_mutable:
-            self.choosers.numbering.made(func, args, kwargs, tensors((out,)))
+    def _mark_results(
+        self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, out: OpResult, outs: list[torch.Tensor]
+    ) -> None:
+        """Note that results are new memory and hold values computed from x."""
+        name, new = base_name(func), not func._schema.is_mutable
+        for storage in storages(outs):
+            if new:
+                self._born.setdefault(storage, True)
+            self._marked[storage] = True
+        if new and self.choosers is not None and not all(t.is_floating_point() for t in outs):
+            self.choosers.numbering.made(func, args, kwargs, outs)
             if name == "nonzero":
                 self.choosers.found(out, args[0], self.line())
-        if marked and (name in _COUNTING or self._counted):
-            self._count(name, args, kwargs, tensors((out,)))
-        if marked and name in CHOICES:
+        if name in _COUNTING or self._counted:
+            self._count(name, args, kwargs, outs)
+        if name in CHOICES:
             call = Call(func, args, kwargs)
             call.out = out
             self._choices[out[1].untyped_storage()] = CHOICES[name](call)
@@ -197,11 +214,20 @@ class ValueTrace(TorchDispatchMode):
         node = torch._C._current_autograd_node()
         return user_line() or ("" if node is None else self._lines.get(node._sequence_nr(), ""))
 
-    def _remember_line(self) -> None:
-        """Keep the line of the node made for an op just before: in the node's backward f is not running."""
-        number = torch._C._autograd._get_sequence_nr() - 1
-        if number not in self._lines:
-            self._lines[number] = self.line()
+
+def storages(given: Iterable[torch.Tensor]) -> list[torch.UntypedStorage]:
+    """Return the memory of the tensors; symbolic zeros and tensors on the meta device have none."""
+    return [
+        (t if t.layout is torch.strided else memory(t)).untyped_storage()
+        for t in given
+        if not torch._is_zerotensor(t) and t.device.type != "meta"
+    ]
+
+
+@cache
+def asks_nothing(func: torch._ops.OpOverload) -> bool:
+    """Whether an op compares the looks of tensors and no values: PyTorch asks so at every op under forward mode."""
+    return base_name(func) in _LOOKS
 
 
 def tensors(values: Iterable[object]) -> list[torch.Tensor]:
