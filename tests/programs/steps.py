@@ -126,7 +126,7 @@ STEPS: dict[str, list[str]] = {
         {out} = {0}.scatter_add({d}, torch.tensor({same}).reshape([-1 if d == {d} else 1 for d in range({0}.dim())]).expand_as({0}), {1})
         {out} = {0}.scatter({d}, {0}.argmax({d}, keepdim=True), {c})
         {out} = {0}.scatter({d}, {0}.argsort({d}), {1})
-        {out} = {0}.scatter_reduce({d}, torch.tensor({same}).reshape([-1 if d == {d} else 1 for d in range({0}.dim())]).expand_as({0}), {1}, "{reduce}")
+        {out} = {0}.scatter_reduce({d}, torch.tensor({same}).reshape([-1 if d == {d} else 1 for d in range({0}.dim())]).expand_as({0}), {1}.view_as({0}), "{reduce}")
         {out} = {0}.new_zeros({n}).put_(torch.tensor({idx}), {0}.flatten()[:len({idx})], accumulate=True)
         {out} = {0}.clone()\\n{out}.diagonal().mul_({c})
         {out} = {0}.clone()\\n{out}.T[0] = {1}
@@ -275,7 +275,7 @@ STEPS: dict[str, list[str]] = {
         {out} = torch.addmm({0}, {1}, {0}, alpha={c}, beta=0.5)
         {out} = torch.baddbmm({0}, {0}, {1}, beta=0.5)
         {out} = torch.bmm({0}, {1}.mT)
-        {out} = torch.kron({0}, {1})
+        {out} = torch.kron({0} * 1, {1} * 1)
         {out} = torch.linalg.cross({0}, {1}, dim={d})
         {out} = F.linear({0}, constant({k}, {0}.shape[-1], dtype={0}.dtype), constant({k}, dtype={0}.dtype))
         {out} = F.bilinear({0}, {1}, constant(2, {0}.shape[-1], {1}.shape[-1], dtype={0}.dtype))

@@ -66,6 +66,14 @@ FOUND = {  # a fault: a program and its input
     "a cast that looks like a view": (a_mask_cast_to_a_mask, rand(90)),
 }
 
+FOUND |= {
+    "a number divided by a float32 constant": (lambda x: (3 * x) / rand(8, dtype=torch.float32), rand(8)),
+    "a number added up beside a float32 constant": (
+        lambda x: torch.addcmul(x, x.sum().expand(8), rand(8, dtype=torch.float32).double(), value=3),
+        rand(8),
+    ),
+}
+
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("name", FOUND)

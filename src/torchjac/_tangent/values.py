@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from .._base.words import Args
 from .._matrices.notes import Note
@@ -20,7 +21,7 @@ from .journal import Journal
 from .registry import HALF_FORWARD
 from .relations import Along
 from .rules import CHOICES, VALUE_FREE, VALUE_READERS
-from .shadow import has_memory, memory
+from .shadow import has_memory, in_memory, memory
 from .source import user_line
 
 
@@ -66,6 +67,8 @@ class ValueTrace(TorchDispatchMode):
         self._remember_line()
         self.protect(func, args, kwargs)
         marked = self.look(func, args, inputs)
+        if any(map(torch._is_zerotensor, inputs)):
+            args, kwargs = tree_map_only(torch.Tensor, in_memory, (args, kwargs))
         out = func(*args, **kwargs)
         self.settle(func, args, kwargs, out, marked)
         return out

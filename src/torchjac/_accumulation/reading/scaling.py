@@ -119,6 +119,8 @@ def _scaled(reader: States, operand: torch.Tensor, factor: Any, out: torch.Tenso
     if not isinstance(factor, torch.Tensor):
         state.add_all(given, lambda c: apply(c, factor))
         return state
+    if factor.is_floating_point() and out.is_floating_point() and factor.dtype != out.dtype:
+        factor = factor.to(out.dtype)  # a coefficient that is a number would let the product have the factor's dtype
 
     def scale(c: Coefficient) -> Coefficient:
         if not isinstance(c, torch.Tensor) and c in (1, -1):
