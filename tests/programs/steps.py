@@ -279,12 +279,12 @@ STEPS: dict[str, list[str]] = {
         {out} = torch.linalg.cross({0}, {1}, dim={d})
         {out} = F.linear({0}, constant({k}, {0}.shape[-1], dtype={0}.dtype), constant({k}, dtype={0}.dtype))
         {out} = F.bilinear({0}, {1}, constant(2, {0}.shape[-1], {1}.shape[-1], dtype={0}.dtype))
-        {out} = torch.linalg.solve(({0} @ {0}.mT) + 3 * torch.eye({0}.shape[0], dtype={0}.dtype), {1})
-        {out} = torch.linalg.inv({0} @ {0}.mT + 2 * torch.eye({0}.shape[0], dtype={0}.dtype))
-        {out} = torch.linalg.det({0} @ {0}.mT + torch.eye({0}.shape[0], dtype={0}.dtype))
-        {out} = torch.linalg.slogdet({0} @ {0}.mT + 1.5 * torch.eye({0}.shape[0], dtype={0}.dtype))[1]
-        {out} = torch.linalg.cholesky({0} @ {0}.mT + 2 * torch.eye({0}.shape[0], dtype={0}.dtype))
-        {out} = torch.linalg.solve_triangular({0}.tril() * 0.1 + torch.eye({0}.shape[0], dtype={0}.dtype), {1}, upper=False)
+        {out} = torch.linalg.solve(({0} @ {0}.mT) + 3 * torch.eye({0}.shape[-2], dtype={0}.dtype), {1})
+        {out} = torch.linalg.inv({0} @ {0}.mT + 2 * torch.eye({0}.shape[-2], dtype={0}.dtype))
+        {out} = torch.linalg.det({0} @ {0}.mT + torch.eye({0}.shape[-2], dtype={0}.dtype))
+        {out} = torch.linalg.slogdet({0} @ {0}.mT + 1.5 * torch.eye({0}.shape[-2], dtype={0}.dtype))[1]
+        {out} = torch.linalg.cholesky({0} @ {0}.mT + 2 * torch.eye({0}.shape[-2], dtype={0}.dtype))
+        {out} = torch.linalg.solve_triangular({0}.tril() * 0.1 + torch.eye({0}.shape[-2], dtype={0}.dtype), {1}, upper=False)
         {out} = torch.linalg.matrix_exp({0} * 0.3)
         {out} = torch.matrix_power({0}, 2)
         {out} = torch.linalg.eigvalsh({0} + {0}.mT)

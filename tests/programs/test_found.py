@@ -114,6 +114,12 @@ def test_patterns_of_choices_hold_for_every_x(name):
         assert not ((dense_jacobian(f, (at,)) != 0) & ~pattern.to_dense()).any()
 
 
+@pytest.mark.parametrize("f", [lambda x: x[x > 9].sum() * x, lambda x: x.masked_select(x > 9).sum()])
+def test_a_mask_that_selects_nothing_makes_the_pattern_local(f):
+    assert tj.jacobian_sparsity(f, rand(4)).scope == "local"
+    assert tj.jacobian_sparsity(f, 100 * rand(4)).scope == "global"
+
+
 def test_a_pattern_is_found_backward_where_the_forward_formula_raises_an_index_error():
     assert tj.jacobian_sparsity(lambda x: x[:0].logcumsumexp(0), rand(3)).nnz == 0
 

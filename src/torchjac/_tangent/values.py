@@ -24,6 +24,8 @@ from .rules import CHOICES, VALUE_FREE, VALUE_READERS
 from .shadow import has_memory, in_memory, memory
 from .source import user_line
 
+_SELECTIONS = frozenset({"index", "masked_select"})
+
 
 class ValueTrace(TorchDispatchMode):
     """Use as a context: ``mark`` the tensors of x, run f inside."""
@@ -105,6 +107,9 @@ class ValueTrace(TorchDispatchMode):
                     self._born.setdefault(storage, True)
                 if marked:
                     self._marked[storage] = True
+        if marked and name in _SELECTIONS and out.numel() == 0 < args[0].numel():
+            self.local = True
+            self.note(name, "a mask computed from x selects nothing here: what it selects elsewhere is not seen")
         if marked and name in CHOICES:
             call = Call(func, args, kwargs)
             call.out = out
