@@ -89,7 +89,8 @@ class Program:
     def result(self) -> str:
         """What f returns, in words of Python."""
         if self.kind == "hessian":
-            return " + ".join(f"({name} * {name}.roll(1) + {name}.sin()).sum()" for name in self.outputs)
+            flat = [f"{name}.reshape(-1)" for name in self.outputs]
+            return " + ".join(f"({t} * {t}.roll(1) + {t}.sin()).sum()" for t in flat)
         if self.tree == "dict":
             return "{" + ", ".join(f'"{name}": {name}' for name in self.outputs) + "}"
         return ", ".join(self.outputs)
