@@ -61,6 +61,8 @@ def _scaled_entries(
             return entries.values
         if any(t is o for o in others):
             return torch.zeros((), dtype=t.dtype, device=t.device)
+        if t.dim() == 0:
+            return t
         return t.reshape(1) if t.numel() == 1 else t.expand(shape).reshape(-1).index_select(0, rows)
 
     args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)

@@ -36,6 +36,13 @@ def gather(call: Call) -> Any:
     return windowed(x, dim, window, then=chosen)
 
 
+@simpler("masked_fill")
+def masked_fill(call: Call) -> Any:
+    """A value that depends on v is one number, and its coefficients are many."""
+    x, mask, value = call["self"], call["mask"], call["value"]
+    return torch.where(mask, value.to(x.dtype), x) if call.depends(value) else NotImplemented
+
+
 @simpler("scatter_add", "scatter")
 def scatter(call: Call) -> Any:
     """self[index[i][j]][j] += src[i][j] along ``dim``; to write one number into a constant is to add it."""
