@@ -88,9 +88,14 @@ class _Writer:
             )
             operands = (first, second) if "{1}" in text else (first,)
             step = Step(kind, text, operands, targets)
-            if not (self.tied and any(word in text for word in _CHOOSES)) and self._runs(step):
+            if not self._is_unsaid(step) and self._runs(step):
                 return step
         return None
+
+    def _is_unsaid(self, step: Step) -> bool:
+        """Whether PyTorch does not say what the result is, or (batched roll of a number) says it wrongly."""
+        number = "roll" in step.text and self.floats[step.operands[0]].dim() == 0
+        return number or (self.tied and any(word in step.text for word in _CHOOSES))
 
     def _beside(self, name: str) -> str:
         """Another operand, of the same shape more often than not."""

@@ -78,17 +78,19 @@ class Program:
 
     def point(self, number: int) -> tuple[torch.Tensor, ...]:
         """The inputs at a point: 0 is where plans are made."""
-        generator = torch.Generator().manual_seed(self.seed * 10 + number)
-        point = tuple(x.at(generator, DTYPES[self.dtype], self.values) for x in self.inputs)
-        if self.kind != "batch":
-            return point
-        more = [tuple(x.at(generator, DTYPES[self.dtype], self.values) for x in self.inputs) for _ in range(2)]
-        return tuple(torch.stack(rows) for rows in zip(point, *more, strict=True))
+        return tuple(self._input(x, number) for x in self.inputs)
+
+    def _input(self, x: Input, number: int) -> torch.Tensor:
+        """An input at a point; what other inputs there are changes nothing."""
+        generator = torch.Generator().manual_seed(self.seed * 100 + number * 10 + int(x.name[1:]))
+        samples = [x.at(generator, DTYPES[self.dtype], self.values) for _ in range(3 if self.kind == "batch" else 1)]
+        return torch.stack(samples) if self.kind == "batch" else samples[0]
 
     def result(self) -> str:
         """What f returns, in words of Python."""
         if self.kind == "hessian":
-            return " + ".join(f"({name} * {name}.roll(1) + {name}.sin()).sum()" for name in self.outputs)
+            flat = [f"{name}.reshape(-1)" for name in self.outputs]
+            return " + ".join(f"({t} * {t}.roll(1) + {t}.sin()).sum()" for t in flat)
         if self.tree == "dict":
             return "{" + ", ".join(f'"{name}": {name}' for name in self.outputs) + "}"
         return ", ".join(self.outputs)

@@ -66,6 +66,24 @@ FOUND = {  # a fault: a program and its input
     "a cast that looks like a view": (a_mask_cast_to_a_mask, rand(90)),
 }
 
+FOUND |= {
+    "whole numbers moved by an index": (
+        lambda x: torch.searchsorted(x.sort().values, x).index_select(0, torch.arange(90).flip(0) % 7) * x,
+        rand(90),
+    ),
+    "rows in an order that was even where the program was made": (
+        lambda x: x.detach().index_select(0, x.detach()[:, 0].argsort()) * x,
+        rand(90, 2).sort(0).values,
+    ),
+    "masked_fill of a long sum": (lambda x: F.pairwise_distance(x, x.flip(0)).cumprod(0), rand(140)),
+    "memory of a copy of a part": (lambda x: x[3:7].clone().as_strided((2, 2), (1, 1), 1).detach() * x[:2], rand(8)),
+    "a number divided by a float32 constant": (lambda x: (3 * x) / rand(8, dtype=torch.float32), rand(8)),
+    "a number added up beside a float32 constant": (
+        lambda x: torch.addcmul(x, x.sum().expand(8), rand(8, dtype=torch.float32).double(), value=3),
+        rand(8),
+    ),
+}
+
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("name", FOUND)
@@ -77,7 +95,7 @@ def test_accumulated_values_are_right_or_refused(name, direction):
         if NOT_FOLLOWED in refusal.why:
             raise
         return
-    for at in (x, x.flip(0) + 0.05):
+    for at in (x, x.flip(0) + 0.05):  # elsewhere too, in another order
         assert_close(dense(made((at,)), pattern), dense_jacobian(f, (at,)))
 
 
@@ -104,6 +122,12 @@ def test_patterns_of_choices_hold_for_every_x(name):
     assert pattern.scope == "global"
     for at in (x, x.flip(0), -x):
         assert not ((dense_jacobian(f, (at,)) != 0) & ~pattern.to_dense()).any()
+
+
+@pytest.mark.parametrize("f", [lambda x: x[x > 9].sum() * x, lambda x: x.masked_select(x > 9).sum()])
+def test_a_mask_that_selects_nothing_makes_the_pattern_local(f):
+    assert tj.jacobian_sparsity(f, rand(4)).scope == "local"
+    assert tj.jacobian_sparsity(f, 100 * rand(4)).scope == "global"
 
 
 def test_a_pattern_is_found_backward_where_the_forward_formula_raises_an_index_error():

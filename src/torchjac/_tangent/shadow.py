@@ -28,6 +28,14 @@ def has_memory(t: torch.Tensor) -> bool:
     return not torch._is_zerotensor(t) and t.device.type != "meta"
 
 
+def in_memory(t: torch.Tensor) -> torch.Tensor:
+    """T; zeros that PyTorch keeps without memory, with it.
+
+    Below autograd some ops (``mul.Scalar``) read them as if there was memory: the process ends.
+    """
+    return torch.zeros(t.shape, dtype=t.dtype, device=t.device) if torch._is_zerotensor(t) else t
+
+
 def memory(t: torch.Tensor) -> torch.Tensor:
     """The strided tensor that holds t's numbers: t itself, or the values of a sparse tensor."""
     if t.layout is torch.strided:

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from .._base.words import Args, Kwargs, OpResult
 from .._matrices.notes import Note
@@ -24,11 +25,12 @@ from .numbering import is_choice
 from .registry import HALF_FORWARD
 from .relations import Along
 from .rules import CHOICES, VALUE_FREE, VALUE_READERS
-from .shadow import has_memory, memory
+from .shadow import has_memory, in_memory, memory
 from .source import user_line
 
 _LOOKS = frozenset({"is_same_size", "_has_same_storage_numel"})
 _COUNTING = frozenset({"index", "_unsafe_index", "masked_select", "nonzero"})  # by a mask: as many as it has places
+_SELECTIONS = frozenset({"index", "masked_select"})
 
 
 class ValueTrace(TorchDispatchMode):
@@ -107,6 +109,8 @@ class ValueTrace(TorchDispatchMode):
         marked = any(storage in self._marked for storage in given)
         if marked:
             self._look(func, args, inputs)
+        if any(map(torch._is_zerotensor, inputs)):
+            args, kwargs = tree_map_only(torch.Tensor, in_memory, (args, kwargs))
         out = func(*args, **kwargs)
         outs = tensors((out,))
         if marked and base_name(func) not in VALUE_FREE:
@@ -188,6 +192,9 @@ class ValueTrace(TorchDispatchMode):
             self.choosers.numbering.made(func, args, kwargs, outs)
             if name == "nonzero":
                 self.choosers.found(out, args[0], self.line())
+        if self.choosers is None and name in _SELECTIONS and outs[0].numel() == 0 < args[0].numel():
+            self.local = True
+            self.note(name, "a mask computed from x selects nothing here: what it selects elsewhere is not seen")
         if name in _COUNTING or self._counted:
             self._count(name, args, kwargs, outs)
         if name in CHOICES:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..._tangent.call import Call
+from ..._tangent.values import tensors
 from ..coefficients.slots import Entries, Slot, State
 from ..tape.tape import replaced
 from ..tensor_map import tensor_on
@@ -36,6 +37,8 @@ def _applied(
             return c
         return torch.zeros((), dtype=t.dtype, device=t.device) if any(t is o for o in others) else t
 
+    if c.dim() == 0 and operand.dim() and any(t.dtype != c.dtype for t in tensors(call.args) if t.is_floating_point()):
+        c = c.expand(operand.shape)  # beside tensors with dimensions, one without does not count for the dtype
     args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)
     result: torch.Tensor = call.op(*args, **kwargs)
     return result
@@ -57,6 +60,8 @@ def _scaled_entries(
             return entries.values
         if any(t is o for o in others):
             return torch.zeros((), dtype=t.dtype, device=t.device)
+        if t.dim() == 0:
+            return t
         return t.reshape(1) if t.numel() == 1 else t.expand(shape).reshape(-1).index_select(0, rows)
 
     args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)

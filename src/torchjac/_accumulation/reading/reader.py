@@ -127,7 +127,12 @@ class Reader(ValueTrace):
         call = self._call(func, args, kwargs)
         call.out = out
         with self:  # what was run first leaves the program again, where nothing needs it
-            return followed(call)
+            written = followed(call)
+        if written is not NotImplemented:
+            return written
+        if all(map(self.recorder.is_constant, inputs)):
+            return out
+        raise self.refusal(call, "it reads memory that is not that of one dense tensor")
 
     def refusal(self, call: Call, why: str) -> CannotAccumulateError:
         """Return the error that ends the reading at this call."""

@@ -124,19 +124,22 @@ def _scaled(
     if not isinstance(factor, torch.Tensor):
         state.add_all(given, lambda c: apply(c, factor))
         return state
+    # a coefficient that is a number would let the product have the factor's dtype
+    other = factor.is_floating_point() and out.is_floating_point() and factor.dtype != out.dtype
+    p: torch.Tensor = factor.to(out.dtype) if other else factor
 
     def scale(c: Coefficient) -> Coefficient:
         if not isinstance(c, torch.Tensor) and c in (1, -1):
-            p = factor if factor.dtype == out.dtype else factor.to(out.dtype)
-            p = apply(1.0, p) if apply(1.0, 2.0) != 2.0 else p
-            return p if c == 1 else -p
-        scaled_coefficient: Coefficient = apply(c, factor)
+            own = p if p.dtype == out.dtype else p.to(out.dtype)
+            own = apply(1.0, own) if apply(1.0, 2.0) != 2.0 else own
+            return own if c == 1 else -own
+        scaled_coefficient: Coefficient = apply(c, p)
         return scaled_coefficient
 
     for slot in given.slots:
         state.add(type(slot)(slot.map.broadcast(out.shape), scale(slot.coefficient), slot.clean))
     for entries in given.broadcast_entries(out.shape):
-        values = apply(entries.values, _at(factor, out.shape, entries))
+        values = apply(entries.values, _at(p, out.shape, entries))
         state.entries.append(Entries(entries.rows, entries.columns, values))
     return state
 

@@ -204,6 +204,8 @@ class _Rewriter:
         """Return the columns of an op that moves whole columns; None for one that does not."""
         table: list[Column] = [0.0]
         moved = {n: n.like for n in node.inputs if n.like.dtype == out.dtype}  # the others are indices
+        if base_name(node.target) == "index_select" and (out.dtype == torch.int64 or node.args[2].is_call):
+            return None  # numbers that are moved look like those that say where, and these may be others next time
         if not all(_is_tall(t) and t.shape[0] == out.shape[0] for t in moved.values()):
             return None
         for n in moved:

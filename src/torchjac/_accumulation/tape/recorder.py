@@ -12,9 +12,11 @@ from functools import cache
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from ..._base.words import Args, Kwargs, OpResult
 from ..._tangent.call import base_name
+from ..._tangent.shadow import in_memory
 from ..._tangent.trace import is_view
 from ..._tangent.values import tensors
 from ..errors import CannotAccumulateError
@@ -60,6 +62,9 @@ class Recorder(TorchDispatchMode):
     ) -> OpResult:
         kwargs = kwargs or {}
         given = tensors(args) + tensors(kwargs.values()) if kwargs else tensors(args)
+        if any(map(torch._is_zerotensor, given)):
+            args, kwargs = tree_map_only(torch.Tensor, self._with_memory, (args, kwargs))
+            given = tensors(args) + tensors(kwargs.values())
         constant = all(map(self.is_constant, given))
         kind = _kind(func)
         if not constant and kind == "mutable":
@@ -75,6 +80,14 @@ class Recorder(TorchDispatchMode):
         else:
             self._record(func, args, kwargs, out)
         return out
+
+    def _with_memory(self, t: torch.Tensor) -> torch.Tensor:
+        """Return zeros that have numbers, for those that PyTorch keeps without; other tensors as they are."""
+        if not torch._is_zerotensor(t):
+            return t
+        zeros = in_memory(t)
+        self._seen[zeros] = _CONSTANT
+        return zeros
 
     def _record(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, out: OpResult) -> None:
         own = replaced((args, kwargs), self._node, torch.Tensor)
@@ -114,7 +127,7 @@ class Recorder(TorchDispatchMode):
             return seen
         held = self._held.get(t)
         if held is None:
-            kept = _in_memory(t)
+            kept = in_memory(t)
             filled = _filled_with(kept) if seen is _CONSTANT else None
             held = self._filled.get(filled)
             if held is None:
@@ -130,11 +143,6 @@ def _filled_with(t: torch.Tensor) -> Hashable:
     if t.device.type != "cpu" or not is_one_number(t):
         return None
     return repr(t.reshape(-1)[0].tolist()), t.shape, t.stride(), t.dtype
-
-
-def _in_memory(t: torch.Tensor) -> torch.Tensor:
-    """Return t with memory, which compiled code reads, also where it is zeros that PyTorch keeps without."""
-    return torch.zeros(t.shape, dtype=t.dtype, device=t.device) if t._is_zerotensor() else t
 
 
 def _marked(node: Node, t: torch.Tensor, like: OpResult) -> Node:

@@ -99,6 +99,8 @@ def scatter(call: Call) -> Relations:
     """self[index[i][j]][j] += src[i][j] along ``dim``; scatter overwrites instead, scatter.value with a number."""
     target = _places_along(call["self"].shape, call["dim"], call["index"])
     source = next((call[name] for name in ("src", "value") if call.has(name)), None)
+    if isinstance(source, torch.Tensor) and source.dim() > target.dim():  # into one number, of which only one is read
+        source = source.reshape(-1)[0]
     if call.has("include_self"):
         adds = call["include_self"]
     else:

@@ -36,6 +36,13 @@ def gather(call: Call) -> OpResult:
     return windowed(x, dim, window, then=chosen)
 
 
+@rewrite("masked_fill")
+def masked_fill(call: Call) -> OpResult:
+    """Choose between x and a value that depends on v: the value is one number, and its coefficients are many."""
+    x, mask, value = call["self"], call["mask"], call["value"]
+    return torch.where(mask, value.to(x.dtype), x) if call.depends(value) else NotImplemented
+
+
 @rewrite("scatter_add", "scatter")
 def scatter(call: Call) -> OpResult:
     """self[index[i][j]][j] += src[i][j] along ``dim``; writing one element a line into a constant adds it."""
