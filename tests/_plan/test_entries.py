@@ -151,3 +151,24 @@ def test_wrong_requests(tmp_path):
         tj.plan_jacobian(chain, x, entries="diagonal", mode="bidirectional")
     with pytest.raises(tj.FileError, match="some of the entries"):
         tj.plan_jacobian(chain, x, entries="diagonal").save(tmp_path / "plan.npz")
+
+
+@pytest.mark.parametrize("entries", ["diagonal", "pattern"])
+def test_a_program_of_some_entries_is_checked_too(entries):
+    x = torch.rand(6, dtype=torch.float64)
+
+    def f(x):
+        return x * x.roll(1) * x.roll(2)
+
+    wanted = "diagonal" if entries == "diagonal" else torch.ones(6, 6).triu()
+    plan = tj.plan_jacobian(f, x, mode="accumulate", entries=wanted, layout=torch.sparse_csr)
+    dense = dense_jacobian(f, (x,))
+    assert plan.mode == "accumulate"
+    assert_close(plan(x).to_dense(), dense.diag().diag() if entries == "diagonal" else dense.triu())
+    shift = [1]
+    moved = tj.plan_jacobian(
+        lambda x: x * x.roll(shift[0]), x, mode="accumulate", entries=torch.ones(6, 6), check="always"
+    )
+    shift[0] = 2
+    with pytest.raises(tj.StalePatternError):
+        moved(x)

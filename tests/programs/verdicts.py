@@ -34,8 +34,7 @@ _LIMIT = 10**6
 
 
 OPEN = {  # faults that are known, by what their texts have: each goes when it is mended
-    # the products taken instead are chosen as if f had forward formulas; entries= has no check of a program
-    "accumulate": [_NO_FORWARD, "isinstance(coloring, (ColumnColors"],
+    "accumulate": [_NO_FORWARD],  # the products taken instead are chosen as if f had forward formulas
     "any": [
         "the input is empty",  # plain autograd differentiates it
         # no other way is tried after an IndexError: the batched backward of unbind, logcumsumexp of nothing

@@ -141,11 +141,19 @@ class SomeEntries:
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
         """Compare weighted products with plain autograd, and each entry with the product that it shares."""
-        probe_some(_some(goal, choice, strategy), args, values, draws, strategy.values)
+        probe_some(self._some(goal, choice, strategy), args, values, draws, strategy.values)
 
     def combination(self, goal: Goal, choice: Choice, strategy: Strategy, values: torch.Tensor) -> Combination:
         """A random combination of the entries that are stored."""
-        return some_entries(_some(goal, choice, strategy))
+        return some_entries(self._some(goal, choice, strategy))
+
+    def _some(self, goal: Goal, choice: Choice, strategy: Strategy) -> Some:
+        """The entries with the products that give them; for a program, products that it is compared with."""
+        if not isinstance(choice.coloring, (ColumnColors, RowColors)):  # of one side, see choose_some
+            choice = self.choose(goal, "reverse", None)
+            strategy = self.strategy(goal, choice)
+        assert isinstance(choice.coloring, (ColumnColors, RowColors))
+        return Some(goal.function, goal.stored, choice.coloring, strategy.sides)
 
     def doubt(self, goal: Goal) -> str:
         """None, as for a whole Jacobian."""
@@ -198,8 +206,3 @@ def _dense_or_detected(function: FlatFunction, args: Args, run: Run | None) -> S
         function.look(args)
     with torch.no_grad():
         return pattern_or_full(function, args, None if run is None else run.reverse.batch)
-
-
-def _some(goal: Goal, choice: Choice, strategy: Strategy) -> Some:
-    assert isinstance(choice.coloring, (ColumnColors, RowColors))  # of one side, see choose_some
-    return Some(goal.function, goal.stored, choice.coloring, strategy.sides)
