@@ -333,7 +333,6 @@ STEPS: dict[str, list[str]] = {
         {out} = torch.stack([{0}.flatten()[k] * {1}.flatten()[-1 - k] for k in range(2)])
         {out} = torch.vmap(lambda row: row * row.sum())({0})
         {out} = torch.func.grad(lambda t: (t ** 3).sum())({0})
-        {out} = torch.func.jvp(torch.sin, ({0},), ({1},))[1]
         {out} = torch.utils.checkpoint.checkpoint(torch.sin, {0}, use_reentrant=False)
         {out} = {0}.detach() * {1}
     """.strip().splitlines(),
