@@ -101,7 +101,7 @@ def scatter(call: Call) -> Relations:
     target = _places_along(call["self"].shape, call["dim"], call["index"])
     source = next((call[name] for name in ("src", "value") if call.has(name)), None)
     if isinstance(source, torch.Tensor) and source.dim() > target.dim():  # into one number, of which only one is read
-        source = source.reshape(-1)[0]
+        source = source[(0,) * source.dim()]
     if call.has("include_self"):
         adds = call["include_self"]
     else:
@@ -112,8 +112,9 @@ def scatter(call: Call) -> Relations:
 @rule("put")
 def put(call: Call) -> Relations:
     """The ravelled self with ``source`` written, or added, at ``index``."""
-    target = flat_places(call["self"].shape).reshape(-1)[call["index"].cpu()]
-    return _write(call, target, call["source"].reshape(call["index"].shape), adds=bool(call["accumulate"]))
+    source = call["source"]
+    target = flat_places(call["self"].shape).reshape(-1)[call["index"].cpu().reshape(source.shape)]
+    return _write(call, target, source, adds=bool(call["accumulate"]))
 
 
 @rule("index_add", "index_copy", "index_fill", "index_reduce")
@@ -143,10 +144,11 @@ def masked_scatter(call: Call) -> Relations:
     x, mask, source = call["self"], call["mask"], call["source"]
     if call.marked(mask):
         return _everything(call)
-    target = flat_places(call.out.shape)[mask.cpu().expand(call.out.shape)]
-    head = source.reshape(-1)[: target.numel()]
+    places = flat_places(call.out.shape)[mask.cpu().expand(call.out.shape)]
+    target = torch.full((source.numel(),), -1)  # of all of the source: a copy of its head would depend on nothing
+    target[: places.numel()] = places
     relations: list[Relation] = [Pointwise(x)] if call.depends(x) else []
-    return [*relations, Scatter(head, target, replaces=True)]
+    return [*relations, Scatter(source, target.reshape(source.shape), replaces=True)]
 
 
 @rule("embedding_dense_backward")
