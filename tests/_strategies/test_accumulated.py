@@ -354,3 +354,13 @@ def test_every_op_is_right_or_uses_colors(op):
             expected = dense_jacobian(f, case.leaves, argnums)
         nowhere = expected.isnan() & ~plan.pattern.to_dense()
         assert difference(J, expected.masked_fill(nowhere, 0)) == "right", case.name
+
+
+def test_building_a_program_is_given_up_where_it_takes_longer_than_it_could_save(monkeypatch):
+    x = torch.rand(2, 64, 64, dtype=torch.float64)
+    for name in ("_A_MOMENT", "_CALLS", "_DETECTIONS"):
+        monkeypatch.setattr(prepare, name, 0)
+    plan = tj.plan_jacobian(brusselator, x)
+    assert plan.mode in ("forward", "reverse")
+    assert "reading f takes longer than a program for its entries could save" in plan.explain()
+    assert tj.plan_jacobian(brusselator, x, mode="accumulate").mode == "accumulate"

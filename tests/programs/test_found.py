@@ -109,6 +109,21 @@ def test_zeros_without_memory_are_not_compared(n):
     assert_close(H @ v, torch.autograd.functional.hvp(lambda t: lagrangian(t, m), x, v)[1])
 
 
+READ = {  # what a rule read was a copy, which depends on nothing
+    "masked_scatter of what does not lie in order": lambda x: x.T.masked_scatter(torch.eye(3) > 0, x.T * 2),
+    "masked_scatter of a part": lambda x: x.masked_scatter(torch.eye(3) > 0, x.T),
+    "put of what does not lie in order": lambda x: (x * 1).put_(torch.arange(9).reshape(3, 3).flip(0), x.T),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_patterns_have_every_entry(name):
+    f, x = READ[name], rand(3, 3)
+    assert torch.equal(dense_jacobian(f, (x,)) != 0, tj.jacobian_sparsity(f, x).to_dense())
+    for mode in ("auto", "forward", "reverse", "accumulate"):
+        assert_close(tj.plan_jacobian(f, x, mode=mode, ravel=True)(x), dense_jacobian(f, (x,)))
+
+
 CHOSEN = {  # a choice by values of x, which detection took for one that holds for every x
     "index_select": lambda x: x.index_select(0, x.argsort()[:3]),
     "index_select of a row": lambda x: x.reshape(2, 2).index_select(0, x.reshape(2, 2).argsort(0)[:1, 0]) * x[:2],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,25 +83,27 @@ def build(
     part: bool = False,
     symmetric: bool = False,
     most: int | None = None,
+    deadline: float = math.inf,
 ) -> Program:
     """Build the program from f's tangent program (forward) or its transpose (reverse) at ``args``.
 
     ``part``: entries that the pattern does not have are left out; otherwise there must be none.
     ``symmetric``: the Jacobian is symmetric, as that of a gradient. ``most``: how many numbers may be written.
+    ``deadline``: the time, of ``time.perf_counter``, by which f must have been read.
 
     Raises
     ------
     CannotAccumulateError: an op has no second reading, or makes more than ``limit`` coefficients, or all of
-        them write more than ``most`` numbers.
+        them write more than ``most`` numbers, or reading takes too long.
     MissingEntriesError: f has an entry that the pattern does not have.
     """
     try:
         try:
-            return _build(function, args, pattern, direction, limit, part, symmetric, most, pure=True)
+            return _build(function, args, pattern, direction, limit, part, symmetric, most, deadline, pure=True)
         except CannotAccumulateError as refusal:
             if _NOT_PURE not in refusal.why.lower():
                 raise
-        return _build(function, args, pattern, direction, limit, part, symmetric, most, pure=False)
+        return _build(function, args, pattern, direction, limit, part, symmetric, most, deadline, pure=False)
     except (CannotAccumulateError, MissingEntriesError, TorchjacError):
         raise
     except Exception as error:
@@ -116,6 +119,7 @@ def _build(
     part: bool,
     symmetric: bool,
     most: int | None,
+    deadline: float,
     pure: bool,
 ) -> Program:
     """Build the program; ``pure``: writes in place become new tensors, which some autograd.Functions do not allow."""
@@ -123,7 +127,7 @@ def _build(
     own = [t.detach() if isinstance(t, torch.Tensor) else t for t in flat]
     given = [t for t in own if isinstance(t, torch.Tensor)]
     recorder = Recorder(most)
-    reader = Reader(recorder, limit)
+    reader = Reader(recorder, limit, deadline)
     for t in given:
         recorder.take(t)
         if t.is_floating_point():

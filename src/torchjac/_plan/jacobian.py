@@ -310,7 +310,7 @@ def plan_for(
         start = time.perf_counter()
         goal = kind.goal(function, own, options, once, run)
         detection = time.perf_counter() - start
-        prepared = prepare(goal, kind, wanted_mode(goal), own)
+        prepared = prepare(goal, kind, wanted_mode(goal), own, detection)
     prepared.seconds["detection"] = detection
     return prepared
 

@@ -34,6 +34,9 @@ from .saving import Saved
 
 _UNTOLD = Choice(None, "forward", (), "asked for")  # accumulation, before anyone wants to know what else there is
 
+_DETECTIONS, _CALLS = 2, 20  # a program may take so many times detection and calls of the products to build
+_A_MOMENT, _BEFORE_COMPILING = 0.25, 2.0  # seconds that it has in any case
+
 _CLEAR = 12  # times faster op by op: then faster compiled too
 
 
@@ -87,9 +90,16 @@ class Prepared:
         return replace(self, goal=goal, strategy=strategy, undecided=None)
 
 
-def prepare(goal: Goal, kind: Kind, mode: Mode, args: Args) -> Prepared:
-    """The strategy for ``mode``; for "auto" the one predicted to cost least of those that fit the memory."""
-    return retried(goal.function, kind.instead, lambda function: _prepare(goal.on(function), kind, mode, args))[1]
+def prepare(goal: Goal, kind: Kind, mode: Mode, args: Args, detection: float = 0.0) -> Prepared:
+    """The strategy for ``mode``; for "auto" the one predicted to cost least of those that fit the memory.
+
+    ``detection``: the seconds that the pattern took, which say how long a program may take to be built.
+    """
+
+    def on(function: FlatFunction) -> Prepared:
+        return _prepare(goal.on(function), kind, mode, args, detection)
+
+    return retried(goal.function, kind.instead, on)[1]
 
 
 def wanted_mode(goal: Goal) -> Mode:
@@ -121,13 +131,15 @@ def _strategy_of(goal: Goal, kind: Kind, choice: Choice, mode: Mode) -> Strategy
     return _accumulated(goal, 0) if mode == "accumulate" else kind.strategy(goal, choice)
 
 
-def _prepare(goal: Goal, kind: Kind, mode: Mode, args: Args) -> Prepared:
+def _prepare(goal: Goal, kind: Kind, mode: Mode, args: Args, detection: float) -> Prepared:
     if mode == "accumulate":
         return _asked_accumulation(goal, kind, args)
     products = _products(goal, kind, mode, args)
     tried = mode == "auto" and not goal.once and kind.accumulates
     count, compiled = products.strategy.num_products, bool(goal.options.compile)
-    return _accumulating(products, args) if tried and worth_accumulating(goal.stored, count, compiled) else products
+    if not (tried and worth_accumulating(goal.stored, count, compiled)):
+        return products
+    return _accumulating(products, args, detection)
 
 
 def _asked_accumulation(goal: Goal, kind: Kind, args: Args) -> Prepared:
@@ -144,13 +156,23 @@ def _asked_accumulation(goal: Goal, kind: Kind, args: Args) -> Prepared:
     return Prepared(goal, kind, _UNTOLD, program, seconds=seconds)
 
 
-def _accumulating(products: Prepared, args: Args) -> Prepared:
-    """Direct accumulation where it is possible and faster than ``products``."""
+def _accumulating(products: Prepared, args: Args, detection: float) -> Prepared:
+    """Direct accumulation where it is possible and faster than ``products``.
+
+    Building the program is given up after twice the time of detection and twenty calls of the products, and not before
+    a moment: it would not pay for that. Before a compilation there is more time.
+    """
     goal, strategy, choice = products.goal, products.strategy, products.choice
     start, program = time.perf_counter(), _accumulated(goal, strategy.num_products)
     with torch.no_grad():
+        strategy.values(args)  # the first run of anything is slower
+        before = time.perf_counter()
+        strategy.values(args)
+        called = time.perf_counter()
+        least = _BEFORE_COMPILING if goal.options.compile else _A_MOMENT
+        allowed = max(least, _DETECTIONS * detection + _CALLS * (called - before))
         try:
-            program.prepare(args)
+            program.prepare(args, called + allowed)
         except CannotAccumulateError as error:
             return replace(products, choice=choice.without_accumulation(str(error)))
         mine = program.seconds(args)

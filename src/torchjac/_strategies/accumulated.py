@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from .._accumulation.emission import MissingEntriesError
@@ -77,12 +79,13 @@ class Accumulated:
         """No bytes: there are no products to keep."""
         return 0
 
-    def prepare(self, args: Args) -> None:
+    def prepare(self, args: Args, deadline: float = math.inf) -> None:
         """Build the program of the tangent, or of its transpose where that may be faster.
 
         Where J and its transpose have the same pattern, both programs are as much work: the tangent's is taken, since
         its values come in row order. Elsewhere both are built where the second may carry fewer coefficients from op to
-        op. Building the second ends once it writes more numbers than the first; otherwise the faster is taken.
+        op. Building the second ends once it writes more numbers than the first; otherwise the faster is taken. Both are
+        given up at the ``deadline``, a time of ``time.perf_counter``.
         """
         built_for = Frozen(self._function, args)
         found: dict[Direction, Program] = {}
@@ -94,7 +97,7 @@ class Accumulated:
                 break
             most = None if first is None else first.numbers
             try:
-                found[direction] = self._built(args, direction, most)
+                found[direction] = self._built(args, direction, most, deadline)
             except CannotAccumulateError as refusal:
                 refusals[direction] = refusal
         if not found:
@@ -133,12 +136,11 @@ class Accumulated:
         """Whether the pattern equals its transpose."""
         return self._square and self._pattern == self._pattern.T
 
-    def _built(self, args: Args, direction: Direction, most: int | None) -> Program:
+    def _built(self, args: Args, direction: Direction, most: int | None, deadline: float) -> Program:
         try:
             with RandomState(self._function.device).again():
-                return build(
-                    self._function, args, self._pattern, direction, self._limit, self._part, self._symmetric, most
-                )
+                given = self._function, args, self._pattern, direction, self._limit, self._part, self._symmetric
+                return build(*given, most, deadline)
         except MissingEntriesError as error:
             if not self._detected or self._built_for is not None:
                 raise self._stale(error) from error

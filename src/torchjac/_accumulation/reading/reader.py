@@ -13,6 +13,8 @@ which way an op goes, the same ones that detection reads:
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeGuard
@@ -44,9 +46,9 @@ from .states import state_of
 class Reader(ValueTrace):
     """A mode, used inside its recorder: ``seed`` the tensors of v, run, then ask for the ``state`` of the results."""
 
-    def __init__(self, recorder: Recorder, limit: int) -> None:
+    def __init__(self, recorder: Recorder, limit: int, deadline: float = math.inf) -> None:
         super().__init__()
-        self.recorder, self._limit = recorder, limit
+        self.recorder, self._limit, self._deadline = recorder, limit, deadline
         self._states: TensorMap[State] = TensorMap()
         self.moved: dict[Any, IndexMap] = {}
         self._plans: Plans = {}
@@ -100,6 +102,8 @@ class Reader(ValueTrace):
         outs = [t for t in tensors((call.out,)) if t.is_floating_point() or t.is_complex()]
         for t, state in zip(outs, self._through(call, outs), strict=True):
             compact(state, self._plans)
+            if time.perf_counter() > self._deadline:
+                raise self.refusal(call, "reading f takes longer than a program for its entries could save")
             if state.size > self._limit:
                 raise self.refusal(call, f"{state.size:,} coefficients are more than colored products would compute")
             if state.slots or state.entries:

@@ -100,7 +100,7 @@ def scatter(call: Call) -> Relations:
     target = _places_along(call["self"].shape, call["dim"], call["index"])
     source = next((call[name] for name in ("src", "value") if call.has(name)), None)
     if isinstance(source, torch.Tensor) and source.dim() > target.dim():  # into one number, of which only one is read
-        source = source.reshape(-1)[0]
+        source = source[(0,) * source.dim()]
     if call.has("include_self"):
         adds = call["include_self"]
     else:
@@ -111,8 +111,9 @@ def scatter(call: Call) -> Relations:
 @rule("put")
 def put(call: Call) -> Relations:
     """The ravelled self with ``source`` written, or added, at ``index``."""
-    target = flat_places(call["self"].shape).reshape(-1)[call["index"].cpu()].reshape(call["source"].shape)
-    return _write(call, target, call["source"], adds=bool(call["accumulate"]))
+    source = call["source"]
+    target = flat_places(call["self"].shape).reshape(-1)[call["index"].cpu().reshape(source.shape)]
+    return _write(call, target, source, adds=bool(call["accumulate"]))
 
 
 @rule("index_add", "index_copy", "index_fill", "index_reduce")
