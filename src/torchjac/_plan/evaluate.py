@@ -59,6 +59,11 @@ class Evaluator:
         """f, as it is computed now."""
         return self.prepared.goal.function
 
+    @property
+    def reference(self) -> FlatFunction:
+        """The function by plain autograd alone: what its derivatives are compared with."""
+        return self.prepared.kind.reference(self.prepared.goal)
+
     def values(self, args: Args) -> torch.Tensor:
         """(nnz,): the values of the entries that are stored."""
         if not self._settled:
@@ -191,14 +196,23 @@ class Evaluator:
             try:
                 self.verify(args, values, draws)
             except DerivativeMismatchError as error:
-                if not self._reject():
-                    if not self._may_turn_to_reverse:
-                        raise
-                    self._to_reverse(args)
+                if not self._run_otherwise(args):
+                    raise
                 warn(f"products run in another way from now on, because {error}")
                 draws.replay()
             else:
                 return values
+
+    def _run_otherwise(self, args: Args) -> bool:
+        """Run products from now on in a way that is not known to be wrong; False where there is none."""
+        reference = self.reference
+        if reference is not self.function and self._options.mode != "forward":  # no other is as sure to be right
+            self._adopt(prepare(self.prepared.goal.on(reference), self.prepared.kind, "reverse", args))
+        elif not self._reject():
+            if not self._may_turn_to_reverse:
+                return False
+            self._to_reverse(args)
+        return True
 
     @property
     def _may_turn_to_reverse(self) -> bool:
@@ -226,6 +240,7 @@ class Evaluator:
 
         products = Changeable(
             function=lambda: self.function,
+            reference=lambda: self.reference,
             values=lambda: self._products(args, draws),
             mode=lambda: self.prepared.mode,
             reject=self._reject,

@@ -19,13 +19,15 @@ from .adjoint_probe import Combination, Gradient, probe_gradient
 class Changeable:
     """How a plan computes its values, and what it can change about that.
 
-    function: f as it is computed now. values: of all entries, anew. mode: the one in use now. reject: run what ran last
-    never again, False where nothing else is left. to_reverse: use reverse mode from now on; None where another mode was
-    asked for. to_reference_kernels: compute f on kernels that can be differentiated twice. back: compute it as at the
-    beginning. combination: a number made of the values, whose gradient is compared.
+    function: f as it is computed now. reference: f by plain autograd alone, which is right. values: of all entries,
+    anew. mode: the one in use now. reject: run what ran last never again, False where nothing else is left. to_reverse:
+    use reverse mode from now on; None where another mode was asked for. to_reference_kernels: compute f on kernels that
+    can be differentiated twice. back: compute it as at the beginning. combination: a number made of the values, whose
+    gradient is compared.
     """
 
     function: Callable[[], FlatFunction]
+    reference: Callable[[], FlatFunction]
     values: Callable[[], torch.Tensor]
     mode: Callable[[], Mode]
     reject: Callable[[], bool]
@@ -39,8 +41,7 @@ def with_right_gradient(args: Args, values: torch.Tensor, draws: RandomState, pr
     """Values whose gradient is right. Some formulas have wrong derivatives, or none: products change until it is."""
     first, fast, news = values, products.function(), dict[str, None]()
     while True:
-        combination, finite = products.combination(values), products.mode() != "reverse"
-        found = probe_gradient(products.function(), args, combination, values, draws, finite=finite)
+        found = probe_gradient(products.reference(), args, products.combination(values), values, draws)
         if found.missing and products.function() is not fast:
             products.back()
             values = first

@@ -226,7 +226,7 @@ class Sharded:
 
         def both() -> tuple[torch.Tensor, torch.Tensor]:
             with draws.again():
-                expected = Reverse(function, args, plain=True).one(u)
+                expected = Reverse(self._kind.reference(self._goal), args, plain=True).one(u)
             return expected, torch.stack(self._by_column(local, own, u))
 
         (expected, sums), _ = self.ranks.together(both)

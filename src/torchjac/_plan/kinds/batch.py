@@ -219,6 +219,10 @@ class BatchJacobian:
 
     # ---- are they right
 
+    def reference(self, goal: Goal) -> FlatFunction:
+        """The function itself."""
+        return goal.function
+
     def verify(
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:

@@ -82,6 +82,11 @@ class Hessian:
         """Set how many products run at once, within the memory that is allowed."""
         fit_products(goal, strategy, args)
 
+    def reference(self, goal: Goal) -> FlatFunction:
+        """The gradient by plain autograd, which is differentiated by it once more: no formula of torch.func is used."""
+        gradient = gradient_of(goal.function)
+        return goal.function if gradient.plain else goal.function.running(gradient.by_autograd())
+
     def verify(
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
@@ -90,7 +95,7 @@ class Hessian:
         def evaluate(args: Args) -> torch.Tensor:
             return _mirrored(goal, strategy.values(args))
 
-        probe(goal.function, args, goal.whole, _mirrored(goal, values), draws, evaluate)
+        probe(self.reference(goal), args, goal.whole, _mirrored(goal, values), draws, evaluate)
 
     def combination(self, goal: Goal, choice: Choice, strategy: Strategy, values: torch.Tensor) -> Combination:
         """A random combination of all entries, those of both triangles."""

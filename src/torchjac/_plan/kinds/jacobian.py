@@ -75,6 +75,10 @@ class Jacobian:
         """Set how many products run at once, within the memory that is allowed."""
         fit_products(goal, strategy, args)
 
+    def reference(self, goal: Goal) -> FlatFunction:
+        """The function itself."""
+        return goal.function
+
     def verify(
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
@@ -136,11 +140,16 @@ class SomeEntries:
         """Set how many products run at once, within the memory that is allowed."""
         fit_products(goal, strategy, args)
 
+    def reference(self, goal: Goal) -> FlatFunction:
+        """That of the whole matrix."""
+        return self._of.reference(goal)
+
     def verify(
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
         """Compare weighted products with plain autograd, and each entry with the product that it shares."""
-        probe_some(_some(goal, choice, strategy), args, values, draws, strategy.values)
+        some = _some(goal, choice, strategy)
+        probe_some(some, self.reference(goal), args, values, draws, strategy.values)
 
     def combination(self, goal: Goal, choice: Choice, strategy: Strategy, values: torch.Tensor) -> Combination:
         """A random combination of the entries that are stored."""
