@@ -13,6 +13,7 @@ import torch
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._function.leaves import Leaf
+from .._tangent.delicate import delicate_among
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
 from .follow import backward, forward
@@ -35,10 +36,14 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a trace saw: two samples that can meet, if any do; and where f decided by a value what to run, if it did."""
+    """What a trace saw: two samples that can meet, if any do; and where f decided by a value what to run, if it did.
+
+    ``delicate``: ops in f that not every way of differentiating takes right at every value.
+    """
 
     meeting: Meeting | None
     decided: str = ""
+    delicate: frozenset[str] = frozenset()
 
 
 def see(function: FlatFunction, args: Args, samples: Samples, count: int) -> Seen:
@@ -56,11 +61,12 @@ def _forward(function: FlatFunction, args: Args, samples: Samples, count: int) -
     less = bool(trace.computes_less_forward())
     met = sets.first_foreign(ids, samples(function.outputs))
     if met is None:
-        return Seen(None, _decided(trace)), less
+        return Seen(None, _decided(trace), delicate_among(trace.names)), less
     output, reader, other = met
     paths = Paths()
     reached, _ = forward(function, args, paths, (inputs == other).long())
-    return Seen(Meeting(reader, other, *sets.culprit(paths, int(reached[output])))), less
+    meeting = Meeting(reader, other, *sets.culprit(paths, int(reached[output])))
+    return Seen(meeting, delicate=delicate_among(trace.names)), less
 
 
 def _backward(function: FlatFunction, args: Args, samples: Samples, count: int) -> Seen:
@@ -68,10 +74,11 @@ def _backward(function: FlatFunction, args: Args, samples: Samples, count: int) 
     ids, trace = backward(function, args, lambda: sets, lambda: 1 + samples(function.outputs))
     met = sets.first_foreign(ids, samples(function.inputs))
     if met is None:
-        return Seen(None, _decided(trace))
+        return Seen(None, _decided(trace), delicate_among(trace.names))
     place, other, reader = met
     reached, _ = backward(function, args, lambda: paths, lambda: (samples(function.outputs) == reader).long())
-    return Seen(Meeting(reader, other, *sets.culprit(paths, int(reached[place]))))
+    meeting = Meeting(reader, other, *sets.culprit(paths, int(reached[place])))
+    return Seen(meeting, delicate=delicate_among(trace.names))
 
 
 def _decided(trace: Trace) -> str:

@@ -25,9 +25,10 @@ from .._strategies.accumulated import Accumulated
 from .._strategies.compiling.compiled import Compiled
 from .._strategies.forecast import Work, measure
 from .._strategies.strategy import Strategy
+from .._tangent.delicate import BATCH_GRADIENT, FORWARD_GRADIENT
 from .._verification.adjoint_probe import Combination
-from .._verification.gradient_probe import Changeable, with_right_gradient
-from .prepare import Prepared, Undecided, fitted, prepare
+from .._verification.gradient_probe import Changeable, with_right_gradient, wrong_gradient
+from .prepare import Prepared, Undecided, fitted, forward_is_doubtful, prepare
 from .retrying import retried
 
 _VERIFIED = 16  # times that values are verified because f reads something else
@@ -117,6 +118,9 @@ class Evaluator:
         wanted = values.requires_grad or any(leaf.requires_grad for leaf in self.function.leaves(args))
         missable = probing and self.prepared.mode != "reverse"  # a forward formula may have lost f's parameters
         if self._check and torch.is_grad_enabled() and not self._gradient_checked and (wanted or missable):
+            if wanted and self._turn_to_right_gradients(args):
+                draws.replay()
+                values = self._products(args, draws)
             values = self._with_right_gradient(args, values, draws)
             self._gradient_checked = wanted
         if self._options.compile and self.program is None:
@@ -144,7 +148,7 @@ class Evaluator:
         """Raise unless ``values``, on the random numbers ``draws``, are f's derivatives at ``args``."""
         now = self.prepared
         now.kind.verify(now.goal, now.choice, now.strategy, args, values, draws)
-        if self._check == "first" and (doubt := now.kind.doubt(now.goal)):
+        if self._check == "first" and (doubt := now.kind.doubt(now.goal) or _doubt_of_mode(now)):
             self._check = "always"
             warn(f"{doubt}; every call is checked")
 
@@ -231,6 +235,20 @@ class Evaluator:
         return any(side.products.reject() for side in self.prepared.strategy.sides)
 
     # ---- gradients
+
+    def _turn_to_right_gradients(self, args: Args) -> bool:
+        """Whether products changed, because gradients through them are wrong at some values of an op in f."""
+        now = self.prepared
+        if now.mode != "reverse" and now.goal.delicate & FORWARD_GRADIENT and not now.goal.needs_forward:
+            if self._options.mode != "auto":
+                raise wrong_gradient(now.mode)
+            self._to_reverse(args)
+            return self._turn_to_right_gradients(args) or True
+        if not now.goal.delicate & BATCH_GRADIENT:
+            return False
+        for side in now.strategy.sides:
+            side.products.never_batched()
+        return True
 
     def _with_right_gradient(self, args: Args, values: torch.Tensor, draws: RandomState) -> torch.Tensor:
         before = self.prepared
@@ -336,6 +354,14 @@ class Evaluator:
         program = Compiled(strategy.values, given, constants, options, graph)
         program.compare(given, values)
         return program
+
+
+def _doubt_of_mode(prepared: Prepared) -> str:
+    """Why values by the mode that was asked for may be wrong elsewhere."""
+    if prepared.mode in ("reverse", "accumulate") or not forward_is_doubtful(prepared.goal):
+        return ""
+    names = ", ".join(sorted(prepared.goal.delicate))
+    return f"the formula that {prepared.mode} mode takes is wrong at some values of an op in f ({names})"
 
 
 def _nothing() -> None:

@@ -80,6 +80,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             saved.pattern.scope,
             [(n.op, n.reason, n.line, n.nonzeros) for n in saved.pattern.notes],
         ],
+        "delicate": sorted(saved.pattern.delicate),
         "coloring": _describe_coloring(saved.coloring, arrays),
         "mode": saved.mode,
         "seconds": saved.seconds,
@@ -139,6 +140,7 @@ def _saved(about: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Sa
         raise ValueError(f"{m} rows do not name sets from 0 to {indptr.size - 2}")
     _, indptr, indices = sets.index_sets
     pattern = SparsityPattern((m, n), row_sets, indptr, indices, scope=scope, notes=[Note(*note) for note in notes])
+    pattern.delicate = frozenset(about.get("delicate", ()))
     argnums = about["argnums"]
     choose("mode", about["mode"], Mode)
     return Saved(

@@ -44,6 +44,7 @@ class Trace(ValueTrace):
         if before is not None:
             self._marked, self._choices, self._lines = before._marked, before._choices, before._lines
             self._born, self.local = before._born, before.local
+            self.names.update(before.names)
             self._costs.update(before._costs)
 
     def seed(self, t: torch.Tensor, ids: Ids) -> None:

@@ -39,6 +39,7 @@ from ..._strategies.budget import fit_chunks
 from ..._strategies.candidates import Candidate, Choice
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import Part
+from ..._tangent.delicate import look_for_delicate
 from ..._verification.adjoint_probe import Combination, all_entries, probe
 from ..batch_cache import modules_of
 from ..goal import Goal
@@ -65,6 +66,11 @@ class BatchGoal(Goal):
 
     batch: Batch
     trace: Trace
+
+    @property
+    def needs_forward(self) -> bool:
+        """A VJP adds up the derivatives by a shared input over all samples."""
+        return any(self.batch.shared)
 
 
 class BatchJacobian:
@@ -93,7 +99,9 @@ class BatchJacobian:
         if trace.seen.meeting is not None:
             self._confirm(function, args, batch, trace, trace.seen.meeting)
         refuse_complex(function)
-        part = self.part(batch.pattern(function), options)
+        pattern = batch.pattern(function)
+        pattern.delicate = trace.seen.delicate
+        part = self.part(pattern, options)
         return BatchGoal(function, part, options, once, run, batch=batch, trace=trace)
 
     def part(self, pattern: SparsityPattern, options: Options) -> Part:
@@ -146,7 +154,7 @@ class BatchJacobian:
         if own and options.check:
             seen = see(few, args, _numbers(traced), traced.count)
         else:
-            few.look(args)
+            seen = Seen(None, delicate=look_for_delicate(few, args))
         _check_outputs(few.outputs, traced.shape)
         return Trace(traced, seen, few.examples()[1])
 

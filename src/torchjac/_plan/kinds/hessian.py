@@ -17,6 +17,7 @@ from ..._strategies.candidates import Choice
 from ..._strategies.hessian_candidates import choose_symmetric
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import Part, Symmetric
+from ..._tangent.delicate import FUNCTIONAL
 from ..._verification.adjoint_probe import Combination, all_entries, probe
 from ..goal import Goal
 from ..options import Options, OptionsOfHessian
@@ -42,6 +43,8 @@ class Hessian:
         function, pattern = retried(function, self._by_autograd, find)
         refuse_complex(function)
         gradient = gradient_of(function).settled()  # f ran, to find the pattern
+        if pattern.delicate & FUNCTIONAL and options.mode != "forward":
+            gradient = gradient.by_autograd()
         return Goal(function.running(gradient), self.part(pattern, options), options, once, run)
 
     def part(self, pattern: SparsityPattern, options: Options) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -24,6 +25,7 @@ from ..._strategies.colored import Colored
 from ..._strategies.dense import Dense
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import Part
+from ..._tangent.delicate import look_for_delicate
 from ..._verification.adjoint_probe import Combination, all_entries, probe, probe_bytes
 from ..._verification.partial_probe import Some, probe_some, some_entries
 from ..goal import Goal
@@ -173,7 +175,7 @@ def found_or_given(
         with RandomState(function.device).again(), progress("detection", options.progress):
             return found()
     with RandomState(function.device).again():
-        function.look(args)
+        delicate = look_for_delicate(function, args)
     shape = (function.m, function.n)
     pattern = SparsityPattern.full(shape) if sparsity is None else as_pattern(sparsity)
     if pattern.shape != shape:
@@ -183,6 +185,9 @@ def found_or_given(
             why="a row is an element of the output and a column an element of the inputs that argnums names",
             instead="jacobian_sparsity(f, *args) for the pattern of this function",
         )
+    if delicate - pattern.delicate:
+        pattern = copy.copy(pattern)  # the caller's stays as it is
+        pattern.delicate |= delicate
     return pattern
 
 
