@@ -26,6 +26,7 @@ from .._products.rounding import close, near
 from .entry_sums import EntrySums
 
 _OTHERS = 3  # so many vectors measure rounding: all of them cancel by accident once in a million times
+_OWN_NOISE = 1.0  # times the fourth root of the precision: more noise than plain autograd has is no rounding
 _ROWS = 8  # so many wrong rows are computed alone: a missing entry spoils others of its color too
 
 
@@ -77,7 +78,8 @@ def probe(
 
         here, again = torch.stack([got, expected]), both(args, u)
         moved = torch.stack([both(_jiggled(function, args, seed), _jiggle(u, seed)) for seed in range(3)])
-        floor = _rounding(here, moved, added.columns_of(u * reverse.value), function.leaves(args))
+        floor = _rounding(expected, moved[:, 1], added.columns_of(u * reverse.value), function.leaves(args))
+        floor += (100 * _largest(got - moved[:, 0])).minimum(_OWN_NOISE * torch.finfo(got.dtype).eps ** 0.25 * scale)
         floor += _uneven(lambda w: [reverse.one(w)], u, [expected])[0]
         if _agree(again, here, scale) and _agree(got, expected, scale, floor):
             return
