@@ -238,7 +238,7 @@ ELSEWHERE = {  # wrong where listed ops are, or at every value: the check of the
 @quiet
 def test_an_op_on_no_list_is_what_plain_autograd_gives() -> None:
     """A third of all ops, another one each day."""
-    wrong, walked, third = [], 0, date.today().toordinal() % 3  # noqa: DTZ011  # any day will do
+    wrong, walked, third = [], 0, date.today().toordinal() % 3  # any day will do
     print(f"ops {third}, {third + 3}, ...")
     for op in entries()[third::3]:
         case = next(small(op), None)
@@ -384,6 +384,14 @@ def test_the_gradient_through_cumprod_with_a_zero() -> None:
         y = x.detach().clone().requires_grad_()
         rows = dense_jacobian(lambda x: x.cumprod(0), (y,), create_graph=True)
         torch.testing.assert_close(got, torch.autograd.grad(rows.pow(2).sum(), y)[0])
+
+
+@quiet
+def test_every_gradient_through_forward_mode_that_was_asked_for_is_checked() -> None:
+    plan = tj.plan_jacobian(lambda x: x.cumprod(0), torch.rand(5, dtype=D), mode="forward")
+    plan(torch.rand(5, dtype=D, requires_grad=True))
+    with pytest.raises(tj.DerivativeMismatchError):
+        plan(torch.tensor([1.0, 0, 3, 0, 5], dtype=D, requires_grad=True))
 
 
 @quiet

@@ -27,7 +27,7 @@ from .._strategies.forecast import Work, measure
 from .._strategies.strategy import Strategy
 from .._tangent.delicate import BATCH_GRADIENT, FORWARD_GRADIENT
 from .._verification.adjoint_probe import Combination
-from .._verification.gradient_probe import Changeable, with_right_gradient, wrong_gradient
+from .._verification.gradient_probe import Changeable, with_right_gradient
 from .prepare import Prepared, Undecided, fitted, forward_is_doubtful, prepare
 from .retrying import retried
 
@@ -122,7 +122,7 @@ class Evaluator:
                 draws.replay()
                 values = self._products(args, draws)
             values = self._with_right_gradient(args, values, draws)
-            self._gradient_checked = wanted
+            self._gradient_checked = wanted and not self._gradients_are_doubtful
         if self._options.compile and self.program is None:
             self._compile(args, values)
         return values
@@ -236,12 +236,15 @@ class Evaluator:
 
     # ---- gradients
 
+    @property
+    def _gradients_are_doubtful(self) -> bool:
+        """Whether those through the mode that runs are wrong at some values of an op in f: then each is checked."""
+        return self.prepared.mode != "reverse" and bool(self.prepared.goal.delicate & FORWARD_GRADIENT)
+
     def _turn_to_right_gradients(self, args: Args) -> bool:
         """Whether products changed, because gradients through them are wrong at some values of an op in f."""
         now = self.prepared
-        if now.mode != "reverse" and now.goal.delicate & FORWARD_GRADIENT and not now.goal.needs_forward:
-            if self._options.mode != "auto":
-                raise wrong_gradient(now.mode)
+        if self._gradients_are_doubtful and self._options.mode == "auto" and not now.goal.needs_forward:
             self._to_reverse(args)
             return self._turn_to_right_gradients(args) or True
         if not now.goal.delicate & BATCH_GRADIENT:

@@ -70,14 +70,9 @@ def _change(found: Gradient, products: Changeable, news: dict[str, None]) -> boo
         products.to_reverse()
         news["reverse mode from now on: gradients through forward mode are wrong here"] = None
     else:
-        raise wrong_gradient(mode)
+        raise DerivativeMismatchError(
+            f"the gradient of this Jacobian in {mode} mode is not that of reverse-over-reverse",
+            why="PyTorch's forward formula of an op in f is right, its derivative is not (pytorch#198017)",
+            instead="mode='auto' or mode='reverse', or torch.no_grad() if no gradient is needed",
+        )
     return True
-
-
-def wrong_gradient(mode: Mode) -> DerivativeMismatchError:
-    """The error where values are right and gradients through them are not."""
-    return DerivativeMismatchError(
-        f"the gradient of this Jacobian in {mode} mode is not that of reverse-over-reverse",
-        why="PyTorch's forward formula of an op in f is right, its derivative is not (pytorch#198017)",
-        instead="mode='auto' or mode='reverse', or torch.no_grad() if no gradient is needed",
-    )
