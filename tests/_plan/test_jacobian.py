@@ -262,7 +262,6 @@ LAYER_NORM = nn.LayerNorm(4).double()
 WRONG_FORWARD_GRADIENTS = {
     "LayerNorm": (lambda x: torch.cat([LAYER_NORM(x), x * x, x.sin(), x, x]), (2, 4)),
     "solve": (lambda x: torch.cat([torch.linalg.solve(x, torch.eye(3).to(x) + 1), x, x, x, x, x, x]), (3, 3)),
-    "det": (lambda x: torch.linalg.det(x) * torch.arange(1.0, 9.0, dtype=torch.float64), (2, 2)),
 }
 
 

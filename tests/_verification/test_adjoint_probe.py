@@ -258,14 +258,22 @@ def test_derivatives_that_are_rounding_errors_are_let_through(name, dtype, mode)
         assert tj.jacobian(NOISE[name], x, mode=mode).isfinite().all()
 
 
-@MODES
-def test_infinities_and_nan_stand_where_autograd_puts_them(mode):
-    def f(x):
-        return (1 / x)[1:] * x[:-1] + (x[1:] + 0.5).sqrt()
+def singular(x):
+    return (1 / x)[1:] * x[:-1] + (x[1:] + 0.5).sqrt()
 
-    x = torch.tensor([2.0, 0.0, 3.0, -1.0, 5.0, 4.0, 1.0], dtype=torch.float64)
-    J = tj.jacobian(f, x, mode=mode)
-    expected = dense_jacobian(f, (x,))
+
+SINGULAR = torch.tensor([2.0, 0.0, 3.0, -1.0, 5.0, 4.0, 1.0], dtype=torch.float64)
+
+
+def test_nan_where_autograd_is_finite_is_refused_in_forward_mode():
+    with pytest.raises(DerivativeMismatchError, match=r"is nan at input args\[0\]\[2\]"):
+        tj.jacobian(singular, SINGULAR, mode="forward")
+
+
+@pytest.mark.parametrize("mode", ["auto", "reverse"])
+def test_infinities_and_nan_stand_where_autograd_puts_them(mode):
+    J = tj.jacobian(singular, SINGULAR, mode=mode)
+    expected = dense_jacobian(singular, (SINGULAR,))
     assert expected[0, 1] == -torch.inf
     assert expected[2, 3].isnan()
     assert not J[0, 1].isfinite()

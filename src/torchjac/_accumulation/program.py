@@ -17,6 +17,7 @@ from .._base.words import Args, Direction, UserFunction
 from .._function.flat import FlatFunction
 from .._function.leaves import Leaf
 from .._matrices.pattern import SparsityPattern
+from .._tangent.delicate import FORWARD, FUNCTIONAL
 from .._tangent.isolation import normal, traced
 from .._tangent.source import raising_line
 from .coefficients.slots import State
@@ -178,6 +179,9 @@ def _read(
     less = reader.computes_less_forward() if direction == "forward" else None
     if less:
         raise CannotAccumulateError(min(less), "its forward formula computes less than its backward")
+    wrong = reader.names & (FORWARD | FUNCTIONAL if direction == "forward" else FUNCTIONAL)
+    if wrong:
+        raise CannotAccumulateError(min(wrong), f"its {direction} formula by torch.func is wrong at some values")
     if reader.local:
         raise CannotAccumulateError(reader.notes[0].op, "the structure depends on values", reader.notes[0].line)
     return [reader.state(t) for t in results]

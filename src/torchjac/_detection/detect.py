@@ -11,6 +11,7 @@ from .._function.flat import FlatFunction
 from .._function.gradient import GradientOf
 from .._matrices.notes import Note
 from .._matrices.pattern import SparsityPattern
+from .._tangent.delicate import delicate_among
 from .._tangent.source import raising_line
 from .._tangent.trace import Trace
 from .follow import backward, forward
@@ -85,7 +86,9 @@ def _pattern(table: SetTable, ids: torch.Tensor, shape: tuple[int, int], trace: 
     indptr, indices = table.take(np.flatnonzero(used))
     row_sets = (np.cumsum(used) - 1)[ids.numpy()]
     scope: Scope = "local" if trace.local else "global"
-    return SparsityPattern(shape, row_sets, indptr, indices.copy(), scope=scope, notes=trace.notes)
+    pattern = SparsityPattern(shape, row_sets, indptr, indices.copy(), scope=scope, notes=trace.notes)
+    pattern.delicate = delicate_among(trace.names)
+    return pattern
 
 
 def _first_sentence(error: Exception) -> str:

@@ -14,6 +14,7 @@ from .._base.errors import REFUSALS
 from .._base.words import Args
 from .._function.flat import FlatFunction
 from .._function.leaves import Leaf
+from .._tangent.delicate import delicate_among
 from .._tangent.relations import Ids
 from .._tangent.trace import Trace
 from .follow import backward, forward
@@ -36,10 +37,14 @@ class Meeting:
 
 @dataclass(frozen=True)
 class SampleTrace:
-    """The result of a trace: two samples that can meet, or None, and where f decided by a value what to run."""
+    """The result of a trace: two samples that can meet, or None, and where f decided by a value what to run.
+
+    ``delicate``: the ops in f that not every way of differentiating takes right at every value.
+    """
 
     meeting: Meeting | None
     decided: str = ""
+    delicate: frozenset[str] = frozenset()
 
 
 def trace_samples(function: FlatFunction, args: Args, samples: Samples, count: int) -> SampleTrace:
@@ -57,11 +62,12 @@ def _forward(function: FlatFunction, args: Args, samples: Samples, count: int) -
     less = bool(trace.computes_less_forward())
     met = sets.first_foreign(ids, samples(function.outputs))
     if met is None:
-        return SampleTrace(None, _decided(trace)), less
+        return SampleTrace(None, _decided(trace), delicate_among(trace.names)), less
     output, reader, other = met
     paths = Paths()
     reached, _ = forward(function, args, paths, (inputs == other).long())
-    return SampleTrace(Meeting(reader, other, *sets.culprit(paths, int(reached[output])))), less
+    meeting = Meeting(reader, other, *sets.culprit(paths, int(reached[output])))
+    return SampleTrace(meeting, delicate=delicate_among(trace.names)), less
 
 
 def _backward(function: FlatFunction, args: Args, samples: Samples, count: int) -> SampleTrace:
@@ -69,10 +75,11 @@ def _backward(function: FlatFunction, args: Args, samples: Samples, count: int) 
     ids, trace = backward(function, args, lambda: sets, lambda: 1 + samples(function.outputs))
     met = sets.first_foreign(ids, samples(function.inputs))
     if met is None:
-        return SampleTrace(None, _decided(trace))
+        return SampleTrace(None, _decided(trace), delicate_among(trace.names))
     place, other, reader = met
     reached, _ = backward(function, args, lambda: paths, lambda: (samples(function.outputs) == reader).long())
-    return SampleTrace(Meeting(reader, other, *sets.culprit(paths, int(reached[place]))))
+    meeting = Meeting(reader, other, *sets.culprit(paths, int(reached[place])))
+    return SampleTrace(meeting, delicate=delicate_among(trace.names))
 
 
 def _decided(trace: Trace) -> str:

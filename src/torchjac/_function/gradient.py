@@ -48,7 +48,9 @@ class GradientOf:
 
     def by_autograd(self) -> GradientOf:
         """The same gradient by ``torch.autograd.grad``."""
-        return GradientOf(self.scalar, True, self.reference)
+        other = copy.copy(self)
+        other.plain = True
+        return other
 
     def with_reference_kernels(self) -> GradientOf:
         """The same gradient, of f on kernels that can be differentiated twice."""

@@ -83,6 +83,7 @@ class SparsityPattern:
         self.scope: Scope = scope
         self.notes = tuple(notes)
         self.provenance: Provenance | None = None
+        self.delicate: frozenset[str] = frozenset()  # ops in f that not every way of differentiating takes right
         self.on_device: dict[torch.device, object] = {}  # the index tensors that ``indices_of`` makes and keeps here
 
     def __getstate__(self) -> dict[str, object]:
@@ -221,9 +222,11 @@ class SparsityPattern:
         if 4 * (self._set_indptr.size - 1) < m:
             parts = transposed_sets(self._sets_matrix(), self._row_sets)
         else:
-            flipped = self.to_scipy().tocsc()
-            parts = np.arange(n), flipped.indptr.astype(np.int64), flipped.indices
-        return SparsityPattern((n, m), *parts, scope=self.scope, notes=self.notes)
+            columns = self.to_scipy().tocsc()
+            parts = np.arange(n), columns.indptr.astype(np.int64), columns.indices
+        flipped = SparsityPattern((n, m), *parts, scope=self.scope, notes=self.notes)
+        flipped.delicate = self.delicate
+        return flipped
 
     def _sets_matrix(self) -> csr_array:
         """The distinct rows as a SciPy ``csr_array`` of ones, (sets, n)."""
@@ -286,6 +289,7 @@ class SparsityPattern:
         """Take the notes of the ``patterns`` that this one is made of; it is local if one of them is."""
         self.scope = "local" if any(p.scope == "local" for p in patterns) else "global"
         self.notes = tuple(dict.fromkeys(note for p in patterns for note in p.notes))
+        self.delicate = frozenset().union(*(p.delicate for p in patterns))
         return self
 
     def __and__(self, other: SparsityPattern) -> SparsityPattern:
@@ -299,6 +303,7 @@ class SparsityPattern:
             inside = other.rows[kept], other.indices[kept]
         both = SparsityPattern.from_coo(*inside, self.shape)
         both.scope, both.notes, both.provenance = self.scope, self.notes, self.provenance
+        both.delicate = self.delicate
         return both
 
     def has(self, other: SparsityPattern) -> npt.NDArray[np.bool_]:

@@ -26,8 +26,9 @@ from .._strategies.accumulated import Accumulated
 from .._strategies.compiling.compiled import Compiled
 from .._strategies.forecast import Work, measure
 from .._strategies.strategy import Strategy
+from .._tangent.delicate import BATCH_GRADIENT, FORWARD_GRADIENT
 from .._verification.gradient_probe import Changeable, Combination, with_right_gradient
-from .prepare import Prepared, Undecided, fitted, prepare
+from .prepare import Prepared, Undecided, fitted, forward_is_doubtful, prepare
 from .retrying import retried
 
 _VERIFIED = 16  # times that values are verified because f reads something else
@@ -58,6 +59,11 @@ class Evaluator:
     def function(self) -> FlatFunction:
         """f, as it is computed now."""
         return self.prepared.goal.function
+
+    @property
+    def reference(self) -> FlatFunction:
+        """The function by plain autograd alone: what its derivatives are compared with."""
+        return self.prepared.kind.reference(self.prepared.goal)
 
     def values(self, args: Args) -> torch.Tensor:
         """(nnz,): the values of the entries that are stored."""
@@ -115,8 +121,11 @@ class Evaluator:
         wanted = values.requires_grad or any(leaf.requires_grad for leaf in self.function.leaves(args))
         missable = probing and self.prepared.mode != "reverse"  # a forward formula may have lost f's parameters
         if self._check and torch.is_grad_enabled() and not self._gradient_checked and (wanted or missable):
+            if wanted and self._turn_to_right_gradients(args):
+                draws.replay()
+                values = self._products(args, draws)
             values = self._with_right_gradient(args, values, draws)
-            self._gradient_checked = wanted
+            self._gradient_checked = wanted and not self._gradients_are_doubtful
         if self._options.compile and self.program is None:
             self._compile(args, values)
         return values
@@ -143,7 +152,7 @@ class Evaluator:
         """Raise unless ``values``, on the random numbers ``draws``, are f's derivatives at ``args``."""
         now = self.prepared
         now.kind.verify(now.goal, now.choice, now.strategy, args, values, draws)
-        if self._check == "first" and (doubt := now.kind.doubt(now.goal)):
+        if self._check == "first" and (doubt := now.kind.doubt(now.goal) or _doubt_of_mode(now)):
             self._check = "always"
             warn(f"{doubt}; every call is checked")
 
@@ -195,14 +204,23 @@ class Evaluator:
             try:
                 self.verify(args, values, draws)
             except DerivativeMismatchError as error:
-                if not self._reject():
-                    if not self._may_turn_to_reverse:
-                        raise
-                    self._to_reverse(args)
+                if not self._run_otherwise(args):
+                    raise
                 warn(f"products run in another way from now on, because {error}")
                 draws.replay()
             else:
                 return values
+
+    def _run_otherwise(self, args: Args) -> bool:
+        """Run products from now on in a way that is not known to be wrong; False where there is none."""
+        reference = self.reference
+        if reference is not self.function and self._options.mode != "forward":  # no other is as sure to be right
+            self._adopt(prepare(self.prepared.goal.on(reference), self.prepared.kind, "reverse", args))
+        elif not self._reject():
+            if not self._may_turn_to_reverse:
+                return False
+            self._to_reverse(args)
+        return True
 
     @property
     def _may_turn_to_reverse(self) -> bool:
@@ -222,6 +240,23 @@ class Evaluator:
 
     # ---- gradients
 
+    @property
+    def _gradients_are_doubtful(self) -> bool:
+        """Whether those through the mode that runs are wrong at some values of an op in f: then each is checked."""
+        return self.prepared.mode != "reverse" and bool(self.prepared.goal.delicate & FORWARD_GRADIENT)
+
+    def _turn_to_right_gradients(self, args: Args) -> bool:
+        """Whether products changed, because gradients through them are wrong at some values of an op in f."""
+        now = self.prepared
+        if self._gradients_are_doubtful and self._options.mode == "auto" and not now.goal.needs_forward:
+            self._to_reverse(args)
+            return self._turn_to_right_gradients(args) or True
+        if not now.goal.delicate & BATCH_GRADIENT:
+            return False
+        for side in now.strategy.sides:
+            side.products.never_batched()
+        return True
+
     def _with_right_gradient(self, args: Args, values: torch.Tensor, draws: RandomState) -> torch.Tensor:
         before = self.prepared
 
@@ -230,6 +265,7 @@ class Evaluator:
 
         products = Changeable(
             function=lambda: self.function,
+            reference=lambda: self.reference,
             values=lambda: self._products(args, draws),
             mode=lambda: self.prepared.mode,
             reject=self._reject,
@@ -327,6 +363,14 @@ class Evaluator:
         program = Compiled(strategy.values, given, constants, options, graph)
         program.compare(given, values)
         return program
+
+
+def _doubt_of_mode(prepared: Prepared) -> str:
+    """Why values by the mode that was asked for may be wrong elsewhere."""
+    if prepared.mode in ("reverse", "accumulate") or not forward_is_doubtful(prepared.goal):
+        return ""
+    names = ", ".join(sorted(prepared.goal.delicate))
+    return f"the formula that {prepared.mode} mode takes is wrong at some values of an op in f ({names})"
 
 
 def _nothing() -> None:

@@ -37,6 +37,16 @@ class Goal:
         return self.stored_entries.stored
 
     @property
+    def delicate(self) -> frozenset[str]:
+        """The ops in f that not every way of differentiating takes right at every value."""
+        return self.whole.delicate
+
+    @property
+    def needs_forward(self) -> bool:
+        """Whether no other products than those of forward mode give what is wanted."""
+        return False
+
+    @property
     def full(self) -> bool:
         """Whether every entry of a matrix that is not empty is stored."""
         m, n = self.stored.shape

@@ -183,7 +183,7 @@ class JacobianPlan:
         self._function.check(args)
         with ordinary(args) as own:
             return JacobianOperator.of_plan(
-                self._function,
+                self._evaluator.reference,
                 own,
                 self.pattern,
                 lambda: self.values(*own),

@@ -27,6 +27,7 @@ from .._strategies.accumulated import Accumulated
 from .._strategies.budget import TooSmallError, least_of
 from .._strategies.candidates import Choice, Measured, few_products, worth_accumulating
 from .._strategies.strategy import Strategy
+from .._tangent.delicate import BATCH, FORWARD, FUNCTIONAL
 from .goal import Goal
 from .kinds.kind import Kind
 from .retrying import retried
@@ -128,13 +129,32 @@ def told(prepared: Prepared) -> Choice:
 
 
 def _strategy_of(goal: Goal, kind: Kind, choice: Choice, mode: Mode) -> Strategy:
-    return _accumulated(goal, 0) if mode == "accumulate" else kind.strategy(goal, choice)
+    return _accumulated(goal, 0) if mode == "accumulate" else _running(goal, kind, choice)
+
+
+def _running(goal: Goal, kind: Kind, choice: Choice) -> Strategy:
+    """The products of ``choice``; one at a time where f has an op whose batches are wrong at some values."""
+    strategy = kind.strategy(goal, choice)
+    if goal.delicate & BATCH:
+        for side in strategy.sides:
+            side.products.never_batched()
+    return strategy
+
+
+def forward_is_doubtful(goal: Goal) -> bool:
+    """Whether forward mode is wrong at some values of an op in f."""
+    return bool(goal.delicate & (FORWARD | FUNCTIONAL))
+
+
+def _right_everywhere(goal: Goal, mode: Mode) -> Mode:
+    """Reverse mode instead of auto where forward mode is wrong at some values of an op in f."""
+    return "reverse" if mode == "auto" and forward_is_doubtful(goal) and not goal.needs_forward else mode
 
 
 def _prepare(goal: Goal, kind: Kind, mode: Mode, args: Args, detection: float) -> Prepared:
     if mode == "accumulate":
         return _asked_accumulation(goal, kind, args)
-    products = _products(goal, kind, mode, args)
+    products = _products(goal, kind, _right_everywhere(goal, mode), args)
     tried = mode == "auto" and not goal.once and kind.accumulates
     count, compiled = products.strategy.num_products, bool(goal.options.compile)
     if not (tried and worth_accumulating(goal.stored, count, compiled)):
@@ -150,7 +170,7 @@ def _asked_accumulation(goal: Goal, kind: Kind, args: Args) -> Prepared:
             program.prepare(args)
     except CannotAccumulateError as error:
         warn(f"mode='accumulate' uses colors here, because of {error}")
-        products = _products(goal, kind, "auto", args)
+        products = _products(goal, kind, _right_everywhere(goal, "auto"), args)
         return replace(products, choice=products.choice.without_accumulation(str(error)))
     seconds = {"coloring": 0.0, "accumulation": time.perf_counter() - start}
     return Prepared(goal, kind, _UNTOLD, program, seconds=seconds)
@@ -232,7 +252,7 @@ def _chosen(goal: Goal, kind: Kind, mode: Mode, args: Args) -> tuple[Choice, dic
 
 
 def _fitted(goal: Goal, kind: Kind, choice: Choice, seconds: dict[str, float], args: Args) -> Prepared:
-    prepared = Prepared(goal, kind, choice, kind.strategy(goal, choice), seconds=seconds)
+    prepared = Prepared(goal, kind, choice, _running(goal, kind, choice), seconds=seconds)
     with torch.no_grad(), RandomState(goal.function.device).again():
         return fitted(prepared, args)
 

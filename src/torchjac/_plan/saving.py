@@ -15,7 +15,7 @@ import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 from types import NoneType
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -69,6 +69,7 @@ class _About(TypedDict):
     argnums: Argnums
     options: Given
     pattern: tuple[tuple[int, int], Scope, list[tuple[str, str, str, int]]]
+    delicate: NotRequired[list[str]]
     coloring: _SavedColoring | None
     mode: Mode
     seconds: dict[str, float]
@@ -110,6 +111,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             saved.pattern.scope,
             [(n.op, n.reason, n.line, n.nonzeros) for n in saved.pattern.notes],
         ),
+        "delicate": sorted(saved.pattern.delicate),
         "coloring": _describe_coloring(saved.coloring, arrays),
         "mode": saved.mode,
         "seconds": saved.seconds,
@@ -169,6 +171,7 @@ def _saved(about: _About, arrays: _Arrays) -> Saved:
         raise ValueError(f"{m} rows do not name sets from 0 to {indptr.size - 2}")
     _, indptr, indices = sets.index_sets
     pattern = SparsityPattern((m, n), row_sets, indptr, indices, scope=scope, notes=[Note(*note) for note in notes])
+    pattern.delicate = frozenset(about.get("delicate", ()))
     argnums = about["argnums"]
     choose("mode", about["mode"], Mode)
     return Saved(

@@ -95,10 +95,10 @@ class Linearized:
 
     @cached_property
     def _pulled(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pair (u, J^T u) with a graph between them; the numbers of u do not matter."""
+        """The pair (u, J^T u) with a graph between them; u is not zero, where formulas may not be smooth."""
         function = self._function
         with torch.enable_grad():
-            u = torch.zeros(function.m, dtype=function.dtype, device=function.device, requires_grad=True)
+            u = torch.ones(function.m, dtype=function.dtype, device=function.device, requires_grad=True)
             return u, self._reverse.one(u)
 
 

@@ -37,11 +37,12 @@ def close(
     floor: torch.Tensor | float = 0.0,
     factor: float = _STRICT,
 ) -> torch.Tensor:
-    """Tell the same as ``near``, but where a number is not finite, everything is right.
+    """Tell the same as ``near``, but where what is expected is not finite, everything is right.
 
-    Where a derivative is infinite, 0 * inf puts NaN at other entries in forward than in reverse mode.
+    Where a derivative is infinite, 0 * inf puts NaN at other entries in one mode than in another. What is finite by
+    plain autograd has to be so everywhere.
     """
-    return near(got, expected, scale, floor, factor) | ~(got.isfinite() & expected.isfinite())
+    return near(got, expected, scale, floor, factor) | ~expected.isfinite()
 
 
 def largest(t: torch.Tensor) -> torch.Tensor:

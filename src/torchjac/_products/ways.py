@@ -75,6 +75,11 @@ class Products:
         """Prefer plain products one after another: where each is large, to batch them only takes memory."""
         self._ways.sort(key=lambda way: (way.batched, not way.plain))
 
+    def never_batched(self) -> None:
+        """Run one product after another, by plain autograd where that is possible: batches are wrong somewhere."""
+        self._ways = sorted((way for way in self._ways if not way.batched), key=lambda way: not way.plain)
+        self.way = None
+
     def reject(self) -> bool:
         """Never again run products as they ran last, because the results were wrong; False if there is no other way."""
         others = [way for way in self._ways if way != self.way]

@@ -44,7 +44,7 @@ class StoredEntries:
         counts = np.bincount(whole.rows[inside], minlength=whole.shape[0])
         indptr = np.concatenate([[0], np.cumsum(counts)])
         stored = SparsityPattern.from_csr(indptr, whole.indices[inside], whole.shape, scope=whole.scope)
-        stored.notes, stored.provenance = whole.notes, whole.provenance
+        stored.notes, stored.provenance, stored.delicate = whole.notes, whole.provenance, whole.delicate
         return cls(whole, stored, np.flatnonzero(inside))
 
     @cached_property

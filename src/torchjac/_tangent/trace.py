@@ -56,6 +56,7 @@ class Trace(ValueTrace):
         if before is not None:
             self._marked, self._choices, self._lines = before._marked, before._choices, before._lines
             self._born, self.local, self._counted = before._born, before.local, before._counted
+            self.names.update(before.names)
             self._costs.update(before._costs)
             self._others, self.others_choose = before._others, before.others_choose
 

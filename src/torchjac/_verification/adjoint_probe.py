@@ -20,10 +20,12 @@ from .._function.flat import FlatFunction, on_tensors
 from .._function.leaves import place
 from .._matrices.pattern import SparsityPattern
 from .._products.reverse import Reverse
-from .._products.rounding import near
+from .._products.rounding import largest, near
 from .entry_sums import EntrySums
 from .error_bounds import agree, linearity_errors, rounding_errors, shifted, shifted_args
 from .wrong_rows import raise_for_wrong_rows
+
+_OWN_NOISE = 1.0  # times the fourth root of the precision: more noise than plain autograd has is no rounding
 
 
 class Sums(Protocol):
@@ -74,7 +76,8 @@ def probe(
 
         here, again = torch.stack([got, expected]), both(args, u)
         moved = torch.stack([both(shifted_args(function, args, seed), shifted(u, seed)) for seed in range(3)])
-        floor = rounding_errors(here, moved, added.columns_of(u * reverse.value), function.leaves(args))
+        floor = rounding_errors(expected, moved[:, 1], added.columns_of(u * reverse.value), function.leaves(args))
+        floor += (100 * largest(got - moved[:, 0])).minimum(_OWN_NOISE * torch.finfo(got.dtype).eps ** 0.25 * scale)
         floor += linearity_errors(lambda w: [reverse.one(w)], u, [expected])[0]
         if agree(again, here, scale) and agree(got, expected, scale, floor):
             return
@@ -107,4 +110,5 @@ def probe_bytes(function: FlatFunction, args: Args, pattern: SparsityPattern) ->
 
 def _worst(got: torch.Tensor, expected: torch.Tensor, scale: torch.Tensor) -> int:
     error = (got - expected).abs() / scale.clamp_min(torch.finfo(scale.dtype).tiny)
-    return int(torch.where(error.isfinite(), error, 0).argmax())
+    error = torch.where(error.isfinite(), error, 0)
+    return int(error.masked_fill(expected.isfinite() & ~got.isfinite(), torch.inf).argmax())

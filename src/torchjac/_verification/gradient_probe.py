@@ -61,12 +61,11 @@ def probe_gradient(
     combination: Combination,
     values: torch.Tensor,
     draws: RandomState,
-    finite: bool,
 ) -> GradientFinding:
     """Compare the gradient of ``values`` with that of reverse-over-reverse, for one random combination.
 
     Several forward formulas of PyTorch are right and have a wrong derivative (pytorch#198017); some backward formulas
-    have none. ``finite``: neither may there be an infinity or NaN where reverse-over-reverse has none.
+    have none. Neither may there be an infinity or NaN where reverse-over-reverse has none.
     """
     u = random_numbers(combination.size, values.detach())
     copies: list[torch.Tensor] = []  # of the inputs, that no other graph can reach
@@ -95,8 +94,6 @@ def probe_gradient(
             got = _gradient(mine, leaves)
         except RuntimeError:  # a graph through forward mode that cannot be walked back, as of a checkpoint
             return GradientFinding(right=False)
-        if finite and any(bool((e.isfinite() & ~g.isfinite()).any()) for g, e in zip(got, expected, strict=True)):
-            return GradientFinding(right=False)  # 0 * inf in the derivative of a forward formula
         scales = [largest(e).expand_as(e) for e in expected]
         if all(map(agree, got, expected, scales)):
             return GradientFinding(right=True)
@@ -119,13 +116,15 @@ def _gradient(scalar: torch.Tensor, leaves: list[torch.Tensor]) -> list[torch.Te
 class Changeable:
     """The ways of a plan to compute its values, and to change how it does that.
 
-    function: f as it is computed now. values: of all entries, anew. mode: the one in use now. reject: run what ran last
-    never again, False where nothing else is left. to_reverse: use reverse mode from now on; None where another mode was
-    asked for. to_reference_kernels: compute f on kernels that can be differentiated twice. back: compute it as at the
-    beginning. combination: a number made of the values, whose gradient is compared.
+    function: f as it is computed now. reference: f by plain autograd alone, which is right. values: of all entries,
+    anew. mode: the one in use now. reject: run what ran last never again, False where nothing else is left. to_reverse:
+    use reverse mode from now on; None where another mode was asked for. to_reference_kernels: compute f on kernels that
+    can be differentiated twice. back: compute it as at the beginning. combination: a number made of the values, whose
+    gradient is compared.
     """
 
     function: Callable[[], FlatFunction]
+    reference: Callable[[], FlatFunction]
     values: Callable[[], torch.Tensor]
     mode: Callable[[], Mode]
     reject: Callable[[], bool]
@@ -139,8 +138,7 @@ def with_right_gradient(args: Args, values: torch.Tensor, draws: RandomState, pr
     """Return values whose gradient is right: verify it once, and change products where it is wrong or missing."""
     first, fast, news = values, products.function(), dict[str, None]()
     while True:
-        combination, finite = products.combination(values), products.mode() != "reverse"
-        found = probe_gradient(products.function(), args, combination, values, draws, finite=finite)
+        found = probe_gradient(products.reference(), args, products.combination(values), values, draws)
         if found.missing and products.function() is not fast:
             products.back()
             values = first

@@ -73,6 +73,7 @@ class Some:
 
 def probe_some(
     some: Some,
+    reference: FlatFunction,
     args: Args,
     values: torch.Tensor,
     draws: RandomState,
@@ -80,7 +81,7 @@ def probe_some(
 ) -> None:
     """Raise StalePatternError or DerivativeMismatchError unless ``values`` are the entries of f's Jacobian at ``args``.
 
-    ``evaluate(args)`` made the values, on the random numbers ``draws``.
+    ``reference`` is f by plain autograd alone; ``evaluate(args)`` made the values, on the random numbers ``draws``.
     """
     if not some.sides:
         return
@@ -98,7 +99,7 @@ def probe_some(
         """Compare the products with one VJP: u.(J s) for each seed, or the sum of all J^T s, each times a number."""
         mine = products(args)
         draws.replay()
-        reverse = Reverse(function, args, plain=True)
+        reverse = Reverse(reference, args, plain=True)
         used = colors >= 0
         if some.forward:
             terms = torch.where(used, reverse.one(u) * weights, 0)

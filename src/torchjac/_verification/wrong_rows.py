@@ -61,7 +61,7 @@ def raise_for_wrong_rows(
 def _times(function: FlatFunction, args: Args, v: torch.Tensor) -> torch.Tensor:
     """Return J v by the double-backward identity: the derivative of u -> J^T u along v."""
     with torch.enable_grad():
-        u = torch.zeros(function.m, dtype=v.dtype, device=v.device, requires_grad=True)
+        u = torch.ones(function.m, dtype=v.dtype, device=v.device, requires_grad=True)  # 0 may be a kink
         (product,) = torch.autograd.grad(Reverse(function, args, plain=True, graph=True).one(u), u, v)
     return product
 

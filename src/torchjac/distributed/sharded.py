@@ -32,6 +32,7 @@ from .._strategies.compiling.compiled import Compiled
 from .._strategies.ranges import cut
 from .._strategies.shard import Shard, measured, parts_of
 from .._strategies.symmetric import Symmetric
+from .._tangent.delicate import BATCH
 from .joining import DenseColumns, DenseRows, Direct, Joining, Layout, Repeated, Solved
 
 T = TypeVar("T")
@@ -86,7 +87,11 @@ class Sharded:
     # ---- once
 
     def _shard_of(self, function: FlatFunction) -> Shard:
-        return Shard(function, self._parts, self.bounds, self.ranks.rank, self._dense, self.lockstep)
+        shard = Shard(function, self._parts, self.bounds, self.ranks.rank, self._dense, self.lockstep)
+        if self._goal.delicate & BATCH:
+            for side in shard.sides:
+                side.products.never_batched()
+        return shard
 
     def _with_shard(self, run: Callable[[Shard], T]) -> T:
         """The result of ``run(shard)``; where PyTorch refuses it, the shard computes f in another way from now on."""
@@ -223,7 +228,7 @@ class Sharded:
 
         def both() -> tuple[torch.Tensor, torch.Tensor]:
             with draws.again():
-                expected = Reverse(function, args, plain=True).one(u)
+                expected = Reverse(self._kind.reference(self._goal), args, plain=True).one(u)
             return expected, torch.stack(self._by_column(local, own, u))
 
         (expected, sums), _ = self.ranks.together(both)

@@ -39,6 +39,7 @@ from ..._strategies.budget import fit_chunks
 from ..._strategies.candidates import Candidate, Choice
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import StoredEntries
+from ..._tangent.delicate import look_for_delicate
 from ..._verification.adjoint_probe import probe
 from ..._verification.gradient_probe import Combination, all_entries
 from ..batch_cache import modules_of
@@ -67,6 +68,11 @@ class BatchGoal(Goal):
     batch: Batch
     trace: Trace
 
+    @property
+    def needs_forward(self) -> bool:
+        """A VJP adds up the derivatives by a shared input over all samples."""
+        return any(self.batch.shared)
+
 
 class BatchJacobian:
     """The Jacobian of every sample; ``batched`` says for each argument whether it has the ``dims`` batch dimensions."""
@@ -94,7 +100,9 @@ class BatchJacobian:
         if trace.seen.meeting is not None:
             self._confirm(function, args, batch, trace, trace.seen.meeting)
         refuse_complex(function)
-        stored = self.stored_entries(batch.pattern(function), options)
+        pattern = batch.pattern(function)
+        pattern.delicate = trace.seen.delicate
+        stored = self.stored_entries(pattern, options)
         return BatchGoal(function, stored, options, once, run, batch=batch, trace=trace)
 
     def stored_entries(self, pattern: SparsityPattern, options: Options) -> StoredEntries:
@@ -147,7 +155,7 @@ class BatchJacobian:
         if own and options.check:
             seen = trace_samples(few, args, _numbers(traced), traced.count)
         else:
-            few.look(args)
+            seen = SampleTrace(None, delicate=look_for_delicate(few, args))
         _check_outputs(few.outputs, traced.shape)
         return Trace(traced, seen, few.examples()[1])
 
@@ -219,6 +227,10 @@ class BatchJacobian:
             fit_chunks(strategy, goal.function, args, goal.options.budget)
 
     # ---- are they right
+
+    def reference(self, goal: Goal) -> FlatFunction:
+        """The function itself."""
+        return goal.function
 
     def verify(
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState

@@ -17,6 +17,7 @@ from ..._strategies.candidates import Choice
 from ..._strategies.hessian_candidates import choose_symmetric
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import StoredEntries, Symmetric
+from ..._tangent.delicate import FUNCTIONAL
 from ..._verification.adjoint_probe import probe
 from ..._verification.gradient_probe import Combination, all_entries
 from ..goal import Goal
@@ -43,6 +44,8 @@ class Hessian:
         function, pattern = retried(function, self._by_autograd, find)
         refuse_complex(function)
         gradient = gradient_of(function).settled()  # f ran, to find the pattern
+        if pattern.delicate & FUNCTIONAL and options.mode != "forward":
+            gradient = gradient.by_autograd()
         return Goal(function.running(gradient), self.stored_entries(pattern, options), options, once, run)
 
     def stored_entries(self, pattern: SparsityPattern, options: Options) -> StoredEntries:
@@ -83,6 +86,11 @@ class Hessian:
         """Set how many products run at once, within the memory that is allowed."""
         fit_products(goal, strategy, args)
 
+    def reference(self, goal: Goal) -> FlatFunction:
+        """The gradient by plain autograd, which is differentiated by it once more: no formula of torch.func is used."""
+        gradient = gradient_of(goal.function)
+        return goal.function if gradient.plain else goal.function.running(gradient.by_autograd())
+
     def verify(
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
@@ -91,7 +99,7 @@ class Hessian:
         def evaluate(args: Args) -> torch.Tensor:
             return _mirrored(goal, strategy.values(args))
 
-        probe(goal.function, args, goal.whole, _mirrored(goal, values), draws, evaluate)
+        probe(self.reference(goal), args, goal.whole, _mirrored(goal, values), draws, evaluate)
 
     def combination(self, goal: Goal, choice: Choice, strategy: Strategy, values: torch.Tensor) -> Combination:
         """A random combination of all entries, those of both triangles."""

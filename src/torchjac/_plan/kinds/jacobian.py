@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -24,6 +25,7 @@ from ..._strategies.colored import Colored
 from ..._strategies.dense import Dense
 from ..._strategies.strategy import Strategy
 from ..._strategies.symmetric import StoredEntries
+from ..._tangent.delicate import look_for_delicate
 from ..._verification.adjoint_probe import probe, probe_bytes
 from ..._verification.gradient_probe import Combination, all_entries
 from ..._verification.partial_probe import Some, probe_some, some_entries
@@ -75,6 +77,10 @@ class Jacobian:
     def fit(self, goal: Goal, strategy: Strategy, args: Args) -> None:
         """Set how many products run at once, within the memory that is allowed."""
         fit_products(goal, strategy, args)
+
+    def reference(self, goal: Goal) -> FlatFunction:
+        """The function itself."""
+        return goal.function
 
     def verify(
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
@@ -137,11 +143,16 @@ class SomeEntries:
         """Set how many products run at once, within the memory that is allowed."""
         fit_products(goal, strategy, args)
 
+    def reference(self, goal: Goal) -> FlatFunction:
+        """That of the whole matrix."""
+        return self._of.reference(goal)
+
     def verify(
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
         """Compare weighted products with plain autograd, and each entry with the product that it shares."""
-        probe_some(self._some(goal, choice, strategy), args, values, draws, strategy.values)
+        some = self._some(goal, choice, strategy)
+        probe_some(some, self.reference(goal), args, values, draws, strategy.values)
 
     def combination(self, goal: Goal, choice: Choice, strategy: Strategy, values: torch.Tensor) -> Combination:
         """A random combination of the entries that are stored."""
@@ -173,7 +184,7 @@ def found_or_given(
         with RandomState(function.device).again(), progress("detection", options.progress):
             return found()
     with RandomState(function.device).again():
-        function.look(args)
+        delicate = look_for_delicate(function, args)
     shape = (function.m, function.n)
     pattern = SparsityPattern.full(shape) if sparsity is None else as_pattern(sparsity)
     if pattern.shape != shape:
@@ -183,6 +194,9 @@ def found_or_given(
             why="a row is an element of the output and a column an element of the inputs that argnums names",
             instead="jacobian_sparsity(f, *args) for the pattern of this function",
         )
+    if delicate - pattern.delicate:
+        pattern = copy.copy(pattern)  # the caller's stays as it is
+        pattern.delicate |= delicate
     return pattern
 
 

@@ -71,6 +71,9 @@ class Kind(Protocol):
     def fit(self, goal: Goal, strategy: Strategy, args: Args) -> None:
         """Set how many products run at once, within the memory that is allowed."""
 
+    def reference(self, goal: Goal) -> FlatFunction:
+        """The function of the goal by plain autograd alone: what products of it are compared with."""
+
     def verify(
         self, goal: Goal, choice: Choice, strategy: Strategy, args: Args, values: torch.Tensor, draws: RandomState
     ) -> None:
