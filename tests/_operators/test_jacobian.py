@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -438,12 +440,43 @@ def test_forward_mode_where_there_is_no_second_derivative():
 
 
 def test_neither_second_derivative_nor_forward_mode():
-    hidden = tj.JacobianOperator(Hidden.apply, rand(3))
-    with (
-        pytest.warns(tj.TorchjacWarning, match="by forward mode from now on, because"),
-        pytest.raises(tj.InputError, match="cannot differentiate it"),
-    ):
-        hidden @ rand(3)
+    x, v = rand(3), rand(3)
+    hidden = tj.JacobianOperator(Hidden.apply, x)
+    with pytest.warns(tj.TorchjacWarning, match="a VJP for each output from now on, because"):
+        assert_close(hidden @ v, x.exp() * v)
+    assert_close(hidden @ torch.stack([v, x], 1), x.exp()[:, None] * torch.stack([v, x], 1))
+
+
+class OnceByContext(torch.autograd.Function):
+    """A sine as most code writes it: ctx in forward, and a backward that is differentiable once."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0].cos()
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (OnceByContext.apply, rand(4)),
+        (lambda x: F.scaled_dot_product_attention(x, x, x), rand(1, 2, 3, 4)),
+        (lambda x: torch.cdist(x, x[:2] + 1), rand(3, 4)),
+    ],
+)
+def test_products_of_functions_that_are_differentiable_once(f, x):
+    A, J = tj.JacobianOperator(f, x), tj.jacobian(f, x, ravel=True)
+    v, u = rand(A.shape[1]), rand(A.shape[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tj.TorchjacWarning)
+        assert_close(A @ v, J @ v)
+        assert_close(A.T @ u, J.T @ u)
+        assert tj.check_jacobian(f, (x,), tj.jacobian(f, x))
 
 
 def test_a_wrong_forward_formula_is_an_error():

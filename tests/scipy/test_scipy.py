@@ -182,3 +182,25 @@ def test_importing_torchjac_leaves_it_out():
     code = "import sys, torchjac; print('scipy.optimize' in sys.modules, 'torchjac.scipy' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert out.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    "given", [{"bounds": [(0, 0.7)] * 3}, {"constraints": [{"type": "eq", "fun": lambda x: x.sum() - 1}]}]
+)
+def test_minimize_keeps_to_bounds_and_constraints(given):
+    def rosenbrock(x):
+        return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+    start = np.full(3, 0.5)
+    expected = scipy.optimize.minimize(lambda x: float(rosenbrock(x)), start, **given)
+    np.testing.assert_allclose(bridge.minimize(rosenbrock, start, **given).x, expected.x, atol=1e-3)
+    with pytest.raises(tj.OptionError, match="ignores"):
+        bridge.minimize(rosenbrock, start, method="trust-krylov", **given)
+
+
+@pytest.mark.parametrize("solver", ["least_squares", "root", "minimize"])
+def test_arguments_that_would_not_reach_f_are_refused(solver):
+    with pytest.raises(tj.OptionError, match="args="):
+        getattr(bridge, solver)(lambda x: (x**2).sum(), np.ones(2), args=(1,))
+    with pytest.raises(tj.OptionError, match="jac= of"):
+        bridge.minimize(lambda x: (x**2).sum(), np.ones(2), jac="2-point")

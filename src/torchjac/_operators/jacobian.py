@@ -87,6 +87,7 @@ class JacobianOperator(LinearOperator):
         self._draws = RandomState(function.device)
         self._kept: tuple[Linearized, list[tuple[torch.Tensor, int]]] | None = None
         self._forward_only = False  # PyTorch has no second derivative of an op in f
+        self._by_rows = False  # nor a forward formula
         self._trusted: dict[str, bool] = {}  # by the name of a product: whether many at once are right
 
     @property
@@ -144,6 +145,8 @@ class JacobianOperator(LinearOperator):
                 return self._many("J v", seeds, at.jvp, at.jvps)
             except RuntimeError as error:
                 self._go_forward(error, at)
+        if self._by_rows:
+            return self._summed_rows(at, seeds)
         with self._draws.again():
             forward = Forward(self.function, self._args)
             return self._many("J v", seeds, forward.one, forward.batch)
@@ -201,8 +204,24 @@ class JacobianOperator(LinearOperator):
         with self._draws.again():
             try:
                 self._agrees(at, Forward(self.function, self._args).one, DerivativeMismatchError)
-            except NotImplementedError as missing:  # no forward formula either
-                raise not_differentiable(missing) from missing
+            except DerivativeMismatchError:
+                raise
+            except RuntimeError as missing:  # no forward formula either
+                warn(
+                    f"products J v take a VJP for each output from now on, because PyTorch said: {first_line(missing)}"
+                )
+                self._by_rows = True
+
+    def _summed_rows(self, at: Linearized, seeds: torch.Tensor) -> torch.Tensor:
+        """Return J v for every seed v from the rows of J, a VJP each: the one way that every function has."""
+        m, parts = self.shape[0], []
+        chunk = chunk_size(m, sum(self.shape), self.dtype.itemsize)
+        for start in range(0, m, chunk):
+            rows = torch.arange(start, min(start + chunk, m), device=self.device)
+            units = torch.zeros(len(rows), m, dtype=self.dtype, device=self.device)
+            units[torch.arange(len(rows), device=self.device), rows] = 1
+            parts.append(self._vjps(at, units) @ seeds.T)
+        return torch.cat(parts).T if parts else seeds.new_zeros(len(seeds), m)
 
 
 def _was_freed(error: RuntimeError) -> bool:

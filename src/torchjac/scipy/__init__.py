@@ -62,6 +62,7 @@ def least_squares(
     """
     from scipy.optimize import least_squares as solve
 
+    _refuse("least_squares", options)
     problem = Problem(f, x0, device, jacobian)
     dense = problem.small() or options.get("method") == "lm"
     if jac == "exact":
@@ -98,6 +99,7 @@ def root(
     """
     from scipy.optimize import root as solve
 
+    _refuse("root", options)
     problem = Problem(f, x0, device, jacobian)
     m, n = problem.plan.shape
     if m != n:
@@ -150,6 +152,7 @@ def solve_ivp(
     """
     from scipy.integrate import solve_ivp as solve
 
+    _refuse("solve_ivp", options)
     problem = Problem(f, y0, device, jacobian, time=float(t_span[0]))
     if method in ("BDF", "Radau", "LSODA"):
         dense = method == "LSODA" or problem.small()
@@ -161,7 +164,7 @@ def minimize(
     f: Function,
     x0: Start,
     *,
-    method: str = "trust-krylov",
+    method: str | None = None,
     hessian: HessianOptions | None = None,
     device: Device = "cpu",
     **options: Any,
@@ -175,12 +178,15 @@ def minimize(
     >>> minimize(rosenbrock, np.zeros(5)).x.round(6)
     array([1., 1., 1., 1., 1.])
 
-    ``"Newton-CG"``, ``"trust-ncg"`` and ``"trust-krylov"`` get products with the Hessian, ``"trust-constr"`` a sparse
-    Hessian, ``"trust-exact"`` and ``"dogleg"`` a dense one, all others the gradient alone. ``hessian``: options of
-    ``plan_hessian``.
+    The method is ``"trust-krylov"``; with ``bounds`` it is ``"L-BFGS-B"``, and with ``constraints`` ``"SLSQP"``, as in
+    SciPy. ``"Newton-CG"``, ``"trust-ncg"`` and ``"trust-krylov"`` get products with the Hessian, ``"trust-constr"`` a
+    sparse Hessian, ``"trust-exact"`` and ``"dogleg"`` a dense one, all others the gradient alone. ``hessian``: options
+    of ``plan_hessian``.
     """
     from scipy.optimize import minimize as solve
 
+    _refuse("minimize", options, "jac", "hess", "hessp")
+    method = _method_for(method, options)
     problem = ScalarProblem(f, x0, device, hessian)
     if method in ("Newton-CG", "trust-ncg", "trust-krylov"):
         options["hessp"] = problem.hessp
@@ -190,6 +196,49 @@ def minimize(
     if method not in ("Nelder-Mead", "Powell", "COBYLA", "COBYQA"):
         options["jac"] = problem.gradient
     return problem.result(solve(problem.value, problem.x0, method=method, **options))
+
+
+_WITH_BOUNDS = frozenset(
+    ("Nelder-Mead", "L-BFGS-B", "TNC", "SLSQP", "Powell", "trust-constr", "COBYLA", "COBYQA")  # as SciPy documents
+)
+_WITH_CONSTRAINTS = frozenset(("COBYLA", "COBYQA", "SLSQP", "trust-constr"))
+
+
+def _method_for(method: str | None, options: dict[str, Any]) -> str:
+    """Return the method to run; OptionError where the one that was asked for would ignore bounds or constraints."""
+    bounded, constrained = options.get("bounds") is not None, bool(options.get("constraints", ()))
+    if method is None:
+        return "SLSQP" if constrained else "L-BFGS-B" if bounded else "trust-krylov"
+    for given, name, able in (
+        (constrained, "constraints", _WITH_CONSTRAINTS),
+        (bounded, "bounds", _WITH_BOUNDS),
+    ):
+        if given and method not in able:
+            raise OptionError(
+                f"{name}= with method={method!r}",
+                expected=f"one of {', '.join(sorted(able))}",
+                why=f"SciPy's {method} ignores {name}, with a warning, and returns a point outside of them",
+                instead="method='trust-constr', or no method",
+            )
+    return method
+
+
+def _refuse(solver: str, options: dict[str, Any], *derivatives: str) -> None:
+    """Raise OptionError for what is SciPy's and would not reach f, or would take the place of exact derivatives."""
+    if options.get("args"):
+        raise OptionError(
+            f"args= of scipy's {solver}",
+            expected="f with all its other arguments fixed",
+            why="f gets the unknowns as tensors, and nothing else",
+            instead="functools.partial(f, ...), or lambda x: f(x, other)",
+        )
+    for name in derivatives:
+        if name in options:
+            raise OptionError(
+                f"{name}= of scipy's {solver}",
+                expected=f"no {name}: the derivatives of f are exact, and come from a plan",
+                instead=f"scipy.optimize.{solver} itself, for derivatives of your own",
+            )
 
 
 def linear_operator(f: Function, x: Start, *, device: Device = "cpu") -> LinearOperator:

@@ -51,7 +51,7 @@ class Compiled:
                 self._program, self.regions = compile_program(graph, tensors, options)
             with torch.no_grad(), _one_tracing():
                 self._program(*tensors)  # compiles
-        except RuntimeError as error:
+        except Exception as error:  # of f under the tracing, of the compiler or of the machine: all run eagerly
             self._drop((str(error).strip() or type(error).__name__).splitlines()[0])
 
     def _drop(self, reason: str) -> None:
