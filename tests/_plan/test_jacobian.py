@@ -413,3 +413,20 @@ def test_tensors_alone_are_told_from_tensors_in_a_tree():
     for wrong in ((x,), (x, x), ((x, x),), ([x],)):
         with pytest.raises(tj.SignatureError):
             plan(*wrong)
+
+
+def test_a_local_pattern_is_checked_in_every_call_and_found_anew_where_f_reads_other_inputs():
+    def f(x):  # each reads its nearest neighbour, which NumPy finds
+        places = x.detach().numpy()
+        distance = abs(places[:, None] - places) + 9 * np.eye(len(places))
+        return (x - x[torch.from_numpy(distance.argmin(1))]) ** 2
+
+    x, other = torch.rand(2, 9, dtype=torch.float64)
+    plan = tj.plan_jacobian(f, x, layout=torch.sparse_csr)
+    assert plan.pattern.scope == "local"
+    assert_close(plan(x).to_dense(), dense_jacobian(f, (x,)))
+    with pytest.warns(tj.TorchjacWarning, match="found anew"):
+        assert_close(plan(other).to_dense(), dense_jacobian(f, (other,)))
+    assert_close(plan.matrix(x).to_dense(), dense_jacobian(f, (x,)))
+    with pytest.raises(tj.StalePatternError):
+        tj.plan_jacobian(f, x, check="always")(other)

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch.utils._pytree import tree_leaves
 
-from .._base.errors import DerivativeMismatchError, InputError, OptionError
+from .._base.errors import DerivativeMismatchError, InputError, OptionError, StalePatternError
 from .._base.random_state import RandomState
 from .._base.user_frame import warn
 from .._base.words import Args
@@ -28,7 +28,7 @@ from .._strategies.forecast import Work, measure
 from .._strategies.strategy import Strategy
 from .._tangent.delicate import BATCH_GRADIENT, FORWARD_GRADIENT
 from .._verification.gradient_probe import Changeable, Combination, with_right_gradient
-from .prepare import Prepared, Undecided, fitted, forward_is_doubtful, prepare
+from .prepare import Prepared, Undecided, fitted, forward_is_doubtful, prepare, wanted_mode
 from .retrying import retried
 
 _VERIFIED = 16  # times that values are verified because f reads something else
@@ -53,6 +53,9 @@ class Evaluator:
         self._compiled_before = 0
         self._floats_as_tensors = False
         self._gradient_checked = self._parametric = False
+        # found for values by which f decides what it reads: then every call is checked
+        self._local = prepared.goal.whole.scope == "local" and isinstance(self._options.sparsity, str)
+        self.patterns_found = 0  # anew, where f decides by values what it reads
         self._all_bare = prepared.goal.function.all_bare  # no argument is left that may decide which inputs f reads
 
     @property
@@ -90,7 +93,11 @@ class Evaluator:
     def _settled(self) -> bool:
         """Whether there is nothing to do but to run what is prepared."""
         checked = not self._check or (
-            self._check == "first" and self._checked_for is not None and self._all_bare and self._state_holds
+            not self._local
+            and self._check == "first"
+            and self._checked_for is not None
+            and self._all_bare
+            and self._state_holds
         )
         return checked and self.prepared.fitted and not self._options.compile
 
@@ -110,10 +117,11 @@ class Evaluator:
         first = self._checked_for is None or not self._checked_for.same(choices) or not self._state_holds
         if self.program is not None and not self._holds(args):
             self._drop_program(args)
-        if self.program is not None and not first and self._check != "always" and not self._wants_eager(args):
+        always = self._check == "always" or (self._check == "first" and self._local)
+        if self.program is not None and not first and not always and not self._wants_eager(args):
             return self.program(self._given(args))
         state = Captured(self.function.source) if first else None
-        probing = self._check == "always" or (first and self._check == "first")
+        probing = always or (first and self._check == "first")
         draws = RandomState(self.function.device)
         values = self._probed(args, draws) if probing else self._products(args, draws)
         if state is not None:
@@ -199,10 +207,17 @@ class Evaluator:
 
     def _probed(self, args: Args, draws: RandomState) -> torch.Tensor:
         """Values that the probe agrees with: where a formula of PyTorch is wrong, another way may be right."""
+        found_anew = False
         while True:
             values = self._products(args, draws)
             try:
                 self.verify(args, values, draws)
+            except StalePatternError:
+                if found_anew or not self._local or self._check != "first":
+                    raise
+                found_anew = True
+                self._find_pattern_anew(args)
+                draws.replay()
             except DerivativeMismatchError as error:
                 if not self._run_otherwise(args):
                     raise
@@ -233,6 +248,16 @@ class Evaluator:
         """Run ``prepared`` from now on."""
         self.prepared = replace(prepared, seconds={**self.prepared.seconds, **prepared.seconds})
         self.program = None
+
+    def _find_pattern_anew(self, args: Args) -> None:
+        """Take the pattern at ``args`` from now on."""
+        now = self.prepared
+        goal = now.kind.goal(self.function, args, self._options, False, None)
+        if not self.patterns_found:
+            warn("the pattern is found anew where f reads other inputs, because f decides by values what it reads")
+        self._adopt(prepare(goal, now.kind, wanted_mode(goal), args))
+        self._local = goal.whole.scope == "local"
+        self.patterns_found += 1
 
     def _reject(self) -> bool:
         """Never again run products as they ran last; False where there is no other way."""

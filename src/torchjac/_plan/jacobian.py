@@ -25,13 +25,14 @@ from .._base.words import Args, Mode, UserFunction
 from .._coloring.colors import Coloring
 from .._function.flat import Argnums, FlatFunction, ordinary
 from .._matrices.drawing import thumbnail
+from .._matrices.pattern import SparsityPattern
 from .._operators.jacobian import JacobianOperator
 from .._products.run import Run
 from .._strategies.forecast import Work, table
 from .evaluate import Evaluator
 from .goal import Goal
 from .kinds.jacobian import Jacobian, SomeEntries
-from .kinds.kind import Kind
+from .kinds.kind import Kind, Result
 from .options import Options
 from .prepare import Prepared, prepare, restored, told, wanted_mode
 from .report.explain import Facts, explain
@@ -77,10 +78,10 @@ class JacobianPlan:
     def _take_over(self, prepared: Prepared) -> None:
         """Become the plan that evaluates ``prepared``."""
         goal, kind = prepared.goal, prepared.kind
-        self.options, self.pattern = goal.options, goal.stored
+        self.options = goal.options
         self._evaluator = Evaluator(prepared)
         start = time.perf_counter()
-        self._result = kind.result(goal, prepared.strategy)
+        self._result, self._result_of = kind.result(goal, prepared.strategy), 0
         if goal.options.blocksize is not None:
             prepared.seconds["blocks"] = time.perf_counter() - start
         self.shared: dict[Hashable, Any] = {}  # what ``distributed`` prepared, a layer above, by group of ranks
@@ -91,6 +92,11 @@ class JacobianPlan:
     def prepared(self) -> Prepared:
         """The prepared parts that run now: the goal, the kind of derivative, the choice and the strategy."""
         return self._evaluator.prepared
+
+    @property
+    def pattern(self) -> SparsityPattern:
+        """The (m, n) pattern of the entries that have values."""
+        return self.prepared.goal.stored
 
     @property
     def coloring(self) -> Coloring | None:
@@ -155,7 +161,7 @@ class JacobianPlan:
         """Return the Jacobian at ``args``, in the chosen layout and nesting; the pair (J, aux) with has_aux."""
         _refuse_keywords(keywords)
         if not self.options.has_aux:
-            return self._result.result(self.values(*args))
+            return self.assembled(self.values(*args))
         (_, aux), result = self.value_and_jacobian(*args)
         return result, aux
 
@@ -173,7 +179,8 @@ class JacobianPlan:
         It has products, ``.T`` and ``.gram()``, and is differentiable. With a block layout there is a BlockMatrix for
         each output and input instead, nested as the result of the plan is.
         """
-        return self._result.matrix(self.values(*args))
+        values = self.values(*args)
+        return self._current_result().matrix(values)
 
     def operator(self, *args: PyTree) -> JacobianOperator:
         """Return the (m, n) Jacobian at ``args`` as an operator, which computes products and knows the pattern.
@@ -194,7 +201,7 @@ class JacobianPlan:
     def value_and_jacobian(self, *args: PyTree) -> tuple[PyTree, PyTree]:
         """Return the pair (f(*args), J), by one more evaluation of f; with has_aux, f(*args) is (output, aux)."""
         draws = RandomState(self._function.device)
-        result = self._result.result(self.values(*args))
+        result = self.assembled(self.values(*args))
         with draws.again():  # the value of the same random numbers
             return self._function.call(args), result
 
@@ -260,7 +267,14 @@ class JacobianPlan:
 
     def assembled(self, values: torch.Tensor) -> PyTree:
         """Return the result of a call whose entries have these ``values``, (nnz,)."""
-        return self._result.result(values)
+        return self._current_result().result(values)
+
+    def _current_result(self) -> Result:
+        """What makes tensors of values, for the pattern as it is now: an evaluation may have found another."""
+        if self._result_of != self._evaluator.patterns_found:
+            prepared, self._result_of = self.prepared, self._evaluator.patterns_found
+            self._result = prepared.kind.result(prepared.goal, prepared.strategy)
+        return self._result
 
     def facts(self) -> Facts:
         """Return the facts about the plan that its text and its page tell."""
@@ -276,7 +290,7 @@ class JacobianPlan:
             memory=self.options.budget,
             itemsize=self._function.dtype.itemsize,
             whole=prepared.goal.whole.nnz,
-            blocks=self._result.blocks,
+            blocks=self._current_result().blocks,
             hessian=prepared.kind.hessian,
             inputs=tuple(self._function.inputs),
             outputs=tuple(self._function.outputs),

@@ -117,9 +117,13 @@ class SomeEntries:
         return Goal(whole.function, self.stored_entries(whole.whole, options), options, once, run)
 
     def stored_entries(self, pattern: SparsityPattern, options: Options) -> StoredEntries:
-        """The entries that are wanted. A pattern that may miss some of them is not asked: those are computed too."""
+        """The entries that are wanted and can be nonzero; of a diagonal each, so that its values are as many.
+
+        A pattern that may miss some of them is not asked: those are computed too.
+        """
         wanted = wanted_entries(options.entries, pattern.shape)
-        if pattern.scope == "local" or not isinstance(options.sparsity, str):
+        diagonal, given = isinstance(options.entries, str), not isinstance(options.sparsity, str)
+        if diagonal or given or pattern.scope == "local":
             pattern = pattern | wanted
         return StoredEntries(pattern, pattern & wanted, None)
 
