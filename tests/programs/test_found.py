@@ -75,6 +75,13 @@ FOUND |= {
         lambda x: x.detach().index_select(0, x.detach()[:, 0].argsort()) * x,
         rand(90, 2).sort(0).values,
     ),
+    "a number by a kernel that does not broadcast": (lambda x: F.gelu(x), rand(3, 2, dtype=torch.float32)),
+    "the same, tall": (lambda x: F.gelu(x) * F.gelu(x.flip(1)), rand(90, 2, dtype=torch.float32)),
+    "a part copied into one number": (
+        lambda x: x.mean().index_copy(0, torch.tensor([0]), x[:1]) * x,
+        rand(4),
+    ),
+    "a number beside a mask": (lambda x: x * -1.4 * (rand(8) > 0.5) * 0.3, rand(8)),
     "padded with a number": (lambda x: x / (2 + F.pad(x, (1, -1), value=-0.2) ** 2), rand(90, 2)),
     "padded with the number of an element": (lambda x: x * F.pad(x, (1, 0), value=2)[:, :2], rand(90, 2)),
     "masked_fill of a long sum": (lambda x: F.pairwise_distance(x, x.flip(0)).cumprod(0), rand(140)),

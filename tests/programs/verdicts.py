@@ -159,7 +159,6 @@ def judged(program: Program, modes: tuple[str, ...] = MODES, **options: Any) -> 
 
 
 def _oracle(program: Program, f: Callable[..., Any], args: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    args = tuple(t.contiguous() for t in args)
     if program.kind == "hessian":
         return dense_jacobian(_gradient(f), args, program.argnums)
     return dense_jacobian(f, args, program.argnums)
