@@ -173,7 +173,7 @@ STEPS: dict[str, list[str]] = {
         {out} = torch.maximum({0}, {1})
         {out} = torch.minimum({0}, {c} + {1})
         {out} = torch.atan2({0}, {1} ** 2 + 1)
-        {out} = torch.hypot({0}, {1})
+        {out} = torch.hypot({0}, {1} ** 2 + 0.5)
         {out} = {0}.clamp(-0.5, 0.7)
         {out} = torch.clamp({0}, max={1})
         {out} = {0}.lerp({1}, 0.3)
@@ -281,7 +281,7 @@ STEPS: dict[str, list[str]] = {
         {out} = F.bilinear({0}, {1}, constant(2, {0}.shape[-1], {1}.shape[-1], dtype={0}.dtype))
         {out} = torch.linalg.solve(({0} @ {0}.mT) + 3 * torch.eye({0}.shape[-2], dtype={0}.dtype), {1})
         {out} = torch.linalg.inv({0} @ {0}.mT + 2 * torch.eye({0}.shape[-2], dtype={0}.dtype))
-        {out} = torch.linalg.det({0} @ {0}.mT + torch.eye({0}.shape[-2], dtype={0}.dtype))
+        {out} = torch.linalg.det(0.1 * {0} @ {0}.mT + torch.arange(1, {0}.shape[-2] + 1).diag().to({0}.dtype))
         {out} = torch.linalg.slogdet({0} @ {0}.mT + 1.5 * torch.eye({0}.shape[-2], dtype={0}.dtype))[1]
         {out} = torch.linalg.cholesky({0} @ {0}.mT + 2 * torch.eye({0}.shape[-2], dtype={0}.dtype))
         {out} = torch.linalg.solve_triangular({0}.tril() * 0.1 + torch.eye({0}.shape[-2], dtype={0}.dtype), {1}, upper=False)
