@@ -57,7 +57,7 @@ unit: $(VENV)/.installed  ## the tests, with every snippet of README, docs and d
 	$(PYTEST)
 
 fuzz: $(VENV)/.installed  ## random programs by the thousand: COUNT=10000 SEED=... (today's)
-	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m programs.fuzz $(or $(COUNT),10000) $(SEED)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m programs.fuzz $(or $(COUNT),10000) $(SEED) $(ARGS)
 
 docs: $(VENV)/.installed  ## the site, built strictly: into a folder that goes away, or into SITE=...
 	@site=$(or $(SITE),$$(mktemp -d)); NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir "$$site" \

@@ -130,7 +130,7 @@ STEPS: dict[str, list[str]] = {
         {out} = {0}.new_zeros({n}).put_(torch.tensor({idx}), {0}.flatten()[:len({idx})], accumulate=True)
         {out} = {0}.clone()\\n{out}.diagonal().mul_({c})
         {out} = {0}.clone()\\n{out}.T[0] = {1}
-        {out} = {0} + {1}\\n{out}.flatten()[::2].add_({0}.flatten()[::2])
+        {out} = {0} + {1}\\n{out}.view(-1)[::2].add_({0}.flatten()[::2])
         {out} = {0} * {1}\\n{out}.sin_().add_({0})
         {out} = torch.empty_like({0})\\n{out}.copy_({1})
         {out} = torch.empty_like({0})\\ntorch.mul({0}, {1}, out={out}) if False else {out}.copy_({0} * {1})
@@ -173,7 +173,7 @@ STEPS: dict[str, list[str]] = {
         {out} = torch.maximum({0}, {1})
         {out} = torch.minimum({0}, {c} + {1})
         {out} = torch.atan2({0}, {1} ** 2 + 1)
-        {out} = torch.hypot({0}, {1})
+        {out} = torch.hypot({0}, {1} ** 2 + 0.5)
         {out} = {0}.clamp(-0.5, 0.7)
         {out} = torch.clamp({0}, max={1})
         {out} = {0}.lerp({1}, 0.3)
@@ -281,14 +281,14 @@ STEPS: dict[str, list[str]] = {
         {out} = F.bilinear({0}, {1}, constant(2, {0}.shape[-1], {1}.shape[-1], dtype={0}.dtype))
         {out} = torch.linalg.solve(({0} @ {0}.mT) + 3 * torch.eye({0}.shape[-2], dtype={0}.dtype), {1})
         {out} = torch.linalg.inv({0} @ {0}.mT + 2 * torch.eye({0}.shape[-2], dtype={0}.dtype))
-        {out} = torch.linalg.det({0} @ {0}.mT + torch.eye({0}.shape[-2], dtype={0}.dtype))
+        {out} = torch.linalg.det(0.1 * {0} @ {0}.mT + torch.arange(1, {0}.shape[-2] + 1).diag().to({0}.dtype))
         {out} = torch.linalg.slogdet({0} @ {0}.mT + 1.5 * torch.eye({0}.shape[-2], dtype={0}.dtype))[1]
         {out} = torch.linalg.cholesky({0} @ {0}.mT + 2 * torch.eye({0}.shape[-2], dtype={0}.dtype))
         {out} = torch.linalg.solve_triangular({0}.tril() * 0.1 + torch.eye({0}.shape[-2], dtype={0}.dtype), {1}, upper=False)
         {out} = torch.linalg.matrix_exp({0} * 0.3)
         {out} = torch.matrix_power({0}, 2)
-        {out} = torch.linalg.eigvalsh({0} + {0}.mT)
-        {out} = torch.linalg.svdvals({0})
+        {out} = torch.linalg.eigvalsh(0.1 * ({0} + {0}.mT) + torch.arange({n}).diag().to({0}.dtype))
+        {out} = torch.linalg.svdvals(0.1 * ({0} + {0}.mT) + torch.arange(1, {n} + 1).diag().to({0}.dtype))
         {out} = F.conv1d({0}.flatten()[None, None], constant(2, 1, {k}, dtype={0}.dtype), padding={k2})[0]
         {out} = F.conv1d({0}[None], constant(2, {0}.shape[0], {k}, dtype={0}.dtype), stride={k2}, dilation=1)[0]
         {out} = F.conv1d(constant(1, 1, 5, dtype={0}.dtype), {0}.flatten()[None, None, :3])[0, 0]

@@ -37,7 +37,8 @@ def _applied(
             return c
         return torch.zeros((), dtype=t.dtype, device=t.device) if any(t is o for o in others) else t
 
-    if c.dim() == 0 and operand.dim() and any(t.dtype != c.dtype for t in tensors(call.args) if t.is_floating_point()):
+    mixed = any(t.dtype != c.dtype for t in tensors(call.args) if t.is_floating_point())
+    if mixed and c.dim() == 0 and operand.dim():
         c = c.expand(operand.shape)  # beside tensors with dimensions, one without does not count for the dtype
     args, kwargs = replaced((call.args, call.kwargs), replace, torch.Tensor)
     result: torch.Tensor = call.op(*args, **kwargs)

@@ -124,9 +124,9 @@ def _scaled(
     if not isinstance(factor, torch.Tensor):
         state.add_all(given, lambda c: apply(c, factor))
         return state
-    # a coefficient that is a number would let the product have the factor's dtype
-    other = factor.is_floating_point() and out.is_floating_point() and factor.dtype != out.dtype
-    p: torch.Tensor = factor.to(out.dtype) if other else factor
+    # a coefficient that is a number would let the product have the factor's dtype, or with a mask the default one
+    whole = not (factor.is_floating_point() or factor.is_complex())
+    p: torch.Tensor = factor.to(out.dtype) if whole or out.is_floating_point() else factor
 
     def scale(c: Coefficient) -> Coefficient:
         if not isinstance(c, torch.Tensor) and c in (1, -1):

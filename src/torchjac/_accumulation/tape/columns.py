@@ -130,6 +130,8 @@ class _Rewriter:
         name = base_name(target)
         if name == "sum":
             return self._sum(node, out)
+        if name == "gelu_backward":  # by oneDNN, which takes no number in place of a column
+            return None
         if name in _SAME:
             return self._split(tall[0])
         if is_view(target) or name in _MOVES:
@@ -206,6 +208,10 @@ class _Rewriter:
         moved = {n: n.like for n in node.inputs if n.like.dtype == out.dtype}  # the others are indices
         if base_name(node.target) == "index_select" and (out.dtype == torch.int64 or node.args[2].is_call):
             return None  # numbers that are moved look like those that say where, and these may be others next time
+        if base_name(node.target) == "constant_pad_nd" and (
+            node.kwargs.get("value") or node.args[2:] not in ((), (0,))
+        ):
+            return None  # what is padded with would be taken for the number of an element
         if not all(_is_tall(t) and t.shape[0] == out.shape[0] for t in moved.values()):
             return None
         for n in moved:

@@ -99,8 +99,6 @@ def scatter(call: Call) -> Relations:
     """self[index[i][j]][j] += src[i][j] along ``dim``; scatter overwrites instead, scatter.value with a number."""
     target = _places_along(call["self"].shape, call["dim"], call["index"])
     source = next((call[name] for name in ("src", "value") if call.has(name)), None)
-    if isinstance(source, torch.Tensor) and source.dim() > target.dim():  # into one number, of which only one is read
-        source = source[(0,) * source.dim()]
     if call.has("include_self"):
         adds = call["include_self"]
     else:
@@ -194,6 +192,7 @@ def _write(call: Call, target: torch.Tensor, source: object, *, adds: bool, plac
     if call.marked(places):
         return [*relations, _widened(call, source)] if call.depends(source) else relations
     if call.depends(source):
+        source = source[(0,) * max(source.dim() - target.dim(), 0)]  # into one number only one is read
         where = (
             source[tuple(slice(s) for s in target.shape)] if source.dim() == target.dim() and source.dim() else source
         )

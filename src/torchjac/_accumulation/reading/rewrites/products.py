@@ -76,6 +76,15 @@ def mean(call: Call) -> OpResult:
     return x.sum(listed, keepdim=bool(call["keepdim"]) if call.has("keepdim") else False) / count
 
 
+@rewrite("gelu_backward")
+def gelu_backward(call: Call) -> OpResult:
+    """G times the derivative: the kernel (of oneDNN, in float32) takes no coefficient of another shape."""
+    g, x = call["grad_output"], call["self"]
+    if call.depends(x):
+        return NotImplemented
+    return g * call.op(torch.ones_like(x), x, approximate=call["approximate"])
+
+
 @rewrite("_softmax_backward_data")
 def softmax_backward(call: Call) -> OpResult:
     """(g - sum(g y)) y."""
