@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from internals import FlatFunction, Program, build, detect
 
 from torchjac import SparsityPattern
-from torchjac._accumulation.program import Program, build
-from torchjac._detection.detect import detect
-from torchjac._function.flat import FlatFunction
 
 DIRECTIONS = ("forward", "reverse")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from torchjac._base.files import replacing
+from internals import replacing
 
 
 def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path):

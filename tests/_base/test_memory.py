@@ -6,17 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from internals import PeakBytes, _free_in_group, _free_in_system, available, parse_bytes, peak_bytes, text_bytes
 
 from torchjac import OptionError
-from torchjac._base.memory import (
-    PeakBytes,
-    _free_in_group,
-    _free_in_system,
-    available,
-    parse_bytes,
-    peak_bytes,
-    text_bytes,
-)
 
 KIB = 1024
 

@@ -6,10 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from torchjac._detection.index_sets import IndexSets
-from torchjac._detection.set_table import SetTable
-from torchjac._tangent.relations import Window
+from internals import IndexSets, SetTable, Window
 
 N = 200
 groups = st.lists(

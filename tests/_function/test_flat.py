@@ -6,12 +6,11 @@ from collections import namedtuple
 
 import pytest
 import torch
+from internals import FlatFunction, describe
 from torch.utils import _pytree as pytree
 
 import torchjac as tj
 from torchjac import SignatureError
-from torchjac._function.flat import FlatFunction
-from torchjac._function.leaves import describe
 
 Pair = namedtuple("Pair", "left right")
 x = torch.arange(6.0, dtype=torch.float64).reshape(2, 3)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from internals import Pairs, indices_of
 
 from torchjac import Note, SparsityPattern
-from torchjac._matrices.indices import Pairs, indices_of
 
 CPU = torch.device("cpu")
 

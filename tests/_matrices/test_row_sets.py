@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from internals import block_counts, index_dtype, sorted_distinct, transposed_sets
 from scipy.sparse import csr_array
-
-from torchjac._matrices.row_sets import block_counts, index_dtype, sorted_distinct, transposed_sets
 
 
 @st.composite

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from torchjac._matrices.pattern import SparsityPattern
-from torchjac._operators.entries import fewest_lines, fewest_products
+from internals import SparsityPattern, fewest_lines, fewest_products
 
 
 def random_case(seed, share):

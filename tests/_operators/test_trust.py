@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from torchjac._operators.trust import adjoint_fault, batch_fault
+from internals import adjoint_fault, batch_fault
 
 J = torch.tensor([[1.0, 2.0, 0.0], [0.0, 3.0, 4.0]], dtype=torch.float64)
 SEEDS = torch.eye(3, dtype=torch.float64)

@@ -8,11 +8,11 @@ import weakref
 
 import pytest
 import torch
+from internals import batch_plan
 from oracles import assert_close, dense_jacobian
 from torch import nn
 
 import torchjac as tj
-from torchjac._plan.batch import batch_plan
 
 
 def blocks(f, x, dims: int) -> torch.Tensor:

@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-
-from torchjac._products.rounding import close, largest, near, tolerance
+from internals import close, largest, near, tolerance
 
 ONE = torch.ones(1)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import torch
+from internals import FlatFunction, Run
 from oracles import assert_close, dense_jacobian
-
-from torchjac._function.flat import FlatFunction
-from torchjac._products.run import Run
 
 x = torch.rand(5, dtype=torch.float64)
 

@@ -6,10 +6,9 @@ import dataclasses
 
 import pytest
 import torch
+from internals import UnitCost, Work, forecast
 
 import torchjac as tj
-from torchjac._products.cost import UnitCost
-from torchjac._strategies.forecast import Work, forecast
 
 WORK = Work(
     counts=[100],

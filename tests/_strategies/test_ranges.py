@@ -7,9 +7,7 @@ from itertools import combinations_with_replacement, pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from torchjac._products.cost import UnitCost
-from torchjac._strategies.ranges import cut, even, pieces
+from internals import UnitCost, cut, even, pieces
 
 SIDES = st.lists(
     st.tuples(st.integers(1, 5), st.sampled_from([0.0, 1.0, 4.0]), st.sampled_from([0.5, 1.0, 3.0])),

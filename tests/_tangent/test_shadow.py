@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import torch
-
-from torchjac._detection.index_sets import IndexSets
-from torchjac._tangent.shadow import Shadow
+from internals import IndexSets, Shadow
 
 
 def shadow(n: int = 16) -> Shadow:

@@ -6,13 +6,10 @@ import re
 
 import pytest
 import torch
+from internals import CannotAccumulateError, FlatFunction, build, detect
 from torch.nn import functional as F
 
 import torchjac as tj
-from torchjac._accumulation.errors import CannotAccumulateError
-from torchjac._accumulation.program import build
-from torchjac._detection.detect import detect
-from torchjac._function.flat import FlatFunction
 
 GRID = torch.linspace(-1, 1, 18).reshape(1, 3, 3, 2)
 PLACES, LENGTHS = torch.tensor([0, 1, 1]), torch.tensor([2, 2])

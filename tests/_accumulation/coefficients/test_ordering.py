@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from internals import positions, sorted_pairs
 
 from torchjac import SparsityPattern
-from torchjac._accumulation.coefficients.ordering import positions, sorted_pairs
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=40)
 
