@@ -49,7 +49,7 @@ class MemoryLimitError(TorchjacError, MemoryError):
     """Something would take more memory than is allowed, or than half of what is free; it was not tried."""
 
     def at(self, op: str, line: str) -> MemoryLimitError:
-        """The same, said of the op that asked for it and the user's line."""
+        """Return this error with the op that asked for memory and the user's line."""
         where = f"{op}, at {line}" if line else op
         return MemoryLimitError(f"{where}: {self.got}", expected=self.expected, why=self.why, instead=self.instead)
 

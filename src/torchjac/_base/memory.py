@@ -78,7 +78,7 @@ def _free_in_group(folder: Path) -> float:
 
 
 def _free_in_process(proc: Path) -> float:
-    """What ``ulimit -v`` leaves; no limit where none is set, or where there is no such thing."""
+    """The bytes that ``ulimit -v`` leaves; no limit where none is set, or where there is no such thing."""
     used = proc / "self" / "statm"
     if not used.exists():
         return math.inf

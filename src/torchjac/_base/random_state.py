@@ -9,7 +9,7 @@ import torch
 
 
 class RandomState:
-    """Where PyTorch's generators stand now, so that a function can be run again on the same random numbers."""
+    """The state of PyTorch's generators now, so that a function can be run again on the same random numbers."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

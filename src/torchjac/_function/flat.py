@@ -113,7 +113,7 @@ class FlatFunction:
         )
 
     def running(self, f: UserFunction) -> FlatFunction:
-        """The same function of the same arguments, computed by ``f``; what is known of its outputs is kept."""
+        """Return this function computed by ``f``; what is known of its outputs is kept."""
         other = copy.copy(self)
         other.f = f
         return other
@@ -123,7 +123,7 @@ class FlatFunction:
         return (args, self.direct) if self.all_bare else (tuple(self.leaves(args)), self.bind(args))
 
     def direct(self, *leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What ``bind`` returns, where the leaves are the arguments themselves: ``all_bare``."""
+        """Return f's output leaves, where the input leaves are the arguments themselves: ``all_bare``."""
         out = self.call(leaves)
         return self._flatten_output(split_aux(out)[0] if self.has_aux else out)
 
@@ -253,7 +253,7 @@ def ordinary(args: Args) -> Iterator[Args]:
 
 
 def on_tensors(change: Callable[[torch.Tensor], torch.Tensor], args: Args) -> Args:
-    """The same arguments, with every tensor ``t`` replaced by ``change(t)``."""
+    """Return the arguments with every tensor ``t`` replaced by ``change(t)``."""
     if _only_tensors(args):
         return tuple(map(change, args))
     changed: Args = pytree.tree_map(lambda t: change(t) if isinstance(t, torch.Tensor) else t, args)

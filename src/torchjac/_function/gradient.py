@@ -40,20 +40,20 @@ class GradientOf:
         return (gradient, aux) if self.scalar.has_aux else gradient
 
     def settled(self) -> GradientOf:
-        """The same gradient, once f ran: where there is nothing to rewrite, it does not look again."""
+        """Return this gradient once f ran: where there is nothing to rewrite, it does not look again."""
         other = copy.copy(self)
         if self._elementary is not None and not self._elementary.met:
             other._elementary = None
         return other
 
     def by_autograd(self) -> GradientOf:
-        """The same gradient by ``torch.autograd.grad``."""
+        """Return this gradient computed by ``torch.autograd.grad``."""
         other = copy.copy(self)
         other.plain = True
         return other
 
     def with_reference_kernels(self) -> GradientOf:
-        """The same gradient, of f on kernels that can be differentiated twice."""
+        """Return this gradient of f on kernels that can be differentiated twice."""
         return GradientOf(self.scalar.running(with_reference_kernels(self.scalar.f)), self.plain, True)
 
     def with_value(self, args: Args) -> tuple[torch.Tensor, PyTree, PyTree]:

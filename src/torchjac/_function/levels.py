@@ -22,7 +22,7 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def as_under_autograd() -> AbstractContextManager[object]:
-    """What f runs in: nothing, unless ``torch.func`` is at work around it."""
+    """The context that f runs in: it does nothing unless ``torch.func`` is at work around it."""
     if _functorch.peek_interpreter_stack() is None:
         return _NOTHING
     return _Levels()

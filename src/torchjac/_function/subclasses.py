@@ -42,7 +42,7 @@ def dressed(t: torch.Tensor, like: Any) -> torch.Tensor:
 
 
 def all_dressed(args: Args, like: Args) -> Args:
-    """The same for the leaves of trees of one structure."""
+    """Dress the leaves of ``args`` like those of ``like``, a tree of the same structure."""
     if not any(map(is_dressed, pytree.tree_leaves(like))):
         return args
     out: Args = pytree.tree_map(dressed, args, like)

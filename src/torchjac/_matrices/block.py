@@ -180,7 +180,7 @@ class BlockMatrix:
     # ---- other forms
 
     def entries(self) -> SparseMatrix:
-        """The same matrix number by number, zeros in blocks included."""
+        """Return the matrix number by number, zeros in blocks included."""
         (p, q), pattern, width = self.blocksize, self.pattern, self.shape[1]
         rows = pattern.rows.astype(np.int64)[:, None, None] * p + np.arange(p)[:, None]
         columns = pattern.indices.astype(np.int64)[:, None, None] * q + np.arange(q)

@@ -50,7 +50,7 @@ class Indices:
 
     @cached_property
     def by_column(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The same entries column by column: (column pointers, rows, permutation of the values)."""
+        """The entries column by column: (column pointers, rows, permutation of the values)."""
         order = np.argsort(self.pattern.indices, kind="stable")
         counts = np.bincount(self.pattern.indices, minlength=self.shape[1])
         pointers, permutation = self._here(np.concatenate([[0], np.cumsum(counts)])), self._here(order)

@@ -70,7 +70,7 @@ class Submatrix:
         return values if self._select is None else values.index_select(0, self._select)
 
     def writer(self, layout: torch.layout) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What ``matrix`` is for one layout, ready to be called."""
+        """Return the function from values to the matrix in ``layout``."""
         whole = self._cut is None and self._select is None
         return partial(TORCH_LAYOUTS[layout], self.indices) if whole else partial(self.matrix, layout)
 
@@ -89,7 +89,7 @@ class BlockedSubmatrix:
         self._fill = self.blocks.fill(cut.device, cut.inside)
 
     def writer(self, layout: torch.layout) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What ``matrix`` is for one layout, ready to be called."""
+        """Return the function from values to the matrix in ``layout``."""
         return partial(self.matrix, layout)
 
     def matrix(self, layout: torch.layout, values: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ class ByProducts(Protocol):
 
 @dataclass(frozen=True)
 class Lanes:
-    """Which columns (forward) or rows (reverse) share a product: the color of each, -1 for one that needs none."""
+    """Columns (forward) or rows (reverse) that share products: the color of each, -1 for one that needs none."""
 
     direction: Direction
     colors: Colors

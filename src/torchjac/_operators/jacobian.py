@@ -92,7 +92,7 @@ class JacobianOperator(LinearOperator):
 
     @property
     def pattern(self) -> SparsityPattern | None:
-        """Where entries can be nonzero; None for an operator that was not made by a plan."""
+        """The pattern of the entries that can be nonzero; None for an operator that was not made by a plan."""
         return self._pattern
 
     def all_values(self, at_most: int) -> torch.Tensor | None:

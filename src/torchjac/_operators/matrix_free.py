@@ -36,7 +36,7 @@ class MatrixFree(ABC):
 
     @property
     def pattern(self) -> SparsityPattern | None:
-        """Where entries can be nonzero; None where that is not known."""
+        """The pattern of the entries that can be nonzero; None where it is not known."""
         return None
 
     def all_values(self, at_most: int) -> torch.Tensor | None:

@@ -1,4 +1,4 @@
-"""How a plan evaluates: products or a program, verified on the first call, changed where they turn out wrong.
+"""Evaluation of a plan: products or a program, verified on the first call, changed where they turn out wrong.
 
 what runs is settled?  -> run it
 first call             -> run, verify, change what is wrong, verify the gradient, compile
@@ -165,7 +165,7 @@ class Evaluator:
             warn(f"{doubt}; every call is checked")
 
     def work(self, args: Args) -> Work:
-        """What there is to share among ranks, measured at ``args``."""
+        """The work that ranks can share, measured at ``args``."""
         now, kind = self.prepared, self.prepared.kind
 
         def measured(function: FlatFunction) -> Work:
@@ -391,7 +391,7 @@ class Evaluator:
 
 
 def _doubt_of_mode(prepared: Prepared) -> str:
-    """Why values by the mode that was asked for may be wrong elsewhere."""
+    """The reason why values by the mode that was asked for may be wrong elsewhere."""
     if prepared.mode in ("reverse", "accumulate") or not forward_is_doubtful(prepared.goal):
         return ""
     names = ", ".join(sorted(prepared.goal.delicate))

@@ -53,5 +53,5 @@ class Goal:
         return 0 < m * n == self.stored.nnz
 
     def on(self, function: FlatFunction) -> Self:
-        """The same goal, with f computed in another way."""
+        """Return this goal with f computed in another way."""
         return replace(self, function=function)

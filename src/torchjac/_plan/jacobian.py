@@ -231,7 +231,7 @@ class JacobianPlan:
         return Saved(args, output, self._function.argnums, self.options, whole, self.coloring, self.mode, self.seconds)
 
     def __reduce__(self) -> tuple[Callable[..., JacobianPlan], tuple[object, ...]]:
-        """What pickle keeps: f itself, which pickle must know by name, and what ``save`` writes."""
+        """Return what pickle keeps: f itself, which pickle must know by name, and what ``save`` writes."""
         return _made_again, (type(self), self._function.source, self._saved())
 
     def report(self, path: str | os.PathLike[str]) -> None:
@@ -270,7 +270,7 @@ class JacobianPlan:
         return self._current_result().result(values)
 
     def _current_result(self) -> Result:
-        """What makes tensors of values, for the pattern as it is now: an evaluation may have found another."""
+        """The maker of results for the pattern as it is now: an evaluation may have found another."""
         if self._result_of != self._evaluator.patterns_found:
             prepared, self._result_of = self.prepared, self._evaluator.patterns_found
             self._result = prepared.kind.result(prepared.goal, prepared.strategy)

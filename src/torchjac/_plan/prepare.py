@@ -1,4 +1,4 @@
-"""Which strategy a plan runs: chosen by what it costs, fitted to the memory that is allowed.
+"""Preparation of a plan: a strategy is chosen by what it costs, and fitted to the memory that is allowed.
 
 candidates (products of each direction) -> the cheapest that fits -> direct accumulation, if that is faster still
 
@@ -63,7 +63,7 @@ class Undecided:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What a plan runs: the strategy that was chosen for a goal, and why.
+    """The strategy that a plan runs for a goal, and why it was chosen.
 
     fitted: whether it is known how many products run at once. undecided: another strategy may be faster compiled.
     seconds: what each stage of preparing took.
@@ -79,11 +79,11 @@ class Prepared:
 
     @property
     def mode(self) -> Mode:
-        """What builds the values: products "forward", "reverse" or "bidirectional", or a program ("accumulate")."""
+        """The way to the values: products "forward", "reverse" or "bidirectional", or a program ("accumulate")."""
         return self.strategy.mode
 
     def on(self, function: FlatFunction) -> Prepared:
-        """The same choice, with f computed in another way."""
+        """Return this choice with f computed in another way."""
         goal = self.goal.on(function)
         strategy = _strategy_of(goal, self.kind, self.choice, self.strategy.mode)
         for new, old in zip(strategy.sides, self.strategy.sides, strict=True):
@@ -120,7 +120,7 @@ def restored(goal: Goal, kind: Kind, saved: Saved) -> Prepared:
 
 
 def told(prepared: Prepared) -> Choice:
-    """What was chosen and what else there is: colors that accumulation made needless are looked for now."""
+    """Return the choice beside its rivals: colors that accumulation made needless are looked for now."""
     strategy, kind = prepared.strategy, prepared.kind
     if prepared.choice is not _UNTOLD or not isinstance(strategy, Accumulated) or strategy.known is None:
         return prepared.choice
@@ -258,7 +258,7 @@ def _fitted(goal: Goal, kind: Kind, choice: Choice, seconds: dict[str, float], a
 
 
 def fitted(prepared: Prepared, args: Args) -> Prepared:
-    """The same, once it is known how many products run at once."""
+    """Return the plan with the number of products that run at once fitted to the memory."""
 
     def fit(function: FlatFunction) -> Prepared:
         on = prepared if function is prepared.goal.function else prepared.on(function)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Other:
-    """The same function computed in another way, and what is to be said once that has worked."""
+    """Another way to compute a function, and what is said once it has worked."""
 
     function: FlatFunction
     news: str = ""

@@ -68,7 +68,7 @@ class Choice:
         return "bidirectional" if isinstance(self.coloring, BidirectionalColors) else self.direction
 
     def without_accumulation(self, refusal: str) -> Choice:
-        """The same choice, with a row that says why direct accumulation was refused."""
+        """Return this choice with a row that says why direct accumulation was refused."""
         row = Candidate("accumulate", f"stops at {refusal}")
         return replace(self, candidates=(*self.candidates, row))
 

@@ -67,7 +67,7 @@ class Work:
     serial: float = 0.0
 
     def taking(self, seconds: float) -> Work:
-        """The same work, with costs scaled so that one rank alone takes ``seconds``."""
+        """Return this work with costs scaled so that one rank alone takes ``seconds``."""
         scale = seconds / max(forecast(self, 1).none, 1e-12)
         costs = [UnitCost(scale * cost.fixed, scale * cost.each) for cost in self.costs]
         return replace(self, costs=costs, serial=scale * self.serial)

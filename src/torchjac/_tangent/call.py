@@ -104,7 +104,7 @@ class Call:
         return found
 
     def from_x(self, value: Any) -> bool:
-        """The same, for one who does not take it to be any value."""
+        """Whether ``value`` was computed from x, for a rule that does not take it to be any value."""
         values = value if isinstance(value, (list, tuple)) else (value,)
         return any(isinstance(v, torch.Tensor) and self._marked(v) for v in values)
 

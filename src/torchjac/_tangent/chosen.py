@@ -1,4 +1,4 @@
-"""Which op chooses by what: masks, their positions, and indices, along which dimensions of a tensor."""
+"""Choices in a trace: masks, their positions and indices, and the dimensions along which they choose."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MASKS = (torch.bool, torch.uint8)
 
 @dataclass(frozen=True)
 class Positions:
-    """What ``nonzero`` returned of the mask of that number and number of dimensions."""
+    """The result of ``nonzero`` for the mask of that number and number of dimensions."""
 
     mask: int
     dims: int
@@ -64,7 +64,7 @@ class Choosers:
         self.found_at[out.untyped_storage()] = positions
 
     def positions(self, t: torch.Tensor) -> Positions | None:
-        """Of which mask t holds the positions, if it is (a view of) what ``nonzero`` returned."""
+        """Return the positions that t holds, if it is (a view of) what ``nonzero`` returned."""
         return self.found_at.get(t.untyped_storage()) if self.found_at and is_choice(t) else None
 
     def chosen(self, call: Call, line: str) -> Chosen | None:

@@ -1,4 +1,4 @@
-"""What a mask or an index computed from x takes out of a tensor: kept as if all of it had been taken.
+"""Selected tensors: what a mask or an index computed from x takes is kept as if all of it had been taken.
 
 Which elements ``x[mask]`` has is decided by x. But whichever they are, each of them is an element of x, and where
 pointwise ops and products along other dimensions lead, it stays one: element k stands for place p(k). So beside a
@@ -22,7 +22,7 @@ Key = tuple[str, Number]
 
 @dataclass(frozen=True)
 class Choice:
-    """Which selection: ``key`` says by what, ``dim`` along which dimension of the result, ``line`` where it was made.
+    """A selection: ``key`` says by what, ``dim`` along which dimension of the result, ``line`` where it was made.
 
     ``decides``: it is made of positions (``nonzero``), which f may read.
     """
@@ -71,7 +71,7 @@ class Rows:
         return empty.set_(t.untyped_storage(), self.offset, self.shape, self.stride)
 
     def _in_rows(self, t: torch.Tensor) -> Ids | None:
-        """The same, for a part of every row."""
+        """Return the selection for a part of every row."""
         if self.choice.dim != 0 or self.offset != 0 or t.dtype is not self.dtype:
             return None
         if t.dim() == 0 or t.shape[0] < 2 or t.shape[0] != self.shape[0]:

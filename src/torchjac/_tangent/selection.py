@@ -1,4 +1,4 @@
-"""How selected tensors come about, pass through ops, and are written back: ``selected`` says what they are."""
+"""Selections: how selected tensors come about, pass through ops, and are written back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SelectedShadow(Shadow):
         return super().covers(t) or self.rows(t) is not None
 
     def rows(self, t: torch.Tensor) -> Rows | None:
-        """What is selected in t's storage."""
+        """The selection in t's storage, if there is one."""
         if not self.selected or not has_memory(t):
             return None
         return self.selected.get(memory(t).untyped_storage())
@@ -71,7 +71,7 @@ class SelectedShadow(Shadow):
             self.write(t, self._all_choices(fresh))
 
     def _flatten(self, t: torch.Tensor, rows: Rows) -> None:
-        """What is selected in t's storage is plain numbers from now on, because a part of it is asked for."""
+        """Turn the selection in t's storage into plain numbers, because a part of it is asked for."""
         del self.selected[t.untyped_storage()]
         super().write(rows.whole(t), self._all_choices(rows))
 
@@ -137,7 +137,7 @@ class Selections:
         return None
 
     def kept(self, operands: Sequence[torch.Tensor]) -> Rows | None:
-        """What the operands are chosen by, if all that are chosen are so by one choice."""
+        """Return the selection of the operands, if all that are selected are so by one choice."""
         found = [rows for rows in map(self._shadow.rows, operands) if rows is not None]
         if not found or any(
             rows.choice.key != found[0].choice.key or rows.choice.dim != found[0].choice.dim for rows in found
@@ -181,7 +181,7 @@ class Selections:
         return _between_views(relation, dim, sizes)
 
     def _undone(self, call: Call, chosen: Chosen) -> Ids | None:
-        """What sorts an order undoes it: each element is back at its place."""
+        """Return the ids of elements that are back at their places: what sorts an order undoes it."""
         rows, index = self._shadow.rows(call["self"]), chosen.choice.key
         if rows is None or index[0] != "index" or rows.choice.key[0] != "index":
             return None

@@ -139,7 +139,7 @@ class Recorder(TorchDispatchMode):
 
 
 def _filled_with(t: torch.Tensor) -> Hashable:
-    """What tells a tensor of one number repeated from others like it; None for others."""
+    """A key that tells apart tensors of one repeated number; None for other tensors."""
     if t.device.type != "cpu" or not is_one_number(t):
         return None
     return repr(t.reshape(-1)[0].tolist()), t.shape, t.stride(), t.dtype

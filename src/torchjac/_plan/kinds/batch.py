@@ -54,7 +54,7 @@ _FEW = 3  # samples along each batch dimension that are traced
 
 @dataclass(frozen=True)
 class Trace:
-    """What a trace of the samples ``of`` a batch saw, and an example of what f returns for them."""
+    """The findings of a trace of the samples ``of`` a batch, and an example of what f returns for them."""
 
     of: Batch
     seen: SampleTrace
@@ -180,7 +180,7 @@ class BatchJacobian:
     # ---- products
 
     def instead(self, function: FlatFunction, error: Exception) -> Other | None:
-        """There is no other way to compute a function that is differentiated once."""
+        """Return None: a function that is differentiated once has no other way."""
         return None
 
     def with_reference_kernels(self, function: FlatFunction) -> FlatFunction:
@@ -258,7 +258,7 @@ class BatchJacobian:
         return all_entries(goal.function, goal.stored, values)
 
     def doubt(self, goal: Goal) -> str:
-        """Why samples that did not meet may do so for other values."""
+        """The reason why samples that did not meet may do so for other values."""
         assert isinstance(goal, BatchGoal)
         seen = goal.trace.seen
         if seen.meeting is not None:

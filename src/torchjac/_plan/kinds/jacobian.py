@@ -59,7 +59,7 @@ class Jacobian:
         return StoredEntries(pattern, pattern, None)
 
     def instead(self, function: FlatFunction, error: Exception) -> Other | None:
-        """There is no other way to compute a function that is differentiated once."""
+        """Return None: a function that is differentiated once has no other way."""
         return None
 
     def with_reference_kernels(self, function: FlatFunction) -> FlatFunction:
@@ -148,7 +148,7 @@ class SomeEntries:
         fit_products(goal, strategy, args)
 
     def reference(self, goal: Goal) -> FlatFunction:
-        """That of the whole matrix."""
+        """The function that the whole matrix is compared with."""
         return self._of.reference(goal)
 
     def verify(

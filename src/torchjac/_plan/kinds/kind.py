@@ -1,4 +1,4 @@
-"""What a plan asks of the kind of derivative that it computes."""
+"""The questions that a plan asks of the kind of derivative that it computes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Kind(Protocol):
         """A number made of the values, whose gradient is compared with that of plain autograd twice."""
 
     def doubt(self, goal: Goal) -> str:
-        """Why values that were right may be wrong for other numbers; empty where nothing speaks for that."""
+        """The reason why values that were right may be wrong for other numbers; empty where there is none."""
 
     def result(self, goal: Goal, strategy: Strategy) -> Result:
-        """How values become what the plan returns."""
+        """The maker of what the plan returns from values."""

@@ -112,7 +112,7 @@ def _joined(near: list[torch.Tensor], read: torch.Tensor, inputs: Sequence[int],
 
 
 def _once(near: torch.Tensor) -> torch.Tensor:
-    """The same places, each once: where padding folds, others become -1."""
+    """Return the places, each once: where padding folds, others become -1."""
     ordered = near.sort(-1).values
     again = torch.cat([torch.zeros_like(ordered[..., :1], dtype=torch.bool), ordered[..., 1:] == ordered[..., :-1]], -1)
     return torch.where(again, -1, ordered)
