@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from ..._tangent.call import Call
-from .rewrites.strided import as_strided
 
 _aten = torch.ops.aten
 
@@ -46,7 +45,6 @@ def determinant(call: Call) -> Any:
 
 
 DIFFERENTIABLE: dict[str, Callable[[Call], Any]] = {
-    "as_strided": as_strided,  # of memory, which tensors of a program may have another of
     "copy": copy,
     "_linalg_solve_ex": solve,
     "_linalg_det": determinant,
