@@ -85,6 +85,10 @@ FOUND |= {
     "padded with a number": (lambda x: x / (2 + F.pad(x, (1, -1), value=-0.2) ** 2), rand(90, 2)),
     "padded with the number of an element": (lambda x: x * F.pad(x, (1, 0), value=2)[:, :2], rand(90, 2)),
     "masked_fill of a long sum": (lambda x: F.pairwise_distance(x, x.flip(0)).cumprod(0), rand(140)),
+    "memory read in a gradient": (
+        torch.func.grad(lambda x: (x.clone().as_strided((2, 2), (1, 2), 1) ** 3).sum()),
+        rand(8),
+    ),
     "memory of a copy of a part": (lambda x: x[3:7].clone().as_strided((2, 2), (1, 1), 1).detach() * x[:2], rand(8)),
     "a number divided by a float32 constant": (lambda x: (3 * x) / rand(8, dtype=torch.float32), rand(8)),
     "a number added up beside a float32 constant": (

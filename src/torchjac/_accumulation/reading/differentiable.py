@@ -12,7 +12,6 @@ import torch
 
 from ..._base.words import OpResult
 from ..._tangent.call import Call
-from .rewrites.strided import as_strided
 
 _aten = torch.ops.aten
 
@@ -46,7 +45,6 @@ def determinant(call: Call) -> OpResult:
 
 
 DIFFERENTIABLE: dict[str, Callable[[Call], OpResult]] = {
-    "as_strided": as_strided,  # of memory, which tensors of a program may have another of
     "copy": copy,
     "_linalg_solve_ex": solve,
     "_linalg_det": determinant,

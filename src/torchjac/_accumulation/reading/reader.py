@@ -38,6 +38,7 @@ from .differentiable import DIFFERENTIABLE
 from .movement import move
 from .pointwise import pointwise
 from .rewrites import REWRITES
+from .rewrites.strided import as_strided
 from .scaling import SCALINGS
 from .scatters import SCATTERS, WRITES, forgotten, scatter
 from .states import state_of
@@ -125,18 +126,19 @@ class Reader(ValueTrace):
 
     def _aside(self, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs, inputs: list[torch.Tensor]) -> OpResult:
         """Run an op that does not depend on v, so that autograd can differentiate all of its results."""
-        out, followed = self.run(func, args, kwargs, inputs), DIFFERENTIABLE.get(base_name(func))
-        if followed is None:
+        out, name = self.run(func, args, kwargs, inputs), base_name(func)
+        if name not in DIFFERENTIABLE and (name != "as_strided" or all(map(self.recorder.is_constant, inputs))):
             return out
         call = self._call(func, args, kwargs)
         call.out = out
-        with self:  # what was run first leaves the program again, where nothing needs it
-            written = followed(call)
-        if written is not NotImplemented:
+        with self._followable(call), self:  # what was run first leaves the program again, where nothing needs it
+            written = DIFFERENTIABLE.get(name, as_strided)(call)
+        if name != "as_strided":
             return written
-        if all(map(self.recorder.is_constant, inputs)):
-            return out
-        raise self.refusal(call, "it reads memory that is not that of one dense tensor")
+        if written is NotImplemented:
+            raise self.refusal(call, "it reads memory that is not that of one dense tensor")
+        self.recorder.equate(out, written)  # in a program, tensors have other memory; around it, out is still a view
+        return out
 
     def refusal(self, call: Call, why: str) -> CannotAccumulateError:
         """Return the error that ends the reading at this call."""

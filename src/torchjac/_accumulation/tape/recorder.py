@@ -52,6 +52,10 @@ class Recorder(TorchDispatchMode):
         seen = self._seen.get(t)
         return seen is _CONSTANT or (seen is None and not (t.is_floating_point() or t.is_complex()))
 
+    def equate(self, t: torch.Tensor, other: torch.Tensor) -> None:
+        """Let t stand for what computes ``other``, which has the same numbers."""
+        self._seen[t] = self._node(other)
+
     def program(self, out: torch.Tensor) -> Tape:
         """Return what computes ``out`` from the inputs, and nothing else; ``like`` of every node has been set."""
         self._tape.end(self._node(out))
