@@ -382,7 +382,6 @@ def test_dropout_is_one_draw_in_all_products(mode):
 
 FALLBACKS = {
     "CSR @ X": (UNAVAILABLE["CSR @ X"][0], (3, 2), "one at a time, because PyTorch said: .* Sparse"),
-    "cdist": (UNAVAILABLE["cdist"][0], (4, 3), "products run in another way from now on"),
 }
 
 
@@ -397,6 +396,14 @@ def test_a_fallback_is_announced_once(name):
         warnings.simplefilter("always")
         plan(x)
     assert announced(caught) == []
+
+
+def test_wrong_batches_of_cdist_are_never_run():
+    f, x = UNAVAILABLE["cdist"][0], rand(4, 3)
+    plan = tj.plan_jacobian(f, x, mode="reverse", ravel=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", tj.TorchjacWarning)
+        assert_close(plan(x), dense_jacobian(f, (x,)))
 
 
 REFUSED_BY_TORCH_FUNC = {
