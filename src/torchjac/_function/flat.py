@@ -17,7 +17,7 @@ from torch.utils._pytree import PyTree
 from .._base.errors import InputError, OutputError
 from .._base.words import Args, UserFunction
 from .leaves import Leaf, describe, input_leaves, output_leaves, split_aux, with_paths
-from .levels import as_under_autograd
+from .levels import Levels
 from .signature import Choices, signature_error, signature_of, version_of
 from .subclasses import dressed, is_dressed, plain
 
@@ -50,6 +50,7 @@ class FlatFunction:
         self.outputs: list[Leaf] = []
         self._out_spec: pytree.TreeSpec | None = None
         self._returns_bare = False  # a tensor, and no tree
+        self._asks: bool | None = None  # whether f asks what transforms of torch.func hide; None until it ran in one
         self.others_choose = False  # whether a trace saw masks or indices computed from ``others``
         self._works_in_place: bool | None = None  # whether f writes to its arguments; None until it ran once
         self.all_bare = (
@@ -177,10 +178,12 @@ class FlatFunction:
 
     def call(self, args: Args) -> PyTree:
         """Return ``f(*args)``; an f that writes to its arguments in place gets copies of them."""
-        if torch._C._functorch.peek_interpreter_stack() is None:
+        if self._asks is False or torch._C._functorch.peek_interpreter_stack() is None:
             return self._call(args)
-        with as_under_autograd():
-            return self._call(args)
+        with Levels() as levels:
+            out = self._call(args)
+        self._asks = levels.answered
+        return out
 
     def _call(self, args: Args) -> PyTree:
         if self._works_in_place is False:

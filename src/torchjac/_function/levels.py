@@ -8,7 +8,7 @@ answered as reverse mode would, and conversions and ``.data`` of tensors from ou
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,14 +18,6 @@ from torch.overrides import TorchFunctionMode
 from .._base.words import Args
 
 _functorch = torch._C._functorch
-_NOTHING: AbstractContextManager[None] = nullcontext()
-
-
-def as_under_autograd() -> AbstractContextManager[object]:
-    """The context that f runs in: it does nothing unless ``torch.func`` is at work around it."""
-    if _functorch.peek_interpreter_stack() is None:
-        return _NOTHING
-    return _Levels()
 
 
 def innermost(t: torch.Tensor) -> torch.Tensor:
@@ -35,11 +27,18 @@ def innermost(t: torch.Tensor) -> torch.Tensor:
     return t
 
 
-class _Levels(TorchFunctionMode):
+class Levels(TorchFunctionMode):
+    """The mode that answers as reverse mode would; ``answered``: whether f asked anything of that kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered = False
+
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None) -> Any:
         answer = _ANSWERS.get(func)
         if answer is None:
             return func(*args, **(kwargs or {}))
+        self.answered = True
         return answer(func, args, kwargs or {})
 
 
