@@ -107,7 +107,7 @@ def build(
         return _build(function, args, pattern, direction, limit, part, symmetric, most, deadline, pure=False)
     except (CannotAccumulateError, MissingEntriesError, TorchjacError):
         raise
-    except Exception as error:
+    except Exception as error:  # a fault of ours in writing the program: products are right without it
         raise CannotAccumulateError("f", f"{NOT_FOLLOWED} ({type(error).__name__}: {first_line(error)})") from error
 
 
@@ -198,7 +198,7 @@ def _own_dispatch() -> Iterator[None]:
     with torch._C._ForceDispatchKeyGuard(included, excluded):
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # whatever it is, it goes on; its frames would hold the keys
             clear_frames(error.__traceback__)
             raise
 

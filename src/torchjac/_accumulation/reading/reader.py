@@ -120,7 +120,7 @@ class Reader(ValueTrace):
             yield
         except CannotAccumulateError:
             raise
-        except Exception as error:
+        except Exception as error:  # f's op ran: what fails is how it is followed, and colors need no following
             why = f"{NOT_FOLLOWED} ({type(error).__name__}: {first_line(error)})"
             raise self.refusal(call, why) from error
 
